@@ -1,0 +1,240 @@
+//! The system clock: its arithmetic, and the page from which a guest reads it without an exit.
+
+use core::sync::atomic::{fence, AtomicU64, Ordering};
+
+/// A fixed-point ratio between two clock rates.
+///
+/// A count is multiplied by a 64-bit number and shifted right, in 128 bits, so that no count
+/// overflows on the way. The multiplier uses all the bits there are: a clock of 1 kHz to 10 GHz is
+/// off by less than a nanosecond in a century.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockScale {
+    /// The multiplier.
+    pub multiplier: u64,
+    /// The shift, 0 to 127.
+    pub shift: u32,
+}
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
+
+impl ClockScale {
+    /// The scale that turns ticks of a clock with this frequency into nanoseconds.
+    ///
+    /// `None` for a frequency of 0.
+    pub const fn ticks_to_ns(frequency_hz: u64) -> Option<Self> {
+        Self::ratio(NANOSECONDS_PER_SECOND, frequency_hz)
+    }
+
+    /// The scale that turns nanoseconds into ticks of a clock with this frequency.
+    ///
+    /// `None` for a frequency of 0.
+    pub const fn ns_to_ticks(frequency_hz: u64) -> Option<Self> {
+        Self::ratio(frequency_hz, NANOSECONDS_PER_SECOND)
+    }
+
+    const fn ratio(numerator: u64, denominator: u64) -> Option<Self> {
+        if numerator == 0 || denominator == 0 {
+            return None;
+        }
+        let numerator = numerator as u128;
+        let denominator = denominator as u128;
+        // The largest shift at which the multiplier still fits into 64 bits. The numerator has at
+        // most 64 bits, so a shift up to 63 cannot overflow.
+        let mut shift = 63;
+        while shift > 0 && (numerator << shift) / denominator > u64::MAX as u128 {
+            shift -= 1;
+        }
+        let multiplier = (numerator << shift) / denominator;
+        if multiplier > u64::MAX as u128 {
+            return None;
+        }
+        Some(ClockScale {
+            multiplier: multiplier as u64,
+            shift,
+        })
+    }
+
+    /// Converts a count; a result of more than 64 bits is cut to `u64::MAX`.
+    #[inline]
+    pub const fn convert(self, count: u64) -> u64 {
+        let product = (count as u128 * self.multiplier as u128) >> (self.shift & 127);
+        if product > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            product as u64
+        }
+    }
+}
+
+/// The words of the time page that carry meaning; the others are reserved.
+pub const TIME_PAGE_WORDS: usize = 7;
+
+/// What the time page says: nanoseconds at a count of the time-stamp counter, and the rate.
+///
+/// | word | content |
+/// | --- | --- |
+/// | 0 | sequence: odd while the page changes |
+/// | 1 | time-stamp counter at the base |
+/// | 2 | nanoseconds at the base |
+/// | 3 | multiplier |
+/// | 4 | shift |
+/// | 5 | disruption marker: changes when the clock has jumped |
+/// | 6 | frequency of the time-stamp counter in hertz |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimePage {
+    /// Time-stamp counter at the base.
+    pub base_ticks: u64,
+    /// Nanoseconds since the hypervisor started, at the base.
+    pub base_ns: u64,
+    /// From ticks to nanoseconds.
+    pub scale: ClockScale,
+    /// Changes when the clock has jumped.
+    pub disruption: u64,
+    /// Frequency of the time-stamp counter in hertz.
+    pub frequency_hz: u64,
+}
+
+impl TimePage {
+    /// The time at a count of the time-stamp counter.
+    ///
+    /// A count before the base reads as the base: the clock never runs backwards.
+    #[inline]
+    pub const fn ns_at(&self, ticks: u64) -> u64 {
+        let since_base = self.scale.convert(ticks.saturating_sub(self.base_ticks));
+        self.base_ns.saturating_add(since_base)
+    }
+
+    /// Writes the page (the hypervisor's side).
+    pub fn publish(&self, words: &[AtomicU64; 512]) {
+        let sequence = words[0].load(Ordering::Relaxed);
+        words[0].store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        words[1].store(self.base_ticks, Ordering::Relaxed);
+        words[2].store(self.base_ns, Ordering::Relaxed);
+        words[3].store(self.scale.multiplier, Ordering::Relaxed);
+        words[4].store(u64::from(self.scale.shift), Ordering::Relaxed);
+        words[5].store(self.disruption, Ordering::Relaxed);
+        words[6].store(self.frequency_hz, Ordering::Relaxed);
+        words[0].store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Reads the page and the counter together, and gives the time in nanoseconds.
+    ///
+    /// `read_ticks` reads the time-stamp counter. It is called again if the page changed under
+    /// the reader.
+    ///
+    /// ```
+    /// use core::sync::atomic::AtomicU64;
+    /// use nuncio_abi::{ClockScale, TimePage};
+    ///
+    /// let words: [AtomicU64; 512] = core::array::from_fn(|_| AtomicU64::new(0));
+    /// let page = TimePage {
+    ///     base_ticks: 1000,
+    ///     base_ns: 0,
+    ///     scale: ClockScale::ticks_to_ns(2_000_000_000).unwrap(),
+    ///     disruption: 0,
+    ///     frequency_hz: 2_000_000_000,
+    /// };
+    /// page.publish(&words);
+    /// assert_eq!(TimePage::now_ns(&words, || 3000), 1000);
+    /// ```
+    #[inline]
+    pub fn now_ns(words: &[AtomicU64; 512], mut read_ticks: impl FnMut() -> u64) -> u64 {
+        loop {
+            let before = words[0].load(Ordering::Acquire);
+            let page = Self::load(words);
+            let ticks = read_ticks();
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && words[0].load(Ordering::Relaxed) == before {
+                return page.ns_at(ticks);
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    #[inline]
+    fn load(words: &[AtomicU64; 512]) -> Self {
+        TimePage {
+            base_ticks: words[1].load(Ordering::Relaxed),
+            base_ns: words[2].load(Ordering::Relaxed),
+            scale: ClockScale {
+                multiplier: words[3].load(Ordering::Relaxed),
+                shift: words[4].load(Ordering::Relaxed) as u32,
+            },
+            disruption: words[5].load(Ordering::Relaxed),
+            frequency_hz: words[6].load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CENTURY_NS: u128 = 100 * 365 * 86_400 * NANOSECONDS_PER_SECOND as u128;
+
+    #[test]
+    fn a_century_is_off_by_less_than_two_nanoseconds() {
+        for frequency_hz in [
+            1_000u64,
+            32_768,
+            3_579_545,
+            1_000_000_000,
+            2_999_999_999,
+            10_000_000_000,
+        ] {
+            let ticks = CENTURY_NS * u128::from(frequency_hz) / 1_000_000_000;
+            let Ok(ticks) = u64::try_from(ticks) else {
+                continue;
+            };
+            let exact = u128::from(ticks) * 1_000_000_000 / u128::from(frequency_hz);
+            let ns = u128::from(
+                ClockScale::ticks_to_ns(frequency_hz)
+                    .unwrap()
+                    .convert(ticks),
+            );
+            assert!(
+                exact.abs_diff(ns) <= 2,
+                "{frequency_hz} Hz: {ns} for {exact}"
+            );
+        }
+    }
+
+    #[test]
+    fn impossible_frequencies_are_refused() {
+        assert_eq!(ClockScale::ticks_to_ns(0), None);
+        assert_eq!(ClockScale::ns_to_ticks(0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn conversion_is_monotonic(hz in 1_000u64..10_000_000_000, a: u64, b: u64) {
+            let scale = ClockScale::ticks_to_ns(hz).unwrap();
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert!(scale.convert(low) <= scale.convert(high));
+        }
+
+        #[test]
+        fn there_and_back_loses_at_most_a_tick(hz in 1_000u64..10_000_000_000, ticks in 0u64..1 << 52) {
+            let ns = ClockScale::ticks_to_ns(hz).unwrap().convert(ticks);
+            if ns < u64::MAX {
+                let back = ClockScale::ns_to_ticks(hz).unwrap().convert(ns);
+                let slack = 2 + hz / NANOSECONDS_PER_SECOND;
+                prop_assert!(back <= ticks && ticks - back <= slack, "{ticks} {ns} {back}");
+            }
+        }
+
+        #[test]
+        fn any_page_gives_some_time(base_ticks: u64, base_ns: u64, multiplier: u64, shift: u32, ticks: u64) {
+            let page = TimePage {
+                base_ticks,
+                base_ns,
+                scale: ClockScale { multiplier, shift },
+                disruption: 0,
+                frequency_hz: 0,
+            };
+            prop_assert!(page.ns_at(ticks) >= base_ns);
+        }
+    }
+}

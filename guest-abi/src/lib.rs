@@ -1,0 +1,51 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+mod boot_info;
+mod call;
+mod clock;
+mod error;
+mod event;
+mod handle;
+mod message;
+mod note;
+mod query;
+mod raw;
+mod rights;
+mod stop;
+mod table;
+mod verb;
+mod version;
+
+pub use boot_info::{
+    BootInfo, Module, Name, NamedHandle, BOOT_INFO_MAGIC, COMMAND_LINE_BYTES, MAX_HANDLES,
+    MAX_MODULES, NAME_BYTES,
+};
+pub use call::{Call, Deadline};
+pub use clock::{ClockScale, TimePage, TIME_PAGE_WORDS};
+pub use error::Error;
+pub use event::{EventWord, VcpuPage, EVENT_SLOTS};
+pub use handle::{Handle, ObjectKind};
+pub use message::{
+    Header, Message, Outgoing, MESSAGE_BYTES, MESSAGE_WORDS, REGISTER_BYTES, REGISTER_WORDS,
+};
+pub use note::{ImageNote, NOTE_NAME, NOTE_TYPE};
+pub use query::QueryItem;
+pub use raw::{RawCall, Reply, MAX_ARGUMENTS, MAX_VALUES};
+pub use rights::Rights;
+pub use stop::StopReason;
+pub use verb::Verb;
+pub use version::{Version, VERSION};
+
+/// Bytes in a page, the unit in which memory is mapped.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// The longest range that one `map` or `unmap` may name, in bytes (16 MiB).
+///
+/// It bounds how long one call can keep a CPU; a longer range takes several calls.
+pub const MAP_LIMIT_BYTES: u64 = 16 << 20;

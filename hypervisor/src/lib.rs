@@ -1,0 +1,10 @@
+//! The hypervisor as a library: everything but the entry point, so that all of it that is pure
+//! runs under plain `cargo test`. ARCHITECTURE.md has the map.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod mem;

@@ -1,0 +1,14 @@
+//! Memory: addresses as types, physical memory as words, and the frames that domains are made of.
+//!
+//! Pure; the direct map that stands behind [`PhysicalMemory`] on hardware is in `cpu`.
+//!
+//! Invariant: no pure module holds a reference into guest memory that is not a slice of atomic
+//! words. Whatever a guest writes, and whenever, the hypervisor reads some number.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod physical;
+
+pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
+pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};
