@@ -7,8 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod address;
+#[cfg(test)]
+pub(crate) mod arena;
+mod frames;
 mod physical;
 
+pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
+pub use frames::FramePool;
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};
