@@ -12,9 +12,11 @@ mod address;
 #[cfg(test)]
 pub(crate) mod arena;
 mod frames;
+mod intervals;
 mod physical;
 
 pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
 pub use frames::FramePool;
+pub use intervals::{Gap, Interval, IntervalMap, Overlap, Piece};
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};
