@@ -9,3 +9,4 @@ extern crate std;
 
 pub mod mem;
 pub mod nested;
+pub mod sched;

@@ -3,8 +3,8 @@
 //! [`NestedTable`] is the engine, the same for every CPU; an [`EntryFormat`] is all that differs
 //! between them. It builds on `mem` and knows nothing of guests, objects or calls.
 //!
-//! Invariant: a table's own frames never appear in a leaf that the engine wrote by itself; what
-//! leaves point to is the caller's choice alone.
+//! Invariant: every table but the root is linked from exactly one entry, has entries of its own,
+//! and lies in a frame that the engine owns.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

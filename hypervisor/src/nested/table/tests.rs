@@ -64,8 +64,18 @@ struct Bed {
 struct Change {
     page: u64,
     pages: u64,
-    /// The first of contiguous frames and the access; `None` for an unmap.
+    /// The first frame and the access; `None` for an unmap.
     memory: Option<(u64, Rights)>,
+}
+
+/// Frames left out between the two runs of a mapping.
+const SEAM_JUMP: u64 = 1 << 18;
+
+impl Change {
+    /// Pages in the first run; aligned to nothing in particular.
+    fn seam(&self) -> u64 {
+        self.pages / 3
+    }
 }
 
 impl Bed {
@@ -91,15 +101,14 @@ impl Bed {
         let address = GuestPhysical(change.page << PAGE_SHIFT);
         match change.memory {
             Some((frame, access)) => {
-                // In two runs, to have a seam that is aligned to nothing in particular.
-                let seam = change.pages / 3;
+                let seam = change.seam();
                 let runs = [
                     Run {
                         frame: Frame(frame),
                         pages: seam,
                     },
                     Run {
-                        frame: Frame(frame + seam),
+                        frame: Frame(frame + seam + SEAM_JUMP),
                         pages: change.pages - seam,
                     },
                 ];
@@ -115,7 +124,9 @@ impl Bed {
         let covers = |change: &&Change| (change.page..change.page + change.pages).contains(&page);
         let change = self.changes.iter().rev().find(covers)?;
         let (frame, access) = change.memory?;
-        Some((Frame(frame + page - change.page), access | Rights::READ))
+        let offset = page - change.page;
+        let jump = if offset < change.seam() { 0 } else { SEAM_JUMP };
+        Some((Frame(frame + offset + jump), access | Rights::READ))
     }
 
     fn found(&self, page: u64) -> Option<(Frame, Rights)> {
@@ -177,6 +188,7 @@ impl Bed {
             [
                 change.page.saturating_sub(1),
                 change.page,
+                change.page + change.seam(),
                 change.page + change.pages / 2,
                 end - 1,
                 end,
