@@ -9,4 +9,5 @@ extern crate std;
 
 pub mod mem;
 pub mod nested;
+pub mod plan;
 pub mod sched;
