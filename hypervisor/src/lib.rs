@@ -7,7 +7,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod boot;
+pub mod cpu;
 pub mod mem;
 pub mod nested;
 pub mod plan;
 pub mod sched;
+pub mod start;
