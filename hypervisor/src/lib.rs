@@ -7,6 +7,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod image;
 pub mod mem;
 pub mod nested;
 pub mod plan;
