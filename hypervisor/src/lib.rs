@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod boot;
 pub mod cpu;
+pub mod image;
 pub mod mem;
 pub mod nested;
 pub mod plan;

@@ -11,12 +11,14 @@ mod account;
 mod address;
 #[cfg(test)]
 pub(crate) mod arena;
+mod bytes;
 mod frames;
 mod intervals;
 mod physical;
 
 pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
+pub use bytes::{ByteSource, FrameBytes};
 pub use frames::FramePool;
 pub use intervals::{Gap, Interval, IntervalMap, Overlap, Piece};
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};
