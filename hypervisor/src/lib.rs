@@ -8,10 +8,16 @@ extern crate alloc;
 extern crate std;
 
 pub mod boot;
+pub mod call;
 pub mod cpu;
 pub mod image;
+pub mod launch;
 pub mod mem;
 pub mod nested;
+pub mod object;
 pub mod plan;
+pub mod policy;
+pub mod run;
 pub mod sched;
 pub mod start;
+pub mod vt;

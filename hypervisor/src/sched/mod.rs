@@ -1,7 +1,8 @@
 //! Scheduling: which vcpu runs next, and which sleeper wakes when.
 //!
 //! [`RunQueue`] is round robin; [`DeadlineQueue`] holds one deadline for each sleeping vcpu. Both
-//! are indexed by [`VcpuId`] and know nothing else of vcpus. A CPU's run loop owns one of each.
+//! are indexed by [`VcpuId`] and know nothing else of vcpus. [`Scheduler`] puts them together with
+//! each vcpu's state; a CPU's run loop owns one.
 //!
 //! Invariant: after `reserve` no operation allocates, so none can fail.
 
@@ -9,9 +10,11 @@
 
 mod deadlines;
 mod run_queue;
+mod scheduler;
 
 pub use deadlines::DeadlineQueue;
 pub use run_queue::RunQueue;
+pub use scheduler::Scheduler;
 
 /// The number of a vcpu, counted from 0 over all domains; never chosen by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
