@@ -1,0 +1,316 @@
+//! Four-level page tables (Intel SDM 3A, 4.5; AMD APM 2, 5.3) that map addresses where they are.
+//!
+//! Tables come from a fixed pool. A range is mapped in pages of 2 MiB where it can be; naming a
+//! part of it again splits them, so that a later, finer wish wins over an earlier, coarser one.
+//!
+//! Invariant: the CPU never writes into a table, because accessed and dirty bits are set from the
+//! start.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use nuncio_abi::PAGE_BYTES;
+
+const LARGE_PAGE_BYTES: u64 = 2 << 20;
+const ENTRIES: usize = 512;
+/// Half of what four levels can address; the upper half is not an identity map.
+const ADDRESS_LIMIT: u64 = 1 << 47;
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED_AND_DIRTY: u64 = 1 << 5 | 1 << 6;
+const LARGE: u64 = 1 << 7;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// A page table of any level.
+#[repr(C, align(4096))]
+pub struct Table([AtomicU64; ENTRIES]);
+
+impl Table {
+    /// A table that maps nothing.
+    pub const EMPTY: Table = Table([const { AtomicU64::new(0) }; ENTRIES]);
+}
+
+/// The tables that a [`Mapper`] may use, and the address of the first one.
+#[derive(Clone, Copy)]
+pub struct TablePool<'t> {
+    tables: &'t [Table],
+    address: u64,
+}
+
+impl<'t> TablePool<'t> {
+    /// A pool of consecutive tables, of which the first lies at that guest-physical address.
+    pub const fn new(tables: &'t [Table], address: u64) -> Self {
+        TablePool { tables, address }
+    }
+
+    fn table(self, index: usize) -> Option<&'t [AtomicU64; ENTRIES]> {
+        self.tables.get(index).map(|table| &table.0)
+    }
+
+    fn address_of(self, index: usize) -> u64 {
+        self.address + index as u64 * PAGE_BYTES
+    }
+
+    /// The table that an entry points to.
+    fn below(self, entry: u64) -> Option<&'t [AtomicU64; ENTRIES]> {
+        let offset = (entry & ADDRESS_MASK).checked_sub(self.address)?;
+        self.table((offset / PAGE_BYTES) as usize)
+    }
+}
+
+/// What may be done with a page. Every mapped page can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+    /// Reading and executing.
+    Execute,
+    /// Reading and executing, at CPL 3 too.
+    UserExecute,
+    /// Reading and writing, at CPL 3 too.
+    UserWrite,
+}
+
+impl Access {
+    const fn bits(self) -> u64 {
+        match self {
+            Access::Read => NO_EXECUTE,
+            Access::Write => WRITABLE | NO_EXECUTE,
+            Access::Execute => 0,
+            Access::UserExecute => USER,
+            Access::UserWrite => USER | WRITABLE | NO_EXECUTE,
+        }
+    }
+}
+
+/// Why a range was not mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapProblem {
+    /// It is not made of whole pages in the lower half of the address space.
+    Range,
+    /// The pool has no table left.
+    OutOfTables,
+}
+
+/// Fills page tables.
+pub struct Mapper<'t> {
+    pool: TablePool<'t>,
+    used: usize,
+}
+
+impl<'t> Mapper<'t> {
+    /// A mapper of an address space in which nothing is mapped; its root is the first table.
+    pub const fn new(pool: TablePool<'t>) -> Self {
+        Mapper { pool, used: 1 }
+    }
+
+    /// The address for CR3.
+    pub fn root_address(&self) -> u64 {
+        self.pool.address
+    }
+
+    /// Maps the range where it is.
+    ///
+    /// # Errors
+    /// See [`MapProblem`]; with `OutOfTables` a part of the range may have been mapped.
+    pub fn map(&mut self, start: u64, end: u64, access: Access) -> Result<(), MapProblem> {
+        let bits = PRESENT | ACCESSED_AND_DIRTY | access.bits();
+        self.set(start, end, |page| page | bits)
+    }
+
+    /// Takes the range out.
+    ///
+    /// # Errors
+    /// As [`Mapper::map`].
+    pub fn unmap(&mut self, start: u64, end: u64) -> Result<(), MapProblem> {
+        self.set(start, end, |_| 0)
+    }
+
+    /// The address to which a virtual address leads and the bits of its entry, as the CPU finds it.
+    pub fn lookup(&self, address: u64) -> Option<(u64, u64)> {
+        let mut table = self.pool.table(0)?;
+        for shift in [39, 30, 21, 12] {
+            let entry = entry(table, address, shift)?.load(Ordering::Relaxed);
+            if entry & PRESENT == 0 {
+                return None;
+            }
+            if shift == 12 || entry & LARGE != 0 {
+                let inside = address & ((1 << shift) - 1);
+                let page = entry & ADDRESS_MASK & !((1 << shift) - 1);
+                return Some((page | inside, entry & !ADDRESS_MASK));
+            }
+            table = self.pool.below(entry)?;
+        }
+        None
+    }
+
+    fn set(&mut self, start: u64, end: u64, leaf: impl Fn(u64) -> u64) -> Result<(), MapProblem> {
+        let is_whole = start % PAGE_BYTES == 0 && end % PAGE_BYTES == 0;
+        if !is_whole || start > end || end > ADDRESS_LIMIT {
+            return Err(MapProblem::Range);
+        }
+        let mut page = start;
+        while page < end {
+            let is_large = page % LARGE_PAGE_BYTES == 0 && end - page >= LARGE_PAGE_BYTES;
+            page += if is_large && self.set_large(page, &leaf)? {
+                LARGE_PAGE_BYTES
+            } else {
+                self.set_small(page, leaf(page))?;
+                PAGE_BYTES
+            };
+        }
+        Ok(())
+    }
+
+    /// Sets a large page, unless there is a table already: that is not given up, because the
+    /// CPU may have cached its address.
+    fn set_large(&mut self, page: u64, leaf: impl Fn(u64) -> u64) -> Result<bool, MapProblem> {
+        let table = self.table_for(page, &[39, 30])?;
+        let place = entry(table, page, 21).ok_or(MapProblem::Range)?;
+        let old = place.load(Ordering::Relaxed);
+        if old & PRESENT != 0 && old & LARGE == 0 {
+            return Ok(false);
+        }
+        let new = match leaf(page) {
+            0 => 0,
+            bits => bits | LARGE,
+        };
+        place.store(new, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn set_small(&mut self, page: u64, bits: u64) -> Result<(), MapProblem> {
+        let table = self.table_for(page, &[39, 30, 21])?;
+        let place = entry(table, page, 12).ok_or(MapProblem::Range)?;
+        place.store(bits, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Walks down through these levels, adding the tables that are missing.
+    fn table_for(
+        &mut self,
+        page: u64,
+        shifts: &[u32],
+    ) -> Result<&'t [AtomicU64; ENTRIES], MapProblem> {
+        let mut table = self.pool.table(0).ok_or(MapProblem::OutOfTables)?;
+        for shift in shifts {
+            let place = entry(table, page, *shift).ok_or(MapProblem::Range)?;
+            let old = place.load(Ordering::Relaxed);
+            if old & PRESENT == 0 || old & LARGE != 0 {
+                place.store(self.new_table(old)?, Ordering::Relaxed);
+            }
+            let entry = place.load(Ordering::Relaxed);
+            table = self.pool.below(entry).ok_or(MapProblem::OutOfTables)?;
+        }
+        Ok(table)
+    }
+
+    /// A new table, which maps what the large page in `old` mapped; gives the entry for it.
+    fn new_table(&mut self, old: u64) -> Result<u64, MapProblem> {
+        let index = self.used;
+        let table = self.pool.table(index).ok_or(MapProblem::OutOfTables)?;
+        self.used += 1;
+        for (number, place) in (0..).zip(table) {
+            let small = match old & PRESENT {
+                0 => 0,
+                _ => (old & !LARGE) + number * PAGE_BYTES,
+            };
+            place.store(small, Ordering::Relaxed);
+        }
+        // What may be done is decided by the last level alone.
+        let bits = PRESENT | WRITABLE | USER | ACCESSED_AND_DIRTY & !(1 << 6);
+        Ok(self.pool.address_of(index) | bits)
+    }
+}
+
+fn entry(table: &[AtomicU64; ENTRIES], address: u64, shift: u32) -> Option<&AtomicU64> {
+    table.get((address >> shift & 511) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const POOL: u64 = 0x70_0000;
+
+    fn tables(count: usize) -> Vec<Table> {
+        (0..count).map(|_| Table::EMPTY).collect()
+    }
+
+    fn access_bits(access: Access) -> u64 {
+        access.bits() & (WRITABLE | USER | NO_EXECUTE)
+    }
+
+    fn found(mapper: &Mapper<'_>, address: u64) -> Option<u64> {
+        let (leads_to, bits) = mapper.lookup(address)?;
+        assert_eq!(leads_to, address, "every address is mapped where it is");
+        Some(bits & (WRITABLE | USER | NO_EXECUTE))
+    }
+
+    #[test]
+    fn a_finer_wish_splits_a_large_page() {
+        let tables = tables(8);
+        let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
+        mapper.map(0, 0x60_0000, Access::Write).unwrap();
+        assert_eq!(mapper.used, 3);
+        mapper.map(0x20_1000, 0x20_2000, Access::Execute).unwrap();
+        mapper.unmap(0, 0x1000).unwrap();
+        assert_eq!(mapper.used, 5);
+        assert_eq!(found(&mapper, 0xFFF), None);
+        assert_eq!(found(&mapper, 0x1000), Some(access_bits(Access::Write)));
+        assert_eq!(
+            found(&mapper, 0x20_1FFF),
+            Some(access_bits(Access::Execute))
+        );
+        assert_eq!(found(&mapper, 0x20_2000), Some(access_bits(Access::Write)));
+        assert_eq!(found(&mapper, 0x60_0000), None);
+    }
+
+    #[test]
+    fn an_empty_pool_and_bad_ranges_are_told() {
+        let tables = tables(3);
+        let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
+        assert_eq!(
+            mapper.map(0x1000, 0x2000, Access::Read),
+            Err(MapProblem::OutOfTables)
+        );
+        assert_eq!(mapper.map(1, 0x1000, Access::Read), Err(MapProblem::Range));
+        assert_eq!(
+            mapper.map(0x2000, 0x1000, Access::Read),
+            Err(MapProblem::Range)
+        );
+        assert_eq!(mapper.map(0, 1 << 48, Access::Read), Err(MapProblem::Range));
+    }
+
+    proptest! {
+        /// The tables say of every page what the last wish that named it said.
+        #[test]
+        fn the_last_wish_counts(
+            wishes in proptest::collection::vec((0u64..1600, 0u64..1600, 0usize..6), 1..12)
+        ) {
+            let kinds = [Access::Read, Access::Write, Access::Execute, Access::UserExecute, Access::UserWrite];
+            let tables = tables(12);
+            let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
+            let mut model = std::vec![None; 1600];
+            for (first, second, kind) in wishes {
+                let (start, end) = (first.min(second), first.max(second));
+                let access = kinds.get(kind).copied();
+                match access {
+                    Some(access) => mapper.map(start * PAGE_BYTES, end * PAGE_BYTES, access),
+                    None => mapper.unmap(start * PAGE_BYTES, end * PAGE_BYTES),
+                }.unwrap();
+                model[start as usize..end as usize].fill(access.map(access_bits));
+            }
+            for (page, expected) in model.iter().enumerate() {
+                prop_assert_eq!(found(&mapper, page as u64 * PAGE_BYTES + 8), *expected);
+            }
+        }
+    }
+}

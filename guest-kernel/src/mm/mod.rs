@@ -1,0 +1,10 @@
+//! The kernel's own address space.
+//!
+//! Every address is mapped where it is (virtual = guest-physical). [`Mapper`] builds the tables and
+//! is pure; with the feature `bare-metal`, `active` fills them for this image and loads CR3.
+
+#[cfg(feature = "bare-metal")]
+pub mod active;
+mod mapper;
+
+pub use mapper::{Access, MapProblem, Mapper, Table, TablePool};
