@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# Sourced by run.sh: installs what is missing and chooses the Rust toolchain.
+#
+# From run.sh: say, die, $root, $scratch, $target. To run.sh: need_qemu, need_toolchain, and what a
+# build of the images takes: the arrays images (arguments of cargo) and images_environment.
+
+images=(-p nuncio-hypervisor -p nuncio-guest-kernel --features bare-metal --target "$target")
+images_environment=()
+
+# install WHY PACKAGE...
+install() {
+    local why=$1 as_root=()
+    shift
+    if [[ ${NUNCIO_NO_INSTALL:-0} == 1 ]]; then
+        die "$why, and NUNCIO_NO_INSTALL=1 forbids to install it; run: apt-get install $*"
+    fi
+    command -v apt-get >/dev/null || die "$why, and there is no apt-get to install it with; install what provides $*"
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || die "$why; run as root: apt-get install $*"
+        as_root=(sudo)
+    fi
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    say "$why: installing $*"
+    log=$scratch/install
+    if ! "${apt[@]}" install -y --no-install-recommends "$@" >"$log" 2>&1; then
+        # The list of packages may be missing or old.
+        { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >"$log" 2>&1 ||
+            die "$why, and it could not be installed: $(tail -n 1 "$log"); run: apt-get install $*"
+    fi
+}
+
+need_qemu() {
+    local qemu=${NUNCIO_QEMU:-qemu-system-x86_64}
+    command -v "$qemu" >/dev/null && return
+    [[ -z ${NUNCIO_QEMU:-} ]] || die "NUNCIO_QEMU names $qemu, which is not there; name a QEMU binary or unset it"
+    install "QEMU (qemu-system-x86_64) is not installed" qemu-system-x86
+}
+
+# is_new_enough RUSTC: whether it is at least the rust-version of Cargo.toml.
+is_new_enough() {
+    local have want
+    have=$("$1" --version 2>/dev/null) || return 1
+    have=${have#rustc }
+    want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    [[ $(printf '%s\n' "$want" "${have%% *}" | sort -V | head -n 1) == "$want" ]]
+}
+
+has_target() {
+    local libraries
+    libraries=$(rustc --print target-libdir --target "$target" 2>/dev/null) &&
+        compgen -G "$libraries/libcore-*.rlib" >/dev/null
+}
+
+installed_toolchain_works() {
+    command -v cargo >/dev/null && command -v rustc >/dev/null && is_new_enough rustc || return 1
+    has_target && return
+    command -v rustup >/dev/null || return 1
+    say "adding the target $target to the Rust toolchain"
+    timeout 300 rustup target add "$target" >/dev/null 2>&1 && has_target
+}
+
+# Debian's packages bring the standard library as source; it is built along with the images.
+use_debian_toolchain() {
+    local packages=(rustc-web cargo-web rust-web-src lld) missing=() name
+    [[ ${1:-} != lints ]] || packages+=(rustfmt-web rust-web-clippy)
+    for name in "${packages[@]}"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || missing+=("$name")
+    done
+    ((${#missing[@]} == 0)) || install "no Rust toolchain that can build for $target" "${missing[@]}"
+    is_new_enough /usr/bin/rustc ||
+        die "Debian's rustc is too old; add the security updates to the sources of apt, or install Rust with rustup"
+    export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc
+    images_environment=(RUSTC_BOOTSTRAP=1 CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER=ld.lld)
+    # shellcheck disable=SC2054 # the commas belong to cargo
+    images+=(-Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem)
+}
+
+# need_toolchain [lints]
+need_toolchain() {
+    case ${NUNCIO_TOOLCHAIN:-any} in
+        debian) use_debian_toolchain "$@" ;;
+        installed) installed_toolchain_works || die "the installed Rust toolchain cannot build for $target; see --help" ;;
+        any) installed_toolchain_works || use_debian_toolchain "$@" ;;
+        *) die "NUNCIO_TOOLCHAIN is installed or debian, not $NUNCIO_TOOLCHAIN" ;;
+    esac
+    command -v cc >/dev/null || install "there is no C compiler to link with" gcc libc6-dev
+    cd -- "$root"
+}

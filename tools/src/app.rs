@@ -1,0 +1,144 @@
+//! The actions of the command line, and what they print.
+
+use std::fs;
+use std::path::Path;
+
+use crate::cli::{Action, Cli, ManifestAction, RunArguments};
+use crate::manifest::{self, Problems};
+use crate::report::Report;
+use crate::run::{self, Options, Run};
+use crate::screen::{Detail, Screen};
+use crate::verdict::{Kind, Verdict};
+use crate::{backtrace, beds, json, table};
+
+/// Does what the command line asks for and gives the exit code.
+pub fn main(cli: &Cli) -> u8 {
+    match &cli.action {
+        None => run(&cli.run),
+        Some(Action::Run(arguments)) => run(arguments),
+        Some(Action::Manifest { action }) => manifest(action),
+        Some(Action::Beds) => list_beds(),
+    }
+}
+
+fn run(arguments: &RunArguments) -> u8 {
+    let options = arguments.options();
+    let screen = Screen::new(arguments.detail());
+    let json = arguments.json.as_deref();
+    if let Err(verdict) = json.map_or(Ok(()), |path| write_json(path, "")) {
+        return conclude(&screen, &verdict);
+    }
+    let outcome = run::run(&options, &screen);
+    let (verdict, run) = match &outcome {
+        Ok(run) => (&run.verdict, Some(run)),
+        Err(verdict) => (verdict, None),
+    };
+    if let Some(run) = run {
+        show(&screen, &options, run);
+    }
+    let written = json.map_or(Ok(()), |path| {
+        write_json(path, &json::render(&options, verdict, run))
+    });
+    match written {
+        Err(error) if verdict.is_ok() => conclude(&screen, &error),
+        _ => conclude(&screen, verdict),
+    }
+}
+
+fn write_json(path: &Path, text: &str) -> Result<(), Verdict> {
+    fs::write(path, text).map_err(|error| {
+        Verdict::new(
+            Kind::Invalid,
+            format!(
+                "cannot write {}: {error}; name a file that can be written after --json",
+                path.display()
+            ),
+        )
+    })
+}
+
+/// The last line: on standard output if all is well, else on standard error.
+fn conclude(screen: &Screen, verdict: &Verdict) -> u8 {
+    if verdict.is_ok() {
+        screen.result(&verdict.text);
+    } else {
+        screen.error(&format!("nuncio: {}", verdict.text));
+    }
+    verdict.kind.exit_code()
+}
+
+fn show(screen: &Screen, options: &Options, run: &Run) {
+    if has_domains(&run.report) {
+        screen.detail(&format!(
+            "\n{}\n",
+            table::render(&run.report, options.count)
+        ));
+    }
+    if let Some(panic) = &run.report.panic {
+        screen.error(&backtrace::render(panic, &run.hypervisor));
+    }
+    if let (Some(digest), Some((_, input))) = (&run.report.digest, &run.input) {
+        let domain = &digest.domain;
+        if digest.sha256 == input.sha256 && digest.bytes == input.bytes {
+            screen.result(&format!(
+                "sha256 {} of {} bytes, as computed by {domain}; equal to the host's",
+                digest.sha256, digest.bytes
+            ));
+        } else {
+            screen.result(&format!(
+                "sha256 {} of {} bytes, as computed by {domain}",
+                digest.sha256, digest.bytes
+            ));
+            screen.result(&format!(
+                "sha256 {} of {} bytes, the host's: they differ",
+                input.sha256, input.bytes
+            ));
+        }
+    }
+}
+
+fn has_domains(report: &Report) -> bool {
+    report.domains.iter().any(|domain| domain.stop.is_some())
+}
+
+fn manifest(action: &ManifestAction) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let (ManifestAction::Check { file } | ManifestAction::Plan { file }) = action;
+    let manifest = match manifest::load(file) {
+        Ok(manifest) => manifest,
+        Err(problems) => return mistakes(&screen, &problems),
+    };
+    match action {
+        ManifestAction::Check { .. } => screen.result(&format!(
+            "{}: ok, {} domains, {} ports, {} shared memories, {} events",
+            file.display(),
+            manifest.domains.len(),
+            manifest.ports.len(),
+            manifest.memories.len(),
+            manifest.events.len()
+        )),
+        ManifestAction::Plan { .. } => {
+            let plan = manifest::compile(&manifest, run::DEFAULT_LIMIT_SECONDS * 1000);
+            screen.result(plan.text.trim_end());
+        }
+    }
+    0
+}
+
+fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
+    screen.error(&problems.to_string());
+    Kind::Invalid.exit_code()
+}
+
+fn list_beds() -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    for bed in beds::all() {
+        let state = if beds::is_installed(&bed.program()) {
+            "installed".to_owned()
+        } else {
+            format!("not installed; {}", bed.install_advice())
+        };
+        screen.result(&format!("{:<12} {} [{state}]", bed.name(), bed.summary()));
+    }
+    0
+}

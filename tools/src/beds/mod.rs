@@ -1,0 +1,95 @@
+//! Test beds: the machines on which Nuncio is run.
+//!
+//! A bed says how to start a machine and what its exit status means; everything else (staging
+//! files, reading the serial line, time limits, the verdict) is the same for all and lies in `run`.
+//!
+//! Invariant: a bed's command writes the serial line to its standard output and nothing else.
+
+mod qemu_svm;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub use qemu_svm::QemuSvm;
+
+/// The machine that a bed is asked to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The directory with `hypervisor` and the boot modules.
+    pub run_dir: PathBuf,
+    /// Memory of the machine.
+    pub memory_mib: u64,
+    /// Names of the boot modules: files in `run_dir`.
+    pub modules: Vec<String>,
+    /// Whether instructions are to be counted, exactly and repeatably.
+    pub count: bool,
+    /// Another CPU than the bed's own choice.
+    pub cpu: Option<String>,
+}
+
+/// What the exit status of a bed says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The hypervisor ended the run: every foreground domain did its work.
+    Ok,
+    /// The hypervisor ended the run: a domain failed.
+    Failed,
+    /// The hypervisor cannot run on this machine.
+    Refused,
+    /// The hypervisor broke and said so.
+    Panicked,
+    /// The machine reset without a result: a triple fault of the hypervisor itself.
+    MachineReset,
+    /// The bed could not start the machine.
+    CannotStart,
+    /// A status that nothing is known to end with.
+    Unknown,
+}
+
+/// A machine on which Nuncio can run.
+pub trait TestBed {
+    /// Its name for `--bed`.
+    fn name(&self) -> &'static str;
+    /// What it is, in a few words.
+    fn summary(&self) -> &'static str;
+    /// The program that it starts, as found or as it would be searched.
+    fn program(&self) -> PathBuf;
+    /// What to do if that program is not there.
+    fn install_advice(&self) -> &'static str;
+    /// The command that starts `machine`, to be run in `machine.run_dir`.
+    fn command(&self, machine: &Machine) -> Command;
+    /// What an exit status of that command says.
+    fn meaning(&self, status: i32) -> Meaning;
+}
+
+/// Every bed, the default first.
+pub fn all() -> Vec<Box<dyn TestBed>> {
+    vec![Box::new(QemuSvm::from_environment())]
+}
+
+/// The name of the bed of a run that names none.
+pub const DEFAULT: &str = QemuSvm::NAME;
+
+/// The bed of that name; the error lists the names.
+pub fn named(name: &str) -> Result<Box<dyn TestBed>, String> {
+    let mut beds = all();
+    match beds.iter().position(|bed| bed.name() == name) {
+        Some(index) => Ok(beds.swap_remove(index)),
+        None => {
+            let names: Vec<_> = beds.iter().map(|bed| bed.name()).collect();
+            Err(format!(
+                "there is no test bed {name:?}; the beds are: {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Whether a program can be started: a path to a file, or a name that is on the search path.
+pub fn is_installed(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.is_file();
+    }
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&search).any(|folder| folder.join(program).is_file())
+}

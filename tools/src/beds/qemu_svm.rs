@@ -1,0 +1,158 @@
+//! `qemu-svm`: AMD SVM with nested paging as QEMU's own interpreter (TCG) offers it. It needs no
+//! support from the host's CPU, and with instruction counting two runs are the same to the last
+//! instruction.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Machine, Meaning, TestBed};
+
+/// The bed.
+pub struct QemuSvm {
+    program: PathBuf,
+}
+
+/// A write of `value` to QEMU's debug-exit device ends QEMU with this status.
+const fn debug_exit_status(value: i32) -> i32 {
+    value << 1 | 1
+}
+
+const OK: i32 = debug_exit_status(0x10);
+const FAILED: i32 = debug_exit_status(0x11);
+const REFUSED: i32 = debug_exit_status(0x12);
+const PANICKED: i32 = debug_exit_status(0x13);
+
+impl QemuSvm {
+    /// The name of the bed.
+    pub const NAME: &'static str = "qemu-svm";
+
+    /// The bed with the binary that `NUNCIO_QEMU` names, or the one on the search path.
+    pub fn from_environment() -> Self {
+        let named = env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
+        let program = PathBuf::from(named.unwrap_or_else(|| "qemu-system-x86_64".into()));
+        // The command runs in another directory, where a relative path would lead astray.
+        let program = match program.components().count() {
+            0 | 1 => program,
+            _ => std::path::absolute(&program).unwrap_or(program),
+        };
+        QemuSvm { program }
+    }
+}
+
+impl TestBed for QemuSvm {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "AMD SVM in QEMU's interpreter (TCG); counts instructions with --count"
+    }
+
+    fn program(&self) -> PathBuf {
+        self.program.clone()
+    }
+
+    fn install_advice(&self) -> &'static str {
+        "install it with: apt-get install qemu-system-x86, or name the binary in NUNCIO_QEMU"
+    }
+
+    fn command(&self, machine: &Machine) -> Command {
+        let mut command = Command::new(&self.program);
+        let cpu = machine.cpu.as_deref().unwrap_or("max");
+        command.args(["-accel", "tcg", "-cpu", cpu, "-M", "q35"]);
+        command.args(["-m", &machine.memory_mib.to_string()]);
+        command.args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+        ]);
+        command.args([
+            "-no-reboot",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        ]);
+        if machine.count {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
+        // QEMU splits this list at commas and each entry at the first space: file, then the name
+        // that the hypervisor sees as the last word.
+        let modules = machine.modules.iter().map(|name| format!("{name} {name}"));
+        let modules: Vec<_> = modules.collect();
+        command.args(["-kernel", "hypervisor", "-initrd", &modules.join(",")]);
+        command
+    }
+
+    fn meaning(&self, status: i32) -> Meaning {
+        match status {
+            OK => Meaning::Ok,
+            FAILED => Meaning::Failed,
+            REFUSED => Meaning::Refused,
+            PANICKED => Meaning::Panicked,
+            // With -no-reboot a triple fault ends QEMU with 0, as if all were well.
+            0 => Meaning::MachineReset,
+            1 => Meaning::CannotStart,
+            _ => Meaning::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(machine: &Machine) -> Vec<String> {
+        let bed = QemuSvm {
+            program: "qemu".into(),
+        };
+        let command = bed.command(machine);
+        let arguments = command.get_args();
+        arguments
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_status_of_every_ending() {
+        let bed = QemuSvm::from_environment();
+        let meanings = [
+            (33, Meaning::Ok),
+            (35, Meaning::Failed),
+            (37, Meaning::Refused),
+            (39, Meaning::Panicked),
+            (0, Meaning::MachineReset),
+            (1, Meaning::CannotStart),
+            (2, Meaning::Unknown),
+            (255, Meaning::Unknown),
+        ];
+        for (status, meaning) in meanings {
+            assert_eq!(bed.meaning(status), meaning, "{status}");
+        }
+    }
+
+    #[test]
+    fn modules_memory_and_cpu_are_on_the_command_line() {
+        let mut machine = Machine {
+            memory_mib: 300,
+            modules: vec!["nuncio-plan".to_owned(), "input".to_owned()],
+            ..Machine::default()
+        };
+        let plain = arguments(&machine);
+        assert!(plain.contains(&"nuncio-plan nuncio-plan,input input".to_owned()));
+        assert!(plain.windows(2).any(|pair| pair == ["-m", "300"]));
+        assert!(plain.windows(2).any(|pair| pair == ["-cpu", "max"]));
+        assert!(!plain.contains(&"-icount".to_owned()));
+
+        machine.count = true;
+        machine.cpu = Some("max,-svm".to_owned());
+        let counted = arguments(&machine);
+        assert!(counted
+            .windows(2)
+            .any(|pair| pair == ["-icount", "shift=0,sleep=off"]));
+        assert!(counted.contains(&"max,-svm".to_owned()));
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::beds;
+use crate::project;
+use crate::run::{Options, DEFAULT_LIMIT_SECONDS};
+use crate::screen::Detail;
+
+const EXAMPLES: &str = "\
+Examples:
+  nuncio                              run the default manifest with README.md as input
+  nuncio --input FILE --count         count instructions: exact, and the same in every run
+  nuncio --manifest mine.toml --timeout 10 --json report.json
+  nuncio manifest check mine.toml     name every mistake in a manifest with its line
+  nuncio manifest plan mine.toml      show what the hypervisor will be told
+  nuncio beds                         list the test beds and what is installed
+
+Exit codes:
+  0    everything worked: domains exited with code 0, and the digest is right
+  1    a domain failed, or the digest is missing or wrong
+  2    the command line, the manifest or a file is wrong
+  3    the test bed is missing, cannot start, or has no CPU that the hypervisor can use
+  4    the time limit was reached
+  5    the hypervisor broke: panic, reset of the whole machine, incomplete report
+  130  interrupted
+
+Environment:
+  NUNCIO_QEMU       the QEMU binary (default: qemu-system-x86_64 on the search path)
+  CARGO_TARGET_DIR  where the images were built (default: target)";
+
+/// Boots Nuncio on a test bed, shows what its domains do and says whether it really worked.
+#[derive(Debug, Parser)]
+#[command(name = "nuncio", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; a run if it is missing.
+    #[command(subcommand)]
+    pub action: Option<Action>,
+    /// The options of a run.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Run a manifest on a test bed (the default)
+    Run(Box<RunArguments>),
+    /// Check a manifest or show its compiled plan
+    Manifest {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ManifestAction,
+    },
+    /// List the test beds
+    Beds,
+}
+
+/// What to do with a manifest.
+#[derive(Debug, Subcommand)]
+pub enum ManifestAction {
+    /// Name every mistake with its line
+    Check {
+        /// The manifest
+        file: PathBuf,
+    },
+    /// Print the plan that the hypervisor reads
+    Plan {
+        /// The manifest
+        file: PathBuf,
+    },
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArguments {
+    /// File that is handed to the domain whose manifest says "{input}": 0 bytes to 64 MiB [default: README.md]
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+
+    /// Test bed to run on
+    #[arg(long, value_name = "NAME", default_value = beds::DEFAULT)]
+    pub bed: String,
+
+    /// Domains and wires to run [default: tools/manifests/stream.toml]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+
+    /// Time limit in seconds; the machine is killed 5 s after it
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Write the report to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Show the result only: no console lines, no tables
+    #[arg(long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Show the hypervisor's log and records too, on standard error
+    #[arg(long)]
+    pub verbose: bool,
+
+    /// Count instructions: exact and repeatable, but slower
+    #[arg(long)]
+    pub count: bool,
+
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
+
+    /// Memory of the machine in MiB [default: what the manifest needs and 128 MiB, at least 256]
+    #[arg(long, value_name = "MIB", help_heading = "Advanced", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub memory: Option<u64>,
+
+    /// CPU model for QEMU, such as "max,-svm" [default: max]
+    #[arg(long, value_name = "MODEL", help_heading = "Advanced")]
+    pub qemu_cpu: Option<String>,
+}
+
+impl RunArguments {
+    /// The options with every default filled in.
+    pub fn options(&self) -> Options {
+        Options {
+            manifest: self
+                .manifest
+                .clone()
+                .unwrap_or_else(project::default_manifest),
+            input: self.input.clone(),
+            bed: self.bed.clone(),
+            limit_seconds: self.timeout,
+            count: self.count,
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            memory_mib: self.memory,
+            cpu: self.qemu_cpu.clone(),
+        }
+    }
+
+    /// How much to show.
+    pub fn detail(&self) -> Detail {
+        match (self.quiet, self.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_run_needs_no_subcommand() {
+        let plain = Cli::parse_from(["nuncio", "--count", "--timeout", "7"]);
+        assert!(plain.action.is_none() && plain.run.count);
+        assert_eq!(plain.run.options().limit_seconds, 7);
+        let named = Cli::parse_from(["nuncio", "run", "--quiet"]);
+        assert!(matches!(named.action, Some(Action::Run(run)) if run.detail() == Detail::Quiet));
+    }
+
+    #[test]
+    fn the_help_of_run_sh_names_every_option() {
+        let script = std::fs::read_to_string(project::root().join("run.sh")).unwrap();
+        for argument in Cli::command().get_arguments() {
+            if let Some(long) = argument.get_long() {
+                assert!(
+                    script.contains(&format!("--{long}")),
+                    "run.sh --help lacks --{long}"
+                );
+            }
+        }
+    }
+}

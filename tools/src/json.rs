@@ -1,0 +1,194 @@
+//! The report for machines. Its keys are listed in `tools/README.md` and do not change their
+//! meaning while `schema` stays the same.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::report::{Counts, DomainReport, Report};
+use crate::run::{Options, Run};
+use crate::verdict::Verdict;
+
+/// The version of the keys.
+const SCHEMA: u32 = 1;
+
+/// A whole report.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    bed: &'a str,
+    manifest: String,
+    verdict: VerdictKeys<'a>,
+    counted: bool,
+    wall_ms: u64,
+    input: Option<Input<'a>>,
+    digest: Option<Digest<'a>>,
+    boot: Option<Boot<'a>>,
+    frames: Option<Frames>,
+    domains: Vec<Domain<'a>>,
+    panic: Option<Panic<'a>>,
+    damaged_records: u64,
+}
+
+#[derive(Serialize)]
+struct VerdictKeys<'a> {
+    ok: bool,
+    kind: &'static str,
+    exit_code: u8,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Input<'a> {
+    path: String,
+    bytes: u64,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
+struct Digest<'a> {
+    sha256: &'a str,
+    bytes: u64,
+    equals_input: bool,
+}
+
+#[derive(Serialize)]
+struct Boot<'a> {
+    vendor: &'a str,
+    abi: &'a str,
+    tsc_hz: Option<u64>,
+    ram_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Frames {
+    before: u64,
+    after: u64,
+}
+
+#[derive(Serialize)]
+struct Domain<'a> {
+    name: &'a str,
+    stop: Option<Stop>,
+    calls: BTreeMap<&'a str, u64>,
+    exits: BTreeMap<&'a str, u64>,
+    sent: u64,
+    received: u64,
+    notified: u64,
+    coalesced: u64,
+}
+
+#[derive(Serialize)]
+struct Stop {
+    reason: String,
+    detail: u64,
+    text: String,
+    rip: u64,
+    frames: u64,
+    entries: u64,
+    instructions: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Panic<'a> {
+    text: &'a str,
+    trace: &'a [u64],
+}
+
+/// The report on a run as JSON text; `run` is missing if it could not be started.
+pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String {
+    let counted = run.is_some_and(|run| run.counted);
+    let report = run.map(|run| &run.report);
+    let document = Document {
+        schema: SCHEMA,
+        bed: &options.bed,
+        manifest: options.manifest.display().to_string(),
+        verdict: VerdictKeys {
+            ok: verdict.is_ok(),
+            kind: verdict.kind.name(),
+            exit_code: verdict.kind.exit_code(),
+            text: &verdict.text,
+        },
+        counted,
+        wall_ms: run.map_or(0, |run| run.wall.as_millis().try_into().unwrap_or(u64::MAX)),
+        input: run.and_then(input),
+        digest: run.and_then(digest),
+        boot: report.and_then(boot),
+        frames: report
+            .and_then(|report| report.frames)
+            .map(|frames| Frames {
+                before: frames.before,
+                after: frames.after,
+            }),
+        domains: report.map_or(Vec::new(), |report| {
+            let domains = report.domains.iter();
+            domains.map(|domain| domain_keys(domain, counted)).collect()
+        }),
+        panic: report
+            .and_then(|report| report.panic.as_ref())
+            .map(|panic| Panic {
+                text: &panic.text,
+                trace: &panic.trace,
+            }),
+        damaged_records: report.map_or(0, |report| report.damaged),
+    };
+    // Serialising strings and numbers into memory cannot fail.
+    serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
+}
+
+fn input(run: &Run) -> Option<Input<'_>> {
+    let (path, copied) = run.input.as_ref()?;
+    Some(Input {
+        path: path.display().to_string(),
+        bytes: copied.bytes,
+        sha256: &copied.sha256,
+    })
+}
+
+fn digest(run: &Run) -> Option<Digest<'_>> {
+    let digest = run.report.digest.as_ref()?;
+    let input = run.input.as_ref();
+    Some(Digest {
+        sha256: &digest.sha256,
+        bytes: digest.bytes,
+        equals_input: input.is_some_and(|(_, copied)| {
+            copied.sha256 == digest.sha256 && copied.bytes == digest.bytes
+        }),
+    })
+}
+
+fn boot(report: &Report) -> Option<Boot<'_>> {
+    let boot = report.boot.as_ref()?;
+    Some(Boot {
+        vendor: &boot.vendor,
+        abi: &boot.abi,
+        tsc_hz: boot.tsc_hz,
+        ram_bytes: boot.ram_bytes,
+    })
+}
+
+fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
+    Domain {
+        name: &domain.name,
+        stop: domain.stop.map(|stop| Stop {
+            reason: stop.name(),
+            detail: stop.detail,
+            text: stop.sentence(),
+            rip: stop.rip,
+            frames: stop.frames,
+            entries: stop.entries,
+            instructions: counted.then_some(stop.ticks),
+        }),
+        calls: map(&domain.calls),
+        exits: map(&domain.exits),
+        sent: domain.traffic.sent,
+        received: domain.traffic.received,
+        notified: domain.traffic.notified,
+        coalesced: domain.traffic.coalesced,
+    }
+}
+
+fn map(counts: &Counts) -> BTreeMap<&str, u64> {
+    let pairs = counts.iter().map(|(name, count)| (name.as_str(), *count));
+    pairs.collect()
+}

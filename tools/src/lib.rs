@@ -1,0 +1,23 @@
+//! The host side of Nuncio: checks manifests, boots them on test beds, and judges what happened.
+//!
+//! The way of a run: `cli` -> `run` (`manifest` -> plan -> `beds` -> serial line -> `report`) ->
+//! `judge` -> `table` and `json`. Dependencies point the same way; `verdict` and `screen` are used
+//! by all.
+//!
+//! Invariant: nothing but [`judge::judge`] decides that a run has worked.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod backtrace;
+pub mod beds;
+pub mod cli;
+pub mod json;
+pub mod judge;
+pub mod manifest;
+pub mod project;
+pub mod report;
+pub mod run;
+pub mod screen;
+pub mod table;
+pub mod verdict;

@@ -1,0 +1,295 @@
+//! Turns the tables of a manifest into the checked form, collecting every mistake on the way.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::problem::{Problem, Problems, Source};
+use super::schema::{Document, DomainTable, Entries, EventTable, MemoryTable, PortTable};
+use super::{limits, size, wires};
+use super::{Domain, File, Manifest, Memory, Module, Port, BUNDLED_IMAGE, INPUT_WORD};
+
+/// Checks a whole manifest.
+pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Problems> {
+    let mut check = Check {
+        source,
+        problems: Vec::new(),
+    };
+    check.object_names(&document);
+    check.domain_names(&document.domain);
+    check.digest(&document);
+    wires::check(&mut check, &document);
+    let manifest = Manifest {
+        digest: document.digest.map(Spanned::into_inner),
+        ports: document.port.iter().map(|port| check.port(port)).collect(),
+        memories: document
+            .memory
+            .iter()
+            .map(|memory| check.memory(memory))
+            .collect(),
+        events: document.event.into_iter().map(name_of).collect(),
+        domains: document
+            .domain
+            .iter()
+            .map(|domain| check.domain(domain))
+            .collect(),
+    };
+    if check.problems.is_empty() {
+        return Ok(manifest);
+    }
+    check.problems.sort_by_key(|problem| problem.line);
+    Err(Problems(check.problems))
+}
+
+fn name_of(event: EventTable) -> String {
+    event.name.into_inner()
+}
+
+/// The mistakes so far.
+pub struct Check<'a> {
+    source: &'a Source<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Records a mistake.
+    pub fn wrong(&mut self, at: Option<Range<usize>>, text: impl Into<String>) {
+        let problem = self.source.problem(at, text);
+        self.problems.push(problem);
+    }
+
+    fn object_names(&mut self, document: &Document) {
+        let ports: Vec<_> = document.port.iter().map(|port| &port.name).collect();
+        let memories: Vec<_> = document.memory.iter().map(|memory| &memory.name).collect();
+        let events: Vec<_> = document.event.iter().map(|event| &event.name).collect();
+        for (kind, names) in [
+            ("ports", &ports),
+            ("memories", &memories),
+            ("events", &events),
+        ] {
+            self.at_most(names.len(), limits::OBJECTS_OF_A_KIND, kind, names.last());
+        }
+        let all: Vec<_> = ports.into_iter().chain(memories).chain(events).collect();
+        for name in &all {
+            if limits::RESERVED_NAMES.contains(&name.get_ref().as_str()) {
+                let text = format!(
+                    "{:?} is the name of an object that every domain has; choose another",
+                    name.get_ref()
+                );
+                self.wrong(Some(name.span()), text);
+            }
+        }
+        self.unique("object", all.into_iter());
+    }
+
+    fn domain_names(&mut self, domains: &[DomainTable]) {
+        if domains.is_empty() {
+            self.wrong(None, "there is no domain; add a [[domain]] table");
+        }
+        let last = domains.last().map(|domain| &domain.name);
+        self.at_most(domains.len(), limits::DOMAINS, "domains", last.as_ref());
+        self.unique("domain", domains.iter().map(|domain| &domain.name));
+    }
+
+    fn at_most(&mut self, count: usize, limit: usize, what: &str, last: Option<&&Spanned<String>>) {
+        if count > limit {
+            let at = last.map(|name| name.span());
+            let text = format!("{count} {what}, and the limit is {limit}; remove some");
+            self.wrong(at, text);
+        }
+    }
+
+    /// Checks the form of names and that no two are equal.
+    fn unique<'d>(&mut self, what: &str, names: impl Iterator<Item = &'d Spanned<String>>) {
+        let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        for name in names {
+            self.name(name);
+            if let Some(first) = seen.get(name.get_ref().as_str()) {
+                let line = self.source.problem(Some(first.clone()), "").line;
+                let text = format!(
+                    "there is already {} {what} named {:?} (line {}); names must differ",
+                    article(what),
+                    name.get_ref(),
+                    line.unwrap_or(0)
+                );
+                self.wrong(Some(name.span()), text);
+            } else {
+                seen.insert(name.get_ref(), name.span());
+            }
+        }
+    }
+
+    fn name(&mut self, name: &Spanned<String>) {
+        let text = name.get_ref();
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let starts_well = text.bytes().next().is_some_and(inner);
+        let fits = text.len() <= limits::NAME;
+        if !starts_well
+            || !fits
+            || !text
+                .bytes()
+                .all(|byte| inner(byte) || b"._-".contains(&byte))
+        {
+            let text = format!(
+                "{text:?} is not a name; use 1 to {} of a-z 0-9 . _ - and begin with a letter or digit",
+                limits::NAME
+            );
+            self.wrong(Some(name.span()), text);
+        }
+    }
+
+    fn digest(&mut self, document: &Document) {
+        let Some(digest) = &document.digest else {
+            return;
+        };
+        let mut names = document.domain.iter().map(|domain| domain.name.get_ref());
+        if !names.any(|name| name == digest.get_ref()) {
+            let text = format!(
+                "digest names {:?}, but there is no such domain",
+                digest.get_ref()
+            );
+            self.wrong(Some(digest.span()), text);
+        }
+        let mut files = document.domain.iter().flat_map(|d| d.modules.values());
+        if !files.any(|file| file.get_ref() == INPUT_WORD) {
+            let text = format!(
+                "digest is of the input, but no domain is handed it; give one modules = {{ input = \"{INPUT_WORD}\" }}"
+            );
+            self.wrong(Some(digest.span()), text);
+        }
+    }
+
+    fn port(&mut self, port: &PortTable) -> Port {
+        let capacity = match &port.capacity {
+            None => limits::DEFAULT_PORT_CAPACITY,
+            Some(capacity) => {
+                let value = *capacity.get_ref();
+                if !(1..=limits::PORT_CAPACITY).contains(&value) {
+                    let text = format!(
+                        "a port holds 1 to {} messages, not {value}",
+                        limits::PORT_CAPACITY
+                    );
+                    self.wrong(Some(capacity.span()), text);
+                }
+                value
+            }
+        };
+        Port {
+            name: port.name.get_ref().clone(),
+            capacity,
+        }
+    }
+
+    fn memory(&mut self, memory: &MemoryTable) -> Memory {
+        Memory {
+            name: memory.name.get_ref().clone(),
+            bytes: self.pages(&memory.size),
+        }
+    }
+
+    fn pages(&mut self, text: &Spanned<String>) -> u64 {
+        size::parse_pages(text.get_ref()).unwrap_or_else(|problem| {
+            self.wrong(Some(text.span()), problem);
+            0
+        })
+    }
+
+    fn domain(&mut self, table: &DomainTable) -> Domain {
+        Domain {
+            name: table.name.get_ref().clone(),
+            image: self.file(&table.image, BUNDLED_IMAGE, File::BundledImage),
+            memory_bytes: self.pages(&table.memory),
+            vcpus: self.vcpus(table),
+            command_line: self.command_line(table),
+            background: table.background,
+            modules: self.modules(table),
+            wires: wires::of(table),
+        }
+    }
+
+    fn vcpus(&mut self, table: &DomainTable) -> i64 {
+        let Some(vcpus) = &table.vcpus else { return 1 };
+        let value = *vcpus.get_ref();
+        if !(1..=limits::VCPUS).contains(&value) {
+            let text = format!("a domain has 1 to {} vcpus, not {value}", limits::VCPUS);
+            self.wrong(Some(vcpus.span()), text);
+        }
+        value
+    }
+
+    fn command_line(&mut self, table: &DomainTable) -> String {
+        let Some(line) = &table.command_line else {
+            return String::new();
+        };
+        let text = line.get_ref();
+        let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !printable || text.len() > limits::COMMAND_LINE {
+            let text = format!(
+                "a command line is at most {} printable ASCII characters",
+                limits::COMMAND_LINE
+            );
+            self.wrong(Some(line.span()), text);
+        }
+        text.clone()
+    }
+
+    fn modules(&mut self, table: &DomainTable) -> Vec<Module> {
+        let last = table.modules.keys().last();
+        self.at_most(
+            table.modules.len(),
+            limits::MODULES,
+            "modules",
+            last.as_ref(),
+        );
+        self.entries(&table.modules, |check, name, file| Module {
+            name: name.get_ref().clone(),
+            file: check.file(file, INPUT_WORD, File::Input),
+        })
+    }
+
+    fn entries<T>(
+        &mut self,
+        entries: &Entries,
+        convert: impl Fn(&mut Self, &Spanned<String>, &Spanned<String>) -> T,
+    ) -> Vec<T> {
+        let mut converted = Vec::new();
+        for (name, value) in entries {
+            self.name(name);
+            converted.push(convert(self, name, value));
+        }
+        converted
+    }
+
+    /// The file that `text` names: `special` if it is that word, else a path that must exist.
+    fn file(&mut self, text: &Spanned<String>, word: &str, special: File) -> File {
+        if text.get_ref() == word {
+            return special;
+        }
+        let folder = self.source.file.parent().unwrap_or("".as_ref());
+        let path = folder.join(text.get_ref());
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => {
+                let message = format!("{} is not a file; name one", path.display());
+                self.wrong(Some(text.span()), message);
+            }
+            Err(error) => {
+                let message = format!(
+                    "cannot read {}: {error}; paths are relative to the manifest",
+                    path.display()
+                );
+                self.wrong(Some(text.span()), message);
+            }
+        }
+        File::Path(path)
+    }
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with('o') {
+        "an"
+    } else {
+        "a"
+    }
+}

@@ -1,0 +1,29 @@
+//! The limits of a manifest, in one place. The hypervisor enforces the same ones when it reads the
+//! plan; checking them here gives an error that names the line.
+
+use nuncio_abi::{COMMAND_LINE_BYTES, MAX_HANDLES, MAX_MODULES, NAME_BYTES, PAGE_BYTES};
+
+/// Domains in one manifest.
+pub const DOMAINS: usize = 64;
+/// Ports, and as many memories and as many events.
+pub const OBJECTS_OF_A_KIND: usize = 256;
+/// Modules of one domain.
+pub const MODULES: usize = MAX_MODULES;
+/// Wires of one domain: the handle table less the domain's own four handles and a spare one.
+pub const WIRES: usize = MAX_HANDLES - RESERVED_NAMES.len() - 1;
+/// Virtual CPUs of one domain.
+pub const VCPUS: i64 = 1;
+/// Messages that a port can hold.
+pub const PORT_CAPACITY: i64 = 256;
+/// Messages that a port holds unless its manifest says otherwise.
+pub const DEFAULT_PORT_CAPACITY: i64 = 16;
+/// Bytes in a name; the page that carries it adds a zero.
+pub const NAME: usize = NAME_BYTES - 1;
+/// Bytes in a command line; the page that carries it adds a zero.
+pub const COMMAND_LINE: usize = COMMAND_LINE_BYTES - 1;
+/// Memory is handed out in pages.
+pub const PAGE: u64 = PAGE_BYTES;
+/// Bytes in one file that is handed to a machine: the input, a module or an image.
+pub const FILE_BYTES: u64 = 64 << 20;
+/// Objects that every domain has; no port, memory or event may take their names.
+pub const RESERVED_NAMES: [&str; 4] = ["domain", "vcpu", "space", "console"];

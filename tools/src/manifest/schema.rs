@@ -1,0 +1,88 @@
+//! The manifest as it is written: the TOML tables and their keys, with the place of each value.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// Names on the left, what they stand for on the right.
+pub type Entries = BTreeMap<Spanned<String>, Spanned<String>>;
+
+/// A whole manifest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The domain that states the digest of the input.
+    pub digest: Option<Spanned<String>>,
+    /// `[[domain]]`
+    #[serde(default)]
+    pub domain: Vec<DomainTable>,
+    /// `[[port]]`
+    #[serde(default)]
+    pub port: Vec<PortTable>,
+    /// `[[memory]]`
+    #[serde(default)]
+    pub memory: Vec<MemoryTable>,
+    /// `[[event]]`
+    #[serde(default)]
+    pub event: Vec<EventTable>,
+}
+
+/// `[[domain]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainTable {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// A path, or the name of the image that comes with the project.
+    pub image: Spanned<String>,
+    /// A size.
+    pub memory: Spanned<String>,
+    /// How many virtual CPUs.
+    pub vcpus: Option<Spanned<i64>>,
+    /// What the guest is told.
+    pub command_line: Option<Spanned<String>>,
+    /// Whether the run ends without waiting for it.
+    #[serde(default)]
+    pub background: bool,
+    /// Module name to file.
+    #[serde(default)]
+    pub modules: Entries,
+    /// Port name to `send` or `receive`.
+    #[serde(default)]
+    pub ports: Entries,
+    /// Memory name to `r`, `rw`, `rx` or `rwx`.
+    #[serde(default)]
+    pub shared: Entries,
+    /// Event name to `notify` or `wait`.
+    #[serde(default)]
+    pub events: Entries,
+}
+
+/// `[[port]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortTable {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Messages that it can hold.
+    pub capacity: Option<Spanned<i64>>,
+}
+
+/// `[[memory]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryTable {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// A size.
+    pub size: Spanned<String>,
+}
+
+/// `[[event]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventTable {
+    /// Its name.
+    pub name: Spanned<String>,
+}

@@ -1,0 +1,188 @@
+//! Tests of the report: what it reads, and that nothing on the line can upset it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn report(lines: &[&str]) -> Report {
+    let mut report = Report::new(["producer", "consumer"].into_iter(), Some("consumer"));
+    for line in lines {
+        report.take(&Line::parse(line));
+    }
+    report
+}
+
+const SHA: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn a_whole_run_is_read() {
+    let digest = format!("[consumer] sha256 {SHA} 0 bytes");
+    let report = report(&[
+        "@boot vendor=svm abi=0.1 tsc_hz=1000000000 ram_bytes=268435456 frames_free=12345",
+        "an ordinary log line",
+        "@ready domains=2",
+        &digest,
+        "@domain name=producer reason=1 detail=0 rip=0x0 ticks=123 frames=4096 entries=321 pages=0x1000",
+        "@calls name=producer hello=1 send=320 unknown=0",
+        "@exits name=producer call=400 cpuid=2",
+        "@traffic name=producer sent=320 received=0 notified=1 coalesced=7",
+        "@frames before=12345 after=12344",
+        "@end result=ok",
+    ]);
+    assert_eq!(report.damaged, 0);
+    assert!(report.is_ready);
+    assert_eq!(report.boot.as_ref().unwrap().vendor, "svm");
+    let producer = report.domain("producer").unwrap();
+    assert!(producer.stop.unwrap().is_success());
+    assert_eq!(producer.stop.unwrap().ticks, 123);
+    assert_eq!(producer.calls[1], ("send".to_owned(), 320));
+    assert_eq!(producer.exits.len(), 2);
+    assert_eq!(producer.traffic.coalesced, 7);
+    assert_eq!(
+        report.frames,
+        Some(Frames {
+            before: 12345,
+            after: 12344
+        })
+    );
+    assert_eq!(report.end, Some(End::Ok));
+    assert_eq!(report.digest.as_ref().unwrap().sha256, SHA);
+    assert_eq!(report.domain("consumer").unwrap().stop, None);
+}
+
+#[test]
+fn a_refusal_and_a_panic_keep_their_text() {
+    let refused = report(&["@refused code=no-svm text=This CPU has no AMD SVM; use another = CPU"]);
+    let refusal = refused.refusal.unwrap();
+    assert_eq!(refusal.code, "no-svm");
+    assert_eq!(refusal.text, "This CPU has no AMD SVM; use another = CPU");
+
+    let broken = report(&[
+        "@panic text=src/x.rs:12: went wrong",
+        "rax=0 rbx=1",
+        "@trace 0xffff800000001234",
+        "@trace nonsense",
+        "@end result=panic",
+    ]);
+    let panic = broken.panic.unwrap();
+    assert_eq!(panic.text, "src/x.rs:12: went wrong");
+    assert_eq!(panic.lines, ["rax=0 rbx=1"]);
+    assert_eq!(panic.trace, [0xffff_8000_0000_1234]);
+    assert_eq!(broken.damaged, 1);
+    assert_eq!(broken.end, Some(End::Panic));
+}
+
+#[test]
+fn only_the_named_domain_states_the_digest() {
+    let forged = format!("[producer] sha256 {SHA} 0 bytes");
+    assert_eq!(report(&[&forged]).digest, None);
+    for text in [
+        format!("sha256 {SHA} 0 bytes"),
+        format!("[consumer] sha256 {SHA} 0"),
+        format!("[consumer] sha256 {SHA} x bytes"),
+        format!("[consumer] sha256 {} 0 bytes", &SHA[1..]),
+        format!("[consumer] sha256 {SHA} 0 bytes more"),
+    ] {
+        assert_eq!(report(&[&text]).digest, None, "{text}");
+    }
+}
+
+#[test]
+fn what_was_said_first_stands() {
+    let report = report(&[
+        "@domain name=producer reason=2 detail=0",
+        "@domain name=producer reason=1 detail=0",
+        "@end result=failed",
+        "@end result=ok",
+    ]);
+    assert_eq!(report.domain("producer").unwrap().stop.unwrap().reason, 2);
+    assert_eq!(report.end, Some(End::Failed));
+    assert_eq!(report.damaged, 2);
+}
+
+#[test]
+fn strangers_and_nonsense_are_counted_and_dropped() {
+    let report = report(&[
+        "@domain name=stranger reason=1 detail=0",
+        "@what",
+        "@",
+        "@end",
+        "@boot",
+    ]);
+    assert_eq!(report.domains.len(), 2);
+    assert_eq!(report.damaged, 5);
+}
+
+#[test]
+fn lines_are_told_apart() {
+    assert_eq!(
+        Line::parse("[a-1] hi"),
+        Line::Console {
+            domain: "a-1",
+            text: "hi"
+        }
+    );
+    assert_eq!(
+        Line::parse("[a-1]"),
+        Line::Console {
+            domain: "a-1",
+            text: ""
+        }
+    );
+    assert_eq!(Line::parse("[A] hi"), Line::Log("[A] hi"));
+    assert_eq!(Line::parse("[] hi"), Line::Log("[] hi"));
+    assert_eq!(Line::parse("hi @end"), Line::Log("hi @end"));
+    assert_eq!(
+        Line::parse("@end"),
+        Line::Record {
+            kind: "end",
+            fields: ""
+        }
+    );
+}
+
+#[test]
+fn reasons_read_as_sentences() {
+    let stop = |reason, detail| Stop {
+        reason,
+        detail,
+        rip: 0,
+        ticks: 0,
+        frames: 0,
+        entries: 0,
+    };
+    assert_eq!(stop(1, 3).short(), "exited, code 3");
+    assert_eq!(stop(3, 0x4000).short(), "bad-memory 0x4000");
+    assert!(stop(3, 0x4000)
+        .sentence()
+        .ends_with("the guest-physical address: 0x4000."));
+    assert_eq!(stop(1, 3).sentence(), "It asked to stop; its exit code: 3.");
+    assert_eq!(stop(99, 1).short(), "reason 99 (detail 1)");
+}
+
+fn lines() -> impl Strategy<Value = String> {
+    let kinds = "@?(boot|ready|refused|domain|calls|exits|traffic|frames|panic|trace|end|)";
+    let pair = "(name|reason|detail|text|before|after|result|send)=(producer|ok|0x[0-9a-f]{0,20}|[0-9]{0,25})";
+    prop_oneof![
+        "\\PC{0,80}",
+        (kinds, proptest::collection::vec(pair, 0..6))
+            .prop_map(|(kind, pairs)| format!("{kind} {}", pairs.join(" "))),
+        "\\[(producer|consumer|x)\\] ?(sha256 )?\\PC{0,90}",
+    ]
+}
+
+proptest! {
+    /// Garbage never panics, never invents a domain and never makes the report grow without end.
+    #[test]
+    fn garbage_is_survived(lines in proptest::collection::vec(lines(), 0..60)) {
+        let mut report = Report::new(["producer", "consumer"].into_iter(), Some("consumer"));
+        for line in &lines {
+            report.take(&Line::parse(line));
+        }
+        prop_assert_eq!(report.domains.len(), 2);
+        prop_assert!(report.log.len() <= LOG_LINES_KEPT);
+        if let Some(panic) = &report.panic {
+            prop_assert!(panic.trace.len() <= 64 && panic.lines.len() <= 48);
+        }
+    }
+}

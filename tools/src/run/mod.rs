@@ -1,0 +1,202 @@
+//! One run from the command line to the verdict.
+//!
+//! `stage` prepares a directory, `watch` follows the bed's process, `serial` cuts its output into
+//! lines and `input` copies files. Neighbours: `manifest` says what to run, `beds` how to start it,
+//! `report` collects what comes back, `judge` decides.
+//!
+//! Invariant: whatever goes wrong, a run ends with a [`Verdict`] and leaves no process behind.
+
+mod input;
+mod serial;
+mod stage;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use input::Copied;
+use stage::{Sources, Staged};
+pub use watch::Ending;
+use watch::Output;
+
+use crate::beds::{self, Machine, TestBed};
+use crate::judge::{judge, Case, Expected};
+use crate::manifest::{self, Manifest};
+use crate::report::{Line, Report};
+use crate::screen::Screen;
+use crate::verdict::{Kind, Verdict};
+
+/// What to run and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The manifest.
+    pub manifest: PathBuf,
+    /// The input, if the user named one.
+    pub input: Option<PathBuf>,
+    /// The name of the bed.
+    pub bed: String,
+    /// The time limit.
+    pub limit_seconds: u64,
+    /// Whether to count instructions.
+    pub count: bool,
+    /// The directory of the built images.
+    pub images: PathBuf,
+    /// Memory of the machine, if the user wants another amount than needed.
+    pub memory_mib: Option<u64>,
+    /// Another CPU than the bed's own choice.
+    pub cpu: Option<String>,
+}
+
+/// A run that was started, and what became of it.
+pub struct Run {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What the hypervisor reported.
+    pub report: Report,
+    /// The input and its path, if the manifest uses it.
+    pub input: Option<(PathBuf, Copied)>,
+    /// Whether instructions were counted.
+    pub counted: bool,
+    /// The hypervisor with its symbols.
+    pub hypervisor: PathBuf,
+    /// How long it took.
+    pub wall: Duration,
+}
+
+/// The time limit of a run that names none.
+pub const DEFAULT_LIMIT_SECONDS: u64 = 120;
+/// The hypervisor ends a run that is too long by itself; this much later the machine is killed.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// Runs a manifest on a bed. An error is a run that could not be started.
+pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
+    let invalid = |text: String| Verdict::new(Kind::Invalid, text);
+    let bed = beds::named(&options.bed).map_err(invalid)?;
+    let manifest =
+        manifest::load(&options.manifest).map_err(|problems| invalid(problems.to_string()))?;
+    if options.input.is_some() && !manifest.uses_input() {
+        return Err(invalid(format!(
+            "--input is given, but no domain of {} takes it; give one modules = {{ input = \"{}\" }}, or leave --input out",
+            options.manifest.display(),
+            manifest::INPUT_WORD
+        )));
+    }
+    check_installed(bed.as_ref())?;
+    let sources = Sources {
+        images: options.images.clone(),
+        input: options
+            .input
+            .clone()
+            .unwrap_or_else(crate::project::default_input),
+    };
+    let plan = manifest::compile(&manifest, options.limit_seconds.saturating_mul(1000));
+    let staged = stage::stage(&manifest, &plan, &sources)?;
+    boot(options, screen, bed.as_ref(), &manifest, &sources, &staged)
+}
+
+fn check_installed(bed: &dyn TestBed) -> Result<(), Verdict> {
+    let program = bed.program();
+    if beds::is_installed(&program) {
+        return Ok(());
+    }
+    Err(Verdict::new(
+        Kind::Missing,
+        format!(
+            "{} is not installed, and the test bed {} needs it; {}",
+            program.display(),
+            bed.name(),
+            bed.install_advice()
+        ),
+    ))
+}
+
+fn boot(
+    options: &Options,
+    screen: &Screen,
+    bed: &dyn TestBed,
+    manifest: &Manifest,
+    sources: &Sources,
+    staged: &Staged,
+) -> Result<Run, Verdict> {
+    let names = manifest.domains.iter().map(|domain| domain.name.as_str());
+    let mut report = Report::new(names, manifest.digest.as_deref());
+    let mut bed_error = String::new();
+    let mut command = bed.command(&Machine {
+        run_dir: staged.dir.path().to_owned(),
+        memory_mib: options.memory_mib.unwrap_or(staged.memory_mib),
+        modules: staged.modules.clone(),
+        count: options.count,
+        cpu: options.cpu.clone(),
+    });
+    command.current_dir(staged.dir.path());
+
+    screen.start(format!("running on {}", bed.name()));
+    let start = Instant::now();
+    let limit = Duration::from_secs(options.limit_seconds).saturating_add(KILL_AFTER);
+    let ending = watch::follow(command, limit, KILL_AFTER, |output| {
+        match output {
+            Output::Serial(text) => take_line(&mut report, screen, &text),
+            Output::Bed(text) => bed_error = text,
+        }
+        report.end.is_some()
+    });
+    screen.finish();
+    let ending = ending.map_err(|error| cannot_start(bed, &error))?;
+
+    let foreground = manifest.domains.iter().filter(|domain| !domain.background);
+    let foreground: Vec<_> = foreground.map(|domain| domain.name.clone()).collect();
+    let verdict = judge(&Case {
+        bed: bed.name(),
+        ending: &ending,
+        meaning: status(&ending).map(|status| bed.meaning(status)),
+        bed_error: &bed_error,
+        report: &report,
+        foreground: &foreground,
+        expected: expected(manifest, staged),
+        limit_seconds: options.limit_seconds,
+    });
+    Ok(Run {
+        verdict,
+        report,
+        input: staged
+            .input
+            .clone()
+            .map(|copied| (sources.input.clone(), copied)),
+        counted: options.count,
+        hypervisor: sources.hypervisor(),
+        wall: start.elapsed(),
+    })
+}
+
+fn take_line(report: &mut Report, screen: &Screen, text: &str) {
+    let line = Line::parse(text);
+    screen.serial(&line, text);
+    report.take(&line);
+}
+
+fn status(ending: &Ending) -> Option<i32> {
+    match ending {
+        Ending::Exited(status) => Some(*status),
+        _ => None,
+    }
+}
+
+fn expected(manifest: &Manifest, staged: &Staged) -> Option<Expected> {
+    let (domain, input) = (manifest.digest.clone()?, staged.input.as_ref()?);
+    Some(Expected {
+        domain,
+        sha256: input.sha256.clone(),
+        bytes: input.bytes,
+    })
+}
+
+fn cannot_start(bed: &dyn TestBed, error: &std::io::Error) -> Verdict {
+    Verdict::new(
+        Kind::BedFailed,
+        format!(
+            "cannot start {}: {error}; check the installation of the test bed {}",
+            bed.program().display(),
+            bed.name()
+        ),
+    )
+}

@@ -1,0 +1,179 @@
+//! Starts a bed's process and follows it to its end: every line is handed on as it comes, and
+//! whatever happens the process is gone when [`follow`] returns.
+
+use std::io::{self, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::serial::Lines;
+
+/// How a bed's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By a signal that did not come from here.
+    Signalled(i32),
+    /// Killed here: the time was up.
+    TimedOut,
+    /// Killed here: the user interrupted the run.
+    Interrupted,
+}
+
+/// A line from the process.
+pub enum Output {
+    /// From the serial line (standard output).
+    Serial(String),
+    /// From the bed itself (standard error).
+    Bed(String),
+}
+
+enum Event {
+    Line(Output),
+    Closed,
+    Interrupted,
+}
+
+/// Lines on their way; a machine that writes faster than they are shown has to wait.
+const QUEUED_LINES: usize = 256;
+/// How often the process is looked at when it is silent.
+const TICK: Duration = Duration::from_millis(50);
+/// How long output may still arrive after the process has ended.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Runs `command` for at most `limit`; `take` is handed every line and says whether it was the
+/// last, after which the process has `grace` to end.
+pub fn follow(
+    mut command: Command,
+    limit: Duration,
+    grace: Duration,
+    mut take: impl FnMut(Output) -> bool,
+) -> io::Result<Ending> {
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: Ctrl-C reaches only this tool, which then ends the machine itself.
+    command.process_group(0);
+    let (sender, events) = sync_channel(QUEUED_LINES);
+    let interrupts = sender.clone();
+    // Only the first run of a process can set the handler; the tool does one.
+    let _ = ctrlc::set_handler(move || {
+        let _ = interrupts.send(Event::Interrupted);
+    });
+    let mut child = command.spawn()?;
+    read_lines(child.stdout.take(), Output::Serial, sender.clone());
+    read_lines(child.stderr.take(), Output::Bed, sender);
+    let ending = wait(
+        &mut child,
+        &events,
+        Instant::now() + limit,
+        grace,
+        &mut take,
+    );
+    // The process may be gone already; then both calls have nothing to do.
+    let _ = child.kill();
+    let _ = child.wait();
+    ending
+}
+
+fn wait(
+    child: &mut Child,
+    events: &Receiver<Event>,
+    mut deadline: Instant,
+    grace: Duration,
+    take: &mut impl FnMut(Output) -> bool,
+) -> io::Result<Ending> {
+    let (mut open, mut ended) = (2, None::<(ExitStatus, Instant)>);
+    loop {
+        if let Some((status, at)) = ended {
+            if open == 0 || at.elapsed() > DRAIN {
+                return Ok(ending(status));
+            }
+        }
+        if ended.is_none() && Instant::now() >= deadline {
+            return Ok(Ending::TimedOut);
+        }
+        match events.recv_timeout(TICK) {
+            Ok(Event::Line(line)) => {
+                if take(line) {
+                    deadline = deadline.min(Instant::now() + grace);
+                }
+            }
+            Ok(Event::Closed) => open -= 1,
+            Ok(Event::Interrupted) => return Ok(Ending::Interrupted),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK),
+        }
+        if ended.is_none() {
+            ended = child.try_wait()?.map(|status| (status, Instant::now()));
+        }
+    }
+}
+
+fn ending(status: ExitStatus) -> Ending {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ending::Exited(code),
+        (None, signal) => Ending::Signalled(signal.unwrap_or(0)),
+    }
+}
+
+/// Reads a stream to its end in a thread of its own.
+fn read_lines(
+    stream: Option<impl Read + Send + 'static>,
+    sort: fn(String) -> Output,
+    sender: SyncSender<Event>,
+) {
+    thread::spawn(move || {
+        let Some(mut stream) = stream else { return };
+        let (mut lines, mut buffer) = (Lines::default(), [0; 4096]);
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let bytes = buffer.get(..count).unwrap_or_default();
+            // Sending fails when nobody follows any more; the thread then drains the stream.
+            lines.feed(bytes, |line| drop(sender.send(Event::Line(sort(line)))));
+        }
+        if let Some(line) = lines.rest() {
+            let _ = sender.send(Event::Line(sort(line)));
+        }
+        let _ = sender.send(Event::Closed);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit_ms: u64) -> (Ending, Vec<String>) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut lines = Vec::new();
+        let limit = Duration::from_millis(limit_ms);
+        let ending = follow(command, limit, Duration::from_millis(200), |output| {
+            let (Output::Serial(line) | Output::Bed(line)) = output;
+            let is_last = line == "last";
+            lines.push(line);
+            is_last
+        });
+        (ending.unwrap(), lines)
+    }
+
+    #[test]
+    fn the_status_and_every_line_arrive() {
+        let (ending, lines) = shell("echo a; printf b; exit 33", 10_000);
+        assert_eq!(ending, Ending::Exited(33));
+        assert_eq!(lines, ["a", "b"]);
+        assert_eq!(shell("kill -9 $$", 10_000).0, Ending::Signalled(9));
+    }
+
+    #[test]
+    fn time_is_limited_even_for_a_chatterbox_and_its_children() {
+        let start = Instant::now();
+        assert_eq!(shell("sleep 60", 200).0, Ending::TimedOut);
+        assert_eq!(shell("while :; do echo x; done", 200).0, Ending::TimedOut);
+        assert_eq!(shell("echo last; sleep 60", 30_000).0, Ending::TimedOut);
+        // A child that keeps the pipe open does not keep the run open.
+        assert_eq!(shell("sleep 5 & exit 7", 30_000).0, Ending::Exited(7));
+        assert!(start.elapsed() < Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,184 @@
+//! The tables at the end of a run, for people.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
+
+use crate::report::{Counts, DomainReport, Report};
+
+/// Columns with nothing between them and a line under the header.
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none())
+    .header_separator(LineStyle::none().fill('-').junction('-'))
+    .content_lines(ContentLineStyle::none());
+
+/// The tables: one row a domain.
+pub fn render(report: &Report, counted: bool) -> String {
+    let mut text = overview(report, counted).trim_fmt();
+    for (title, counts) in [
+        ("calls", calls as fn(&DomainReport) -> &Counts),
+        ("exits", exits),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n\n{}", by_name(report, title, counts).trim_fmt());
+    }
+    for domain in &report.domains {
+        if let Some(stop) = domain.stop.filter(|stop| !stop.is_success()) {
+            let _ = write!(
+                text,
+                "\n\n{}: {} (at rip {:#x})",
+                domain.name,
+                stop.sentence(),
+                stop.rip
+            );
+        }
+    }
+    if let Some(frames) = report.frames {
+        let _ = write!(
+            text,
+            "\n\nfree frames: {} before, {} after",
+            frames.before, frames.after
+        );
+    }
+    text
+}
+
+fn calls(domain: &DomainReport) -> &Counts {
+    &domain.calls
+}
+
+fn exits(domain: &DomainReport) -> &Counts {
+    &domain.exits
+}
+
+fn overview(report: &Report, counted: bool) -> Table {
+    let mut header = vec![
+        "domain",
+        "ended",
+        "sent",
+        "received",
+        "notified",
+        "coalesced",
+        "frames",
+        "entries",
+    ];
+    if counted {
+        header.push("instructions");
+    }
+    let rows = report
+        .domains
+        .iter()
+        .map(|domain| overview_row(domain, counted));
+    table(header.into_iter().map(str::to_owned).collect(), rows)
+}
+
+fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
+    let traffic = domain.traffic;
+    let ended = domain
+        .stop
+        .map_or("not reported".to_owned(), |stop| stop.short());
+    let mut row = vec![domain.name.clone(), ended];
+    row.extend(
+        [
+            traffic.sent,
+            traffic.received,
+            traffic.notified,
+            traffic.coalesced,
+        ]
+        .map(grouped),
+    );
+    let stop = |value: u64| domain.stop.map_or("-".to_owned(), |_| grouped(value));
+    row.push(stop(domain.stop.map_or(0, |stop| stop.frames)));
+    row.push(stop(domain.stop.map_or(0, |stop| stop.entries)));
+    if counted {
+        row.push(stop(domain.stop.map_or(0, |stop| stop.ticks)));
+    }
+    row
+}
+
+/// A table of named counts; names that nobody has above zero are left out.
+fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -> Table {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, count) in report.domains.iter().flat_map(counts) {
+        if *count > 0 && !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let header = std::iter::once(title).chain(names.iter().copied());
+    let rows = report.domains.iter().map(|domain| {
+        let count = |name: &&str| {
+            let found = counts(domain).iter().find(|(other, _)| other == name);
+            grouped(found.map_or(0, |(_, count)| *count))
+        };
+        let values = names.iter().map(count);
+        std::iter::once(domain.name.clone()).chain(values).collect()
+    });
+    table(header.map(str::to_owned).collect(), rows)
+}
+
+fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A number with its digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Line;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1 000");
+        assert_eq!(grouped(12_345_678), "12 345 678");
+    }
+
+    #[test]
+    fn a_failed_domain_has_its_reason_in_plain_words() {
+        let mut report = Report::new(["good", "bad"].into_iter(), None);
+        for line in [
+            "@domain name=good reason=1 detail=0 ticks=1234 frames=16 entries=3",
+            "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16 entries=3",
+            "@calls name=good send=7 map=0",
+        ] {
+            report.take(&Line::parse(line));
+        }
+        let text = render(&report, true);
+        assert!(
+            text.contains("bad: It touched memory that it was not given"),
+            "{text}"
+        );
+        assert!(
+            text.contains("exited, code 0") && text.contains("bad-memory 0x1000"),
+            "{text}"
+        );
+        assert!(
+            text.contains("instructions") && text.contains("1 234"),
+            "{text}"
+        );
+        assert!(text.contains("send") && !text.contains("map"), "{text}");
+        assert!(!render(&report, false).contains("instructions"));
+    }
+}
