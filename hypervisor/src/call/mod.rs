@@ -24,8 +24,6 @@ mod query;
 mod receive;
 mod send;
 mod stop;
-#[cfg(test)]
-mod tests;
 mod unmap;
 mod wait;
 

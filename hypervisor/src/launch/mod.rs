@@ -11,8 +11,6 @@ mod error;
 mod first_tables;
 mod layout;
 mod ram;
-#[cfg(test)]
-mod tests;
 mod wires;
 
 use alloc::collections::BTreeMap;
