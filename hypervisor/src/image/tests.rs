@@ -260,6 +260,18 @@ fn the_note_is_there_once_and_right() {
 }
 
 #[test]
+fn a_note_ends_in_its_segment_even_if_the_file_goes_on() {
+    let mut parts = usual_parts();
+    let mut file = build(&parts);
+    parts[2].content.truncate(35);
+    let shorter = build(&parts);
+    let headers = 64 + 3 * 56;
+    file[..headers].copy_from_slice(&shorter[..headers]);
+    let found = Image::parse(file.as_slice(), RAM_BYTES);
+    assert_eq!(found, Err(ImageError::BadNotes));
+}
+
+#[test]
 fn notes_with_wider_padding_are_read_too() {
     let mut content = note(b"GNU\0", 5, &[0; 12]);
     content.resize(32, 0);

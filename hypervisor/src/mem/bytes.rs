@@ -26,8 +26,8 @@ impl ByteSource for [u8] {
     }
 
     fn read(&self, offset: usize, target: &mut [u8]) -> bool {
-        let rest = self.get(offset..).unwrap_or_default();
-        match rest.get(..target.len()) {
+        let rest = self.get(offset..);
+        match rest.and_then(|rest| rest.get(..target.len())) {
             Some(bytes) => {
                 target.copy_from_slice(bytes);
                 true
@@ -127,6 +127,8 @@ mod tests {
         assert!(!bytes.read(9, &mut two));
         assert!(!bytes.read(usize::MAX, &mut two));
         assert!(bytes.read(10, &mut []));
+        assert!(!bytes.read(11, &mut []));
+        assert!(!b"ten bytes."[..].read(11, &mut []));
         let end = FrameBytes::new(memory(), HostPhysical(u64::MAX), usize::MAX);
         assert!(!end.read(1, &mut two));
     }

@@ -1,6 +1,9 @@
 //! Memory: addresses as types, physical memory as words, and the frames that domains are made of.
 //!
-//! Pure; the direct map that stands behind [`PhysicalMemory`] on hardware is in `cpu`.
+//! [`FramePool`] holds the free frames; an [`Account`] takes [`Extent`]s from it up to a limit;
+//! [`IntervalMap`] remembers what is where; [`FrameBytes`] reads frames as a file. Pure, and at the
+//! bottom: it uses nothing else of the hypervisor. The direct map that stands behind
+//! [`PhysicalMemory`] on hardware is in `cpu`.
 //!
 //! Invariant: no pure module holds a reference into guest memory that is not a slice of atomic
 //! words. Whatever a guest writes, and whenever, the hypervisor reads some number.

@@ -7,7 +7,7 @@ use crate::mem::{Frame, HostPhysical};
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
-/// The nested walk counts as a user access (§15.25.5), so entries without this bit deny all.
+/// The nested walk counts as a user access (§15.25), so entries without this bit deny all.
 const USER: u64 = 1 << 2;
 /// In a directory: the entry maps memory. In the last table the same bit belongs to the PAT index.
 const LARGE: u64 = 1 << 7;

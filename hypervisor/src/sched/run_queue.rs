@@ -92,8 +92,8 @@ impl RunQueue {
         *self.link(place) = Link::to_itself(place);
     }
 
-    fn is_linked(&mut self, place: Place) -> bool {
-        self.link(place).next != place
+    fn is_linked(&self, place: Place) -> bool {
+        self.links[place as usize].next != place
     }
 
     fn link(&mut self, place: Place) -> &mut Link {
