@@ -3,6 +3,8 @@
 //! Invariant: every list that a function here returns is sorted, and its ranges neither overlap
 //! nor touch nor are empty.
 
+#![forbid(unsafe_code)]
+
 use alloc::vec::Vec;
 
 use crate::mem::{Frame, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
