@@ -100,7 +100,7 @@ impl HostRange {
         }
         let end = match self.end.checked_next_multiple_of(PAGE_BYTES) {
             Some(end) => end,
-            None => u64::MAX & !(PAGE_BYTES - 1),
+            None => !(PAGE_BYTES - 1),
         };
         HostRange { start, end }
     }
