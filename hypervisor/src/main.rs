@@ -69,7 +69,7 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     };
     match machine {
         Ok((handover, platform, memory)) => {
-            self_test::run(&handover.command_line);
+            self_test::run(&handover.command_line, &platform);
             start::start(handover, platform, memory)
         }
         Err(refusal) => {

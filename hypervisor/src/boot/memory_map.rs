@@ -3,6 +3,8 @@
 //! Invariant: every list that a function here returns is sorted, and its ranges neither overlap
 //! nor touch nor are empty.
 
+#![forbid(unsafe_code)]
+
 use alloc::vec::Vec;
 
 use crate::mem::{Frame, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
@@ -98,7 +100,7 @@ impl HostRange {
         }
         let end = match self.end.checked_next_multiple_of(PAGE_BYTES) {
             Some(end) => end,
-            None => u64::MAX & !(PAGE_BYTES - 1),
+            None => !(PAGE_BYTES - 1),
         };
         HostRange { start, end }
     }

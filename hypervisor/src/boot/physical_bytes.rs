@@ -1,5 +1,7 @@
 //! How the parsers of boot information see memory: bytes that may or may not be there.
 
+#![forbid(unsafe_code)]
+
 use alloc::string::String;
 use alloc::vec::Vec;
 

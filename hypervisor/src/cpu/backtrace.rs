@@ -21,7 +21,9 @@ pub(super) fn walk<'walk>(
     let mut frame_pointer = frame_pointer;
     core::iter::from_fn(move || {
         let frame = HostRange::from_length(HostPhysical(frame_pointer), 16)?;
-        if frame_pointer % 8 != 0 || !stacks.iter().any(|stack| stack.contains_range(&frame)) {
+        if !frame_pointer.is_multiple_of(8)
+            || !stacks.iter().any(|stack| stack.contains_range(&frame))
+        {
             return None;
         }
         let return_address = read(frame_pointer.checked_add(8)?);

@@ -12,6 +12,10 @@ use super::{pit, ticks, Refusal};
 const SHORT_COUNTS: u16 = 1_193;
 const LONG_COUNTS: u16 = 13_125;
 
+/// Two measurements agree if they differ by less than one part in this many.
+const AGREEMENT: u64 = 20_000;
+const MAX_MEASUREMENTS: usize = 8;
+
 /// Slower and faster clocks than these are measuring errors.
 const PLAUSIBLE_HZ: core::ops::RangeInclusive<u64> = 100_000..=100_000_000_000;
 
@@ -22,21 +26,28 @@ pub(super) struct Rates {
     pub(super) timer_hz: u64,
 }
 
-/// The median of three measurements, so that one disturbance (an SMI, a busy host) does no harm.
+/// Measures until two measurements in a row agree, so that one disturbance (an SMI, a busy host
+/// under an emulator) does no harm. Clocks that never agree are taken as they were last seen.
 pub(super) fn measure(apic: &LocalApic) -> Result<Rates, Refusal> {
-    let mut tsc = [0; 3];
-    let mut timer = [0; 3];
-    for (tsc_hz, timer_hz) in tsc.iter_mut().zip(&mut timer) {
-        let (Some(short), Some(long)) = (window(apic, SHORT_COUNTS), window(apic, LONG_COUNTS))
-        else {
-            return Err(no_clock());
-        };
-        *tsc_hz = frequency(long.0.wrapping_sub(short.0));
-        *timer_hz = frequency(long.1.wrapping_sub(short.1));
+    let mut last = measure_once(apic)?;
+    for _ in 1..MAX_MEASUREMENTS {
+        let next = measure_once(apic)?;
+        let is_settled = agree(last.tsc_hz, next.tsc_hz) && agree(last.timer_hz, next.timer_hz);
+        last = next;
+        if is_settled {
+            break;
+        }
     }
+    Ok(last)
+}
+
+fn measure_once(apic: &LocalApic) -> Result<Rates, Refusal> {
+    let (Some(short), Some(long)) = (window(apic, SHORT_COUNTS), window(apic, LONG_COUNTS)) else {
+        return Err(no_clock());
+    };
     let rates = Rates {
-        tsc_hz: median(tsc),
-        timer_hz: median(timer),
+        tsc_hz: frequency(long.0.wrapping_sub(short.0)),
+        timer_hz: frequency(long.1.wrapping_sub(short.1)),
     };
     if PLAUSIBLE_HZ.contains(&rates.tsc_hz) && PLAUSIBLE_HZ.contains(&rates.timer_hz) {
         Ok(rates)
@@ -74,10 +85,8 @@ fn frequency(difference: u64) -> u64 {
     u64::try_from(product / u128::from(counts)).unwrap_or(u64::MAX)
 }
 
-fn median(mut values: [u64; 3]) -> u64 {
-    values.sort_unstable();
-    let [_, middle, _] = values;
-    middle
+fn agree(first_hz: u64, second_hz: u64) -> bool {
+    first_hz.abs_diff(second_hz) <= first_hz / AGREEMENT
 }
 
 #[cfg(test)]
@@ -94,8 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn one_disturbed_measurement_does_no_harm() {
-        assert_eq!(median([9, 5, 5]), 5);
-        assert_eq!(median([5, 1, 5]), 5);
+    fn agreement_is_relative() {
+        assert!(agree(2_000_000_000, 2_000_050_000));
+        assert!(!agree(2_000_000_000, 2_000_200_000));
+        assert!(!agree(10_000_000, 10_001_000));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn start(counts: u16) {
     let control = read(CONTROL);
     write(CONTROL, control & !0b10 | 0b01);
     // Channel 2, low byte then high byte, mode 0, binary (Intel 8254 data sheet).
-    write(COMMAND, 0b10_11_000_0);
+    write(COMMAND, 0b1011_0000);
     write(CHANNEL_2, low);
     write(CHANNEL_2, high);
 }
@@ -50,7 +50,7 @@ pub(super) fn wait_for_end(counts: u16) -> Option<()> {
 
 fn remaining() -> u16 {
     // Latch channel 2, then read both bytes.
-    write(COMMAND, 0b10_00_0000);
+    write(COMMAND, 0b1000_0000);
     u16::from_le_bytes([read(CHANNEL_2), read(CHANNEL_2)])
 }
 
