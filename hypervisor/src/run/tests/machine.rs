@@ -22,6 +22,11 @@ const FIRST_FRAME: u64 = 0x100;
 const FRAMES: u64 = 6144;
 const MODULE_FRAMES: u64 = 16;
 
+std::thread_local! {
+    /// One machine's memory for each test thread, used by one run after the other.
+    static ARENA: &'static Arena = Arena::leak(FIRST_FRAME, FRAMES);
+}
+
 /// The platform.
 pub struct FakePlatform {
     clock: Arc<Mutex<Clock>>,
@@ -109,7 +114,7 @@ pub fn run(plan: &str, scripts: Vec<Script>) -> Outcome {
 
 /// As [`run`], with an image of one's own, and without a panic if the launch is refused.
 pub fn try_run(plan: &str, scripts: Vec<Script>, image: &[u8]) -> Result<Outcome, LaunchError> {
-    let arena = Arena::leak(FIRST_FRAME, FRAMES);
+    let arena = ARENA.with(|arena| *arena);
     let pool = crate::mem::FramePool::new(arena);
     pool.add(Frame(FIRST_FRAME), FRAMES - MODULE_FRAMES);
     let account = Account::new(pool.clone(), u64::MAX);

@@ -142,7 +142,7 @@ fn a_long_message_goes_from_memory_to_memory() {
                 let small = receive(guest, Deadline::NEVER)?;
                 assert_eq!(small, Err(Error::BufferTooSmall), "it stays in the queue");
                 let port = handle(guest, "mail");
-                let mut receive_at = |guest: &mut Guest, buffer| {
+                let receive_at = |guest: &mut Guest, buffer| {
                     guest.call(Call::Receive {
                         port,
                         deadline: Deadline::NOW,
