@@ -51,7 +51,7 @@ impl TextPage {
 
 /// The boot info at the address that the loader handed over; `None` if there is none.
 pub fn boot_info(address: u64) -> Option<&'static BootInfo> {
-    if address == 0 || address % PAGE_BYTES != 0 {
+    if address == 0 || !address.is_multiple_of(PAGE_BYTES) {
         return None;
     }
     // SAFETY: at entry RDI is the address of a mapped page, as the x86-64 binding says. Every bit

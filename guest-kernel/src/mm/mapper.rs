@@ -28,9 +28,17 @@ const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
 #[repr(C, align(4096))]
 pub struct Table([AtomicU64; ENTRIES]);
 
+impl Default for Table {
+    fn default() -> Self {
+        Table::new()
+    }
+}
+
 impl Table {
     /// A table that maps nothing.
-    pub const EMPTY: Table = Table([const { AtomicU64::new(0) }; ENTRIES]);
+    pub const fn new() -> Self {
+        Table([const { AtomicU64::new(0) }; ENTRIES])
+    }
 }
 
 /// The tables that a [`Mapper`] may use, and the address of the first one.
@@ -150,13 +158,13 @@ impl<'t> Mapper<'t> {
     }
 
     fn set(&mut self, start: u64, end: u64, leaf: impl Fn(u64) -> u64) -> Result<(), MapProblem> {
-        let is_whole = start % PAGE_BYTES == 0 && end % PAGE_BYTES == 0;
+        let is_whole = start.is_multiple_of(PAGE_BYTES) && end.is_multiple_of(PAGE_BYTES);
         if !is_whole || start > end || end > ADDRESS_LIMIT {
             return Err(MapProblem::Range);
         }
         let mut page = start;
         while page < end {
-            let is_large = page % LARGE_PAGE_BYTES == 0 && end - page >= LARGE_PAGE_BYTES;
+            let is_large = page.is_multiple_of(LARGE_PAGE_BYTES) && end - page >= LARGE_PAGE_BYTES;
             page += if is_large && self.set_large(page, &leaf)? {
                 LARGE_PAGE_BYTES
             } else {
@@ -241,7 +249,7 @@ mod tests {
     const POOL: u64 = 0x70_0000;
 
     fn tables(count: usize) -> Vec<Table> {
-        (0..count).map(|_| Table::EMPTY).collect()
+        (0..count).map(|_| Table::new()).collect()
     }
 
     fn access_bits(access: Access) -> u64 {

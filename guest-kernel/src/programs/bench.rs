@@ -9,6 +9,7 @@
 use core::hint::black_box;
 
 use nuncio_abi::{Call, Deadline, Message, ObjectKind, Rights, PAGE_BYTES};
+use sha2::{Digest, Sha256};
 
 use super::{Context, ExitCode, GOOD};
 use crate::hv::{Client, Gate, Machine};
@@ -39,6 +40,7 @@ pub fn run(context: &mut Context<'_, Native>) -> ExitCode {
     };
     bench.empty_ticks = bench.best_round(|| {});
     bench.measure_cpu();
+    bench.measure_data();
     bench.measure_events();
     bench.measure_ports();
     bench.measure_memory();
@@ -55,6 +57,12 @@ impl Bench<'_> {
         if let Ok(domain) = self.client.domain() {
             self.report("query", || domain.object().kind());
         }
+    }
+
+    /// What a page of the stream costs the consumer.
+    fn measure_data(&self) {
+        let page = [0x5A; PAGE_BYTES as usize];
+        self.report("sha256-4096", || Sha256::digest(black_box(&page)));
     }
 
     fn measure_events(&self) {

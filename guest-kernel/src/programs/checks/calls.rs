@@ -106,7 +106,7 @@ fn message_buffer(subject: &Subject<'_>) -> Verdict {
     let unmapped = [Error::NotMapped, Error::BadAddress];
     for (address, errors) in [
         (hole, &unmapped[..]),
-        (u64::MAX & !63, &unmapped[..]),
+        (!63, &unmapped[..]),
         (0x20_0008, &[Error::BadAddress, Error::BadArgument][..]),
     ] {
         let message = Outgoing::Memory {
@@ -187,8 +187,8 @@ fn map_range(subject: &Subject<'_>) -> Verdict {
         (window, 8, page),
         (window, 0, 0),
         (window, bytes, page),
-        (window, u64::MAX & !4095, page),
-        (u64::MAX & !4095, 0, page),
+        (window, !4095, page),
+        (!4095, 0, page),
         (window, 0, 1 << 40),
     ] {
         let call = Call::Map {

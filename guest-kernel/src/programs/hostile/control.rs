@@ -1,7 +1,7 @@
 //! `program=bad-cr`: reserved bits of CR0, CR4 and EFER. `program=msr-storm`: thousands of MSRs.
 //!
 //! `bad-cr` prints for each write whether it was #GP; the hypervisor may also end the domain. The
-//! exit code is the number of writes that were taken. `msr-storm` counts #GPs and returns 0.
+//! exit code is the number of writes that were taken. `case=paging-off` tries that alone. `msr-storm` counts #GPs and returns 0.
 // UNSAFETY: writes to control registers and MSRs.
 #![allow(unsafe_code)]
 
@@ -13,58 +13,78 @@ use crate::programs::{Context, ExitCode};
 use crate::trap::attempt::{Fault, GENERAL_PROTECTION};
 
 /// Runs `bad-cr`.
-pub(super) fn bad_cr(_: &mut Context<'_, Native>) -> ExitCode {
-    let [cr0, cr3, cr4] = control_registers();
+pub(super) fn bad_cr(context: &mut Context<'_, Native>) -> ExitCode {
+    if context.words.value("case") == Some("paging-off") {
+        return tell("cr0 paging off", turn_paging_off());
+    }
+    bad_efer() + bad_control_registers()
+}
+
+fn bad_efer() -> u64 {
     let (efer, _) = read(MSR_EFER);
     let mut taken = 0;
-    let mut tell = |name: &str, fault: Option<Fault>| {
-        let is_refused = fault.is_some_and(|fault| fault.vector == GENERAL_PROTECTION);
-        let text = if is_refused {
-            "refused"
-        } else {
-            "FAILED, taken"
-        };
-        println!("{name}: {text}");
-        taken += u64::from(!is_refused);
-    };
-    tell("efer reserved bit 9", write(MSR_EFER, efer | 1 << 9));
-    tell("efer reserved bit 63", write(MSR_EFER, efer | 1 << 63));
-    tell("efer svme", write(MSR_EFER, efer | 1 << 12));
-    tell("efer without lme", write(MSR_EFER, efer & !(1 << 8)));
+    for (name, value) in [
+        ("efer reserved bit 9", efer | 1 << 9),
+        ("efer reserved bit 63", efer | 1 << 63),
+        ("efer svme", efer | 1 << 12),
+        ("efer without lme", efer & !(1 << 8)),
+    ] {
+        taken += tell(name, write(MSR_EFER, value));
+        write(MSR_EFER, efer);
+    }
+    taken
+}
+
+fn bad_control_registers() -> u64 {
+    let [cr0, cr3, cr4] = control_registers();
     // SAFETY: each of these values is refused by every CPU; if one is taken after all, the domain
-    // harms itself and nobody else. The old value is written back.
+    // harms itself and nobody else.
     unsafe {
         tell(
             "cr0 bit 32",
             attempt!("mov cr0, rax"; in("rax") cr0 | 1 << 32),
-        );
-        tell(
-            "cr0 paging off",
-            attempt!("mov cr0, rax"; in("rax") cr0 & !(1 << 31)),
-        );
-        tell(
+        ) + tell(
             "cr0 nw without cd",
             attempt!("mov cr0, rax"; in("rax") cr0 | 1 << 29),
-        );
-        tell(
+        ) + tell(
             "cr4 bit 63",
             attempt!("mov cr4, rax"; in("rax") cr4 | 1 << 63),
-        );
-        tell(
+        ) + tell(
             "cr4 bit 31",
             attempt!("mov cr4, rax"; in("rax") cr4 | 1 << 31),
-        );
-        tell(
+        ) + tell(
             "cr4 without pae",
             attempt!("mov cr4, rax"; in("rax") cr4 & !(1 << 5)),
-        );
-        tell(
+        ) + tell(
             "cr3 bit 62",
             attempt!("mov cr3, rax"; in("rax") cr3 | 1 << 62),
-        );
-        let _ = attempt!("mov cr4, rax"; in("rax") cr4);
+        )
     }
-    taken
+}
+
+/// Paging cannot be turned off in 64-bit mode; an emulator that allows it runs into the weeds.
+fn turn_paging_off() -> Option<Fault> {
+    let [cr0, ..] = control_registers();
+    // SAFETY: as above.
+    unsafe { attempt!("mov cr0, rax"; in("rax") cr0 & !(1 << 31)) }
+}
+
+/// Says what became of a write; 1 if it was not refused.
+fn tell(name: &str, fault: Option<Fault>) -> u64 {
+    match fault.map(|fault| fault.vector) {
+        Some(GENERAL_PROTECTION) => {
+            println!("{name}: refused");
+            0
+        }
+        Some(vector) => {
+            println!("{name}: FAILED, vector {vector}");
+            1
+        }
+        None => {
+            println!("{name}: FAILED, taken");
+            1
+        }
+    }
 }
 
 /// First MSR and number of them: the architectural ones, a range that hypervisors use, those of

@@ -1,7 +1,8 @@
 //! `program=flood`: sends without pause.
 //!
 //! Sends on `port=NAME`, or else on the first port with send that is not the console, until it is
-//! full or its reader has gone; with `messages=N` goes on through full ones for N attempts.
+//! full or its reader has gone; with `messages=N` goes on through full ones for N attempts. Without
+//! it a million messages are enough: a reader that keeps up is no failure.
 
 use nuncio_abi::{Error, ObjectKind, Rights};
 
@@ -11,10 +12,11 @@ use crate::programs::{Context, ExitCode, BAD_COMMAND_LINE, FAILED, GOOD};
 
 /// Runs the program.
 pub(super) fn run(context: &mut Context<'_, Native>) -> ExitCode {
-    let attempts = match context.number("messages", 0) {
+    let attempts = match context.number("messages", 1_000_000) {
         Ok(attempts) => attempts,
         Err(code) => return code,
     };
+    let stops_when_full = context.words.value("messages").is_none();
     let client = context.client();
     let mut ports = client.all(ObjectKind::Port, Rights::SEND);
     let other = ports.find(|entry| entry.name.as_str() != "console");
@@ -31,11 +33,7 @@ pub(super) fn run(context: &mut Context<'_, Native>) -> ExitCode {
             Err(Error::QueueFull) => full += 1,
             Err(error) => break Some(error),
         }
-        let has_ended = if attempts == 0 {
-            full > 0
-        } else {
-            sent + full >= attempts
-        };
+        let has_ended = sent + full >= attempts || (stops_when_full && full > 0);
         if has_ended {
             break None;
         }

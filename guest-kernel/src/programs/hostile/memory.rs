@@ -20,7 +20,7 @@ use crate::programs::{Context, ExitCode, FAILED};
 const UNMAPPED: u64 = 0x7000_0000_0000;
 
 pub(super) fn bad_memory(context: &mut Context<'_, Native>) -> ExitCode {
-    touch_hole(context, |address| read(address))
+    touch_hole(context, read)
 }
 
 pub(super) fn bad_memory_write(context: &mut Context<'_, Native>) -> ExitCode {
