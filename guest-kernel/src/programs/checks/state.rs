@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use nuncio_abi::{Verb, VERSION};
+use nuncio_abi::{Error, RawCall, Verb, VERSION};
 
 use super::{ensure, Check, Subject, Verdict};
 use crate::hv::Machine;
@@ -15,6 +15,7 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("registers-over-hello", registers_over_hello),
     ("registers-over-wait", registers_over_wait),
     ("registers-over-an-error", registers_over_an_error),
+    ("an-error-returns-no-values", an_error_returns_no_values),
 ];
 
 fn clock_is_monotonic(subject: &Subject<'_>) -> Verdict {
@@ -51,6 +52,20 @@ fn registers_over_wait(subject: &Subject<'_>) -> Verdict {
 
 fn registers_over_an_error(subject: &Subject<'_>) -> Verdict {
     registers_over(subject, Verb::Close, u64::MAX)
+}
+
+/// An error is RAX and nothing else: the registers of the arguments come back as they were.
+fn an_error_returns_no_values(subject: &Subject<'_>) -> Verdict {
+    let raw = RawCall {
+        verb: u64::MAX,
+        arguments: [1, 2, 3, 4, 5],
+    };
+    let (status, values) = subject.machine.text().call_registers(raw);
+    // Arguments are in RDI RSI RDX R10 R8, values in RDX R10 R8 RDI RSI.
+    ensure(
+        status == Error::UnknownVerb.number() && values == [3, 4, 5, 1, 2],
+        || format!("status {status}, values {values:x?}"),
+    )
 }
 
 fn registers_over(subject: &Subject<'_>, verb: Verb, argument: u64) -> Verdict {
