@@ -98,3 +98,10 @@ pub fn control_registers() -> [u64; 3] {
     }
     [cr0, cr3, cr4]
 }
+
+/// Lets interrupts in and halts; none can come between the two (STI holds them off for one
+/// instruction).
+pub fn enable_interrupts_and_halt() {
+    // SAFETY: as for the two functions above.
+    unsafe { asm!("sti", "hlt", options(nostack)) }
+}

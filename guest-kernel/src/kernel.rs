@@ -67,7 +67,7 @@ pub fn stop(code: u64) -> ! {
         console.flush();
     }
     if let (Some(machine), Some(boot)) = (Native::get(), BOOT.get()) {
-        let domain = Client::new(machine, *boot).domain();
+        let domain = Client::new(machine, boot).domain();
         // An error means that the handle was closed; then halting is the only end that is left.
         let _ = domain.and_then(|domain| domain.stop(code));
     }

@@ -16,7 +16,7 @@ impl<'a> CommandLine<'a> {
             .split_ascii_whitespace()
             .filter_map(|word| word.split_once('='))
             .filter_map(|(found, value)| (found == name).then_some(value))
-            .last()
+            .next_back()
     }
 
     /// The number in `name=value`, decimal or with `0x` hexadecimal; `default` if there is no such

@@ -64,7 +64,7 @@ pub fn check(boot: &BootInfo) -> Result<(), BootProblem> {
     ] {
         let end = address.checked_add(PAGE_BYTES);
         let fits = end.is_some_and(|end| end <= boot.mapped_end);
-        if address == 0 || address % PAGE_BYTES != 0 || !fits {
+        if address == 0 || !address.is_multiple_of(PAGE_BYTES) || !fits {
             return Err(BootProblem::Page(name, address));
         }
     }
@@ -118,10 +118,10 @@ mod tests {
             ),
             (
                 BootInfo {
-                    time_page: u64::MAX & !4095,
+                    time_page: !4095,
                     ..good()
                 },
-                BootProblem::Page("time", u64::MAX & !4095),
+                BootProblem::Page("time", !4095),
             ),
             (
                 BootInfo {

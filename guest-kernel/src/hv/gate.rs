@@ -78,10 +78,12 @@ pub struct MessageBuffers {
 
 impl MessageBuffers {
     /// Empty buffers.
-    pub const EMPTY: MessageBuffers = MessageBuffers {
-        outgoing: MessageBuffer::EMPTY,
-        incoming: MessageBuffer::EMPTY,
-    };
+    pub const fn new() -> Self {
+        MessageBuffers {
+            outgoing: MessageBuffer::new(),
+            incoming: MessageBuffer::new(),
+        }
+    }
 }
 
 /// A message in memory, at an address that a call may name.
@@ -92,9 +94,11 @@ pub struct MessageBuffer {
 }
 
 impl MessageBuffer {
-    const EMPTY: MessageBuffer = MessageBuffer {
-        words: [const { AtomicU64::new(0) }; MESSAGE_WORDS],
-    };
+    const fn new() -> Self {
+        MessageBuffer {
+            words: [const { AtomicU64::new(0) }; MESSAGE_WORDS],
+        }
+    }
 
     /// The address for a call. The kernel maps its memory where it is, so a pointer is one.
     #[inline]

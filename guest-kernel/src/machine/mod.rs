@@ -39,7 +39,7 @@ impl Native {
             text: TextPage::at(boot),
             vcpu_page: text_page::vcpu_page(boot),
             time_page: text_page::time_page(boot),
-            buffers: MessageBuffers::EMPTY,
+            buffers: MessageBuffers::new(),
             next_window: AtomicU64::new(boot.mapped_end),
             address_limit: boot.address_limit,
             mapped_end: boot.mapped_end,

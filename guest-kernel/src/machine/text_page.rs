@@ -5,7 +5,7 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
-use nuncio_abi::{BootInfo, RawCall, Reply, BOOT_INFO_MAGIC, PAGE_BYTES};
+use nuncio_abi::{BootInfo, RawCall, Reply, BOOT_INFO_MAGIC, MAX_VALUES, PAGE_BYTES};
 
 /// The entry for calls: the first byte of the text page.
 #[derive(Clone, Copy)]
@@ -29,6 +29,13 @@ impl TextPage {
     /// Makes a call. All registers but those of the reply come back as they were.
     #[inline]
     pub fn call(self, raw: RawCall) -> Reply {
+        let (status, values) = self.call_registers(raw);
+        Reply::from_registers(status, values)
+    }
+
+    /// Makes a call and gives RAX and the five value registers, whatever they mean.
+    #[inline]
+    pub fn call_registers(self, raw: RawCall) -> (u64, [u64; MAX_VALUES]) {
         let [rdi, rsi, rdx, r10, r8] = raw.arguments;
         let (status, first, second, third, fourth, fifth): (u64, u64, u64, u64, u64, u64);
         // SAFETY: the entry is code that makes the call and returns to the address on our stack.
@@ -45,13 +52,13 @@ impl TextPage {
                 inlateout("r8") r8 => third,
             );
         }
-        Reply::from_registers(status, [first, second, third, fourth, fifth])
+        (status, [first, second, third, fourth, fifth])
     }
 }
 
 /// The boot info at the address that the loader handed over; `None` if there is none.
 pub fn boot_info(address: u64) -> Option<&'static BootInfo> {
-    if address == 0 || address % PAGE_BYTES != 0 {
+    if address == 0 || !address.is_multiple_of(PAGE_BYTES) {
         return None;
     }
     // SAFETY: at entry RDI is the address of a mapped page, as the x86-64 binding says. Every bit

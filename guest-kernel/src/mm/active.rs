@@ -13,7 +13,7 @@ use crate::trap;
 
 /// Enough for RAM of 40 GiB and a few windows.
 const TABLES: usize = 64;
-static POOL: [Table; TABLES] = [const { Table::EMPTY }; TABLES];
+static POOL: [Table; TABLES] = [const { Table::new() }; TABLES];
 static MAPPER: Once<Mutex<Mapper<'static>>> = Once::new();
 
 const EFER_NO_EXECUTE: u64 = 1 << 11;

@@ -11,82 +11,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::PAGE_BYTES;
 
+use super::table::{
+    Access, TablePool, ACCESSED_AND_DIRTY, ADDRESS_MASK, ENTRIES, LARGE, PRESENT, USER, WRITABLE,
+};
+
 const LARGE_PAGE_BYTES: u64 = 2 << 20;
-const ENTRIES: usize = 512;
 /// Half of what four levels can address; the upper half is not an identity map.
 const ADDRESS_LIMIT: u64 = 1 << 47;
-
-const PRESENT: u64 = 1 << 0;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED_AND_DIRTY: u64 = 1 << 5 | 1 << 6;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
-
-/// A page table of any level.
-#[repr(C, align(4096))]
-pub struct Table([AtomicU64; ENTRIES]);
-
-impl Table {
-    /// A table that maps nothing.
-    pub const EMPTY: Table = Table([const { AtomicU64::new(0) }; ENTRIES]);
-}
-
-/// The tables that a [`Mapper`] may use, and the address of the first one.
-#[derive(Clone, Copy)]
-pub struct TablePool<'t> {
-    tables: &'t [Table],
-    address: u64,
-}
-
-impl<'t> TablePool<'t> {
-    /// A pool of consecutive tables, of which the first lies at that guest-physical address.
-    pub const fn new(tables: &'t [Table], address: u64) -> Self {
-        TablePool { tables, address }
-    }
-
-    fn table(self, index: usize) -> Option<&'t [AtomicU64; ENTRIES]> {
-        self.tables.get(index).map(|table| &table.0)
-    }
-
-    fn address_of(self, index: usize) -> u64 {
-        self.address + index as u64 * PAGE_BYTES
-    }
-
-    /// The table that an entry points to.
-    fn below(self, entry: u64) -> Option<&'t [AtomicU64; ENTRIES]> {
-        let offset = (entry & ADDRESS_MASK).checked_sub(self.address)?;
-        self.table((offset / PAGE_BYTES) as usize)
-    }
-}
-
-/// What may be done with a page. Every mapped page can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reading only.
-    Read,
-    /// Reading and writing.
-    Write,
-    /// Reading and executing.
-    Execute,
-    /// Reading and executing, at CPL 3 too.
-    UserExecute,
-    /// Reading and writing, at CPL 3 too.
-    UserWrite,
-}
-
-impl Access {
-    const fn bits(self) -> u64 {
-        match self {
-            Access::Read => NO_EXECUTE,
-            Access::Write => WRITABLE | NO_EXECUTE,
-            Access::Execute => 0,
-            Access::UserExecute => USER,
-            Access::UserWrite => USER | WRITABLE | NO_EXECUTE,
-        }
-    }
-}
 
 /// Why a range was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +81,13 @@ impl<'t> Mapper<'t> {
     }
 
     fn set(&mut self, start: u64, end: u64, leaf: impl Fn(u64) -> u64) -> Result<(), MapProblem> {
-        let is_whole = start % PAGE_BYTES == 0 && end % PAGE_BYTES == 0;
+        let is_whole = start.is_multiple_of(PAGE_BYTES) && end.is_multiple_of(PAGE_BYTES);
         if !is_whole || start > end || end > ADDRESS_LIMIT {
             return Err(MapProblem::Range);
         }
         let mut page = start;
         while page < end {
-            let is_large = page % LARGE_PAGE_BYTES == 0 && end - page >= LARGE_PAGE_BYTES;
+            let is_large = page.is_multiple_of(LARGE_PAGE_BYTES) && end - page >= LARGE_PAGE_BYTES;
             page += if is_large && self.set_large(page, &leaf)? {
                 LARGE_PAGE_BYTES
             } else {
@@ -235,13 +166,14 @@ fn entry(table: &[AtomicU64; ENTRIES], address: u64, shift: u32) -> Option<&Atom
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mm::table::{Table, NO_EXECUTE};
     use proptest::prelude::*;
     use std::vec::Vec;
 
     const POOL: u64 = 0x70_0000;
 
     fn tables(count: usize) -> Vec<Table> {
-        (0..count).map(|_| Table::EMPTY).collect()
+        (0..count).map(|_| Table::new()).collect()
     }
 
     fn access_bits(access: Access) -> u64 {

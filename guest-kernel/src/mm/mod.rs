@@ -6,5 +6,7 @@
 #[cfg(feature = "bare-metal")]
 pub mod active;
 mod mapper;
+mod table;
 
-pub use mapper::{Access, MapProblem, Mapper, Table, TablePool};
+pub use mapper::{MapProblem, Mapper};
+pub use table::{Access, Table, TablePool};

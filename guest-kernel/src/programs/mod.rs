@@ -16,6 +16,14 @@ pub mod producer;
 pub mod stream;
 
 #[cfg(feature = "bare-metal")]
+mod bench;
+#[cfg(feature = "bare-metal")]
+mod checks;
+#[cfg(feature = "bare-metal")]
+mod hostile;
+#[cfg(feature = "bare-metal")]
+mod probe;
+#[cfg(feature = "bare-metal")]
 mod table;
 
 #[cfg(feature = "bare-metal")]

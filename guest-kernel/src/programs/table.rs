@@ -1,24 +1,30 @@
 //! The programs by name.
 
-use super::{consumer, producer};
+use super::{bench, checks, consumer, hostile, producer};
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
 /// A program.
-type Program = fn(&mut Context<'_, Native>) -> ExitCode;
+pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
-/// What `program=NAME` may name.
-const PROGRAMS: &[(&str, Program)] = &[("producer", producer::run), ("consumer", consumer::run)];
+/// What `program=NAME` may name, besides the hostile ones.
+const PROGRAMS: [(&str, Program); 4] = [
+    ("producer", producer::run),
+    ("consumer", consumer::run),
+    ("bench", bench::run),
+    ("checks", checks::run),
+];
 
 /// Runs the program that the command line names.
 pub fn run_by_name(context: &mut Context<'_, Native>) -> ExitCode {
     let name = context.words.value("program").unwrap_or("");
-    if let Some((_, program)) = PROGRAMS.iter().find(|(found, _)| *found == name) {
+    let programs = || PROGRAMS.iter().chain(hostile::PROGRAMS);
+    if let Some((_, program)) = programs().find(|(found, _)| *found == name) {
         return program(context);
     }
     // The console cannot fail; what it loses it counts itself.
     let _ = write!(context.out, "no program={name}; there are:");
-    for (name, _) in PROGRAMS {
+    for (name, _) in programs() {
         let _ = write!(context.out, " {name}");
     }
     let _ = writeln!(context.out);

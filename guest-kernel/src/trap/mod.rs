@@ -22,7 +22,7 @@ pub mod upcall;
 pub mod descriptor;
 
 #[cfg(feature = "bare-metal")]
-pub use stacks::{guard_pages, main_stack_range, Stack, MAIN_STACK, STACK_BYTES};
+pub use stacks::{guard_pages, main_stack_range, user_stack_page, Stack, MAIN_STACK, STACK_BYTES};
 #[cfg(feature = "bare-metal")]
 pub use tables::install;
 

@@ -17,7 +17,9 @@ pub struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
 unsafe impl Sync for Stack {}
 
 impl Stack {
-    const EMPTY: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
+    const fn new() -> Self {
+        Stack(UnsafeCell::new([0; STACK_BYTES]))
+    }
 
     fn start(&self) -> u64 {
         self.0.get().addr() as u64
@@ -30,11 +32,25 @@ impl Stack {
 }
 
 /// The stack on which the kernel and its programs run.
-pub static MAIN_STACK: Stack = Stack::EMPTY;
+pub static MAIN_STACK: Stack = Stack::new();
 /// The stack for exceptions.
-pub(super) static EXCEPTION_STACK: Stack = Stack::EMPTY;
+pub(super) static EXCEPTION_STACK: Stack = Stack::new();
 /// The stack for double faults, which may mean that the one for exceptions has overflowed.
-pub(super) static DOUBLE_FAULT_STACK: Stack = Stack::EMPTY;
+pub(super) static DOUBLE_FAULT_STACK: Stack = Stack::new();
+
+/// A page of stack for code at CPL 3, which must not share one with the kernel.
+#[repr(C, align(4096))]
+struct UserStack(UnsafeCell<[u8; PAGE_BYTES as usize]>);
+
+// SAFETY: as for `Stack`.
+unsafe impl Sync for UserStack {}
+
+static USER_STACK: UserStack = UserStack(UnsafeCell::new([0; PAGE_BYTES as usize]));
+
+/// The address of the page of stack for CPL 3.
+pub fn user_stack_page() -> u64 {
+    USER_STACK.0.get().addr() as u64
+}
 
 /// The pages that must not be mapped.
 pub fn guard_pages() -> [u64; 3] {

@@ -39,7 +39,7 @@ impl FakeMachine {
             world,
             domain: domain.0,
             page,
-            buffers: MessageBuffers::EMPTY,
+            buffers: MessageBuffers::new(),
             boot,
             modules: modules.iter().map(|(_, bytes)| bytes.to_vec()).collect(),
         }

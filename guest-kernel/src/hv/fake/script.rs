@@ -28,7 +28,7 @@ impl Script {
             steps: Mutex::new(steps.into_iter().collect()),
             posts: Mutex::default(),
             page: [const { AtomicU64::new(0) }; 512],
-            buffers: MessageBuffers::EMPTY,
+            buffers: MessageBuffers::new(),
             now_ns: AtomicU64::new(0),
         }
     }
@@ -68,11 +68,8 @@ impl Gate for Script {
         for (slot, bits) in self.posts.lock().unwrap().drain(..) {
             self.vcpu_page().slot(slot).unwrap().post(bits);
         }
-        match (expected, reply) {
-            (Call::Wait { deadline }, Reply::Error(Error::TimedOut)) => {
-                self.now_ns.fetch_max(deadline.0, Ordering::Relaxed);
-            }
-            _ => {}
+        if let (Call::Wait { deadline }, Reply::Error(Error::TimedOut)) = (expected, reply) {
+            self.now_ns.fetch_max(deadline.0, Ordering::Relaxed);
         }
         reply
     }
