@@ -5,4 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod image;
+pub mod run;
+pub mod scenarios;
 pub mod structure;
