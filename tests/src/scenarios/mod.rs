@@ -35,8 +35,7 @@ fn of_bed(bed: &'static str) -> Vec<Trial> {
         })
     });
     let hostile = faults::HOSTILE.iter().map(|guest| {
-        let name = guest.program.replace('-', "_");
-        Trial::test(format!("{bed}::faults::{name}"), move || {
+        Trial::test(format!("{bed}::faults::{}", guest.name()), move || {
             faults::survives(bed, guest)
         })
     });
