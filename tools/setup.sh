@@ -3,6 +3,7 @@
 #
 # From run.sh: say, die, $root, $scratch, $target. To run.sh: need_qemu, need_toolchain, and what a
 # build of the images takes: the arrays images (arguments of cargo) and images_environment.
+# shellcheck disable=SC2154,SC2034 # what is shared with run.sh
 
 images=(-p nuncio-hypervisor -p nuncio-guest-kernel --features bare-metal --target "$target")
 images_environment=()
@@ -84,5 +85,5 @@ need_toolchain() {
         *) die "NUNCIO_TOOLCHAIN is installed or debian, not $NUNCIO_TOOLCHAIN" ;;
     esac
     command -v cc >/dev/null || install "there is no C compiler to link with" gcc libc6-dev
-    cd -- "$root"
+    cd -- "$root" || exit
 }

@@ -1,1 +1,38 @@
-fn main() {}
+//! `nuncio-boot-tests`: boots Nuncio on the test beds and checks what came of it. It takes the
+//! arguments of `cargo test` binaries, and `--bed NAME` to boot on one bed only.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use libtest_mimic::Arguments;
+use nuncio_tests::scenarios;
+
+/// Machines at a time: each one keeps a processor busy.
+const MOST_THREADS: usize = 2;
+
+#[derive(Parser)]
+struct Options {
+    /// Boot on this test bed only
+    #[arg(long, value_name = "NAME")]
+    bed: Option<String>,
+    #[command(flatten)]
+    tests: Arguments,
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    if let Some(bed) = &options.bed {
+        if !scenarios::BEDS.contains(&bed.as_str()) {
+            eprintln!(
+                "there is no test bed {bed:?}; the beds are: {}",
+                scenarios::BEDS.join(", ")
+            );
+            return ExitCode::from(2);
+        }
+    }
+    let threads = options.tests.test_threads.unwrap_or(MOST_THREADS);
+    options.tests.test_threads = Some(threads.min(MOST_THREADS));
+    libtest_mimic::run(&options.tests, scenarios::all(options.bed.as_deref())).exit_code()
+}

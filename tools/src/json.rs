@@ -47,6 +47,7 @@ struct Input<'a> {
 
 #[derive(Serialize)]
 struct Digest<'a> {
+    domain: &'a str,
     sha256: &'a str,
     bytes: u64,
     equals_input: bool,
@@ -149,6 +150,7 @@ fn digest(run: &Run) -> Option<Digest<'_>> {
     let digest = run.report.digest.as_ref()?;
     let input = run.input.as_ref();
     Some(Digest {
+        domain: &digest.domain,
         sha256: &digest.sha256,
         bytes: digest.bytes,
         equals_input: input.is_some_and(|(_, copied)| {
@@ -173,7 +175,7 @@ fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
         stop: domain.stop.map(|stop| Stop {
             reason: stop.name(),
             detail: stop.detail,
-            text: stop.sentence(),
+            text: domain.why().unwrap_or_default(),
             rip: stop.rip,
             frames: stop.frames,
             entries: stop.entries,

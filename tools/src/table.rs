@@ -23,13 +23,14 @@ pub fn render(report: &Report, counted: bool) -> String {
         let _ = write!(text, "\n\n{}", by_name(report, title, counts).trim_fmt());
     }
     for domain in &report.domains {
-        if let Some(stop) = domain.stop.filter(|stop| !stop.is_success()) {
+        let failed = domain.stop.filter(|stop| !stop.is_success());
+        if let Some((stop, why)) = failed.zip(domain.why()) {
+            let (name, rip) = (&domain.name, stop.rip);
             let _ = write!(
                 text,
-                "\n\n{}: {} (at rip {:#x})",
-                domain.name,
-                stop.sentence(),
-                stop.rip
+                "
+
+{name}: {why} (at rip {rip:#x})"
             );
         }
     }

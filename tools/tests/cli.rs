@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -226,6 +226,7 @@ fn an_interrupt_stops_the_machine_too() {
         .current_dir(stage.dir.path())
         .args(["--images", ".", "--input", "in put,1"]);
     command.envs(stage.environment.iter().cloned());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     while !pid.exists() {
         std::thread::sleep(Duration::from_millis(20));

@@ -169,13 +169,15 @@ fn reported_failure(case: &Case<'_>) -> Verdict {
 }
 
 fn reason(name: &str, domain: Option<&DomainReport>) -> String {
-    match domain.and_then(|domain| domain.stop) {
-        Some(stop) => format!(
+    let stop = domain.and_then(|domain| domain.stop);
+    let why = domain.and_then(DomainReport::why);
+    match (stop, why) {
+        (Some(stop), Some(why)) => format!(
             "domain {name} failed: {}: {}",
             stop.short(),
-            stop.sentence().trim_end_matches('.')
+            why.trim_end_matches('.')
         ),
-        None => format!("domain {name} failed, and its reason was lost"),
+        _ => format!("domain {name} failed, and its reason was lost"),
     }
 }
 

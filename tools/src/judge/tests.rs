@@ -140,6 +140,12 @@ fn a_failed_domain_is_named_with_its_reason() {
         Kind::DomainFailed,
         "domain a failed: bad-memory 0x1000: It touched memory",
     );
+    let image = [
+        "@domain name=a reason=11 detail=0 text=It is no ELF file: build it",
+        "@end result=failed",
+    ];
+    let failed = verdict(Ending::Exited(35), &image, None);
+    assert_verdict(failed, Kind::DomainFailed, "It is no ELF file: build it");
     let lines = ["@domain name=a reason=9 detail=0", "@end result=failed"];
     let late = verdict(Ending::Exited(35), &lines, None);
     assert_verdict(

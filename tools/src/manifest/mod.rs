@@ -91,8 +91,8 @@ pub struct Wire {
     pub kind: WireKind,
     /// The object.
     pub object: String,
-    /// What the domain may do with it, as the plan writes it.
-    pub right: String,
+    /// What the domain may do with it, in the words of the plan.
+    pub rights: Vec<String>,
 }
 
 /// What a wire is tied to.

@@ -99,10 +99,10 @@ fn write_wires(text: &mut String, domain: &Domain) {
             WireKind::Memory => "memory",
             WireKind::Event => "event",
         };
-        line(
-            text,
-            format_args!("give {} {kind} {} {}", domain.name, wire.object, wire.right),
-        );
+        for right in &wire.rights {
+            let (domain, object) = (&domain.name, &wire.object);
+            line(text, format_args!("give {domain} {kind} {object} {right}"));
+        }
     }
 }
 

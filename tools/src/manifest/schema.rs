@@ -48,13 +48,13 @@ pub struct DomainTable {
     /// Module name to file.
     #[serde(default)]
     pub modules: Entries,
-    /// Port name to `send` or `receive`.
+    /// Port name to `send`, `receive` or `send+receive`.
     #[serde(default)]
     pub ports: Entries,
     /// Memory name to `r`, `rw`, `rx` or `rwx`.
     #[serde(default)]
     pub shared: Entries,
-    /// Event name to `notify` or `wait`.
+    /// Event name to `notify`, `wait` or `notify+wait`.
     #[serde(default)]
     pub events: Entries,
 }

@@ -211,6 +211,29 @@ fn wires_to_nothing_and_wires_too_many() {
 }
 
 #[test]
+fn rights_can_be_joined() {
+    let text = GOOD
+        .replace("{ line = \"receive\" }", "{ line = \"send+receive\" }")
+        .replace("{ free = \"wait\" }", "{ free = \"notify + wait\" }");
+    let plan = compile(&parse_text(&text).unwrap(), 1).text;
+    assert!(
+        plan.contains("give b port line send\ngive b port line receive\n"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("give a event free notify\ngive a event free wait\n"),
+        "{plan}"
+    );
+    for (from, to) in [
+        ("\"send\"", "\"send+send\""),
+        ("\"rw\"", "\"r+rw\""),
+        ("\"wait\"", "\"wait+\""),
+    ] {
+        assert!(problem(from, to).contains("is not a right"), "{to}");
+    }
+}
+
+#[test]
 fn the_digest_needs_a_domain_and_an_input() {
     assert_problem("digest = \"a\"", "digest = \"c\"", 1, "no such domain");
     assert_problem(

@@ -48,11 +48,17 @@ pub fn of(table: &DomainTable) -> Vec<Wire> {
 }
 
 fn ends(kind: WireKind, entries: &Entries) -> impl Iterator<Item = Wire> + '_ {
-    entries.iter().map(move |(object, right)| Wire {
+    let each = move |(object, text): (&'_ Spanned<String>, &'_ Spanned<String>)| Wire {
         kind,
         object: object.get_ref().clone(),
-        right: right.get_ref().clone(),
-    })
+        rights: rights(text).map(str::to_owned).collect(),
+    };
+    entries.iter().map(each)
+}
+
+/// The rights in `send+receive`.
+fn rights(text: &Spanned<String>) -> impl Iterator<Item = &str> {
+    text.get_ref().split('+').map(str::trim)
 }
 
 /// Checks the wires of all domains.
@@ -98,7 +104,7 @@ fn check_kind<'d>(
     }
     for domain in &document.domain {
         for (object, right) in entries(domain) {
-            check_right(check, kind, right);
+            check_rights(check, kind, right);
             match holders.get_mut(object.get_ref().as_str()) {
                 Some(holders) => check_end(check, kind, domain, (object, right), holders),
                 None => no_such_object(check, kind, object),
@@ -119,15 +125,24 @@ struct Holders {
     single: Option<String>,
 }
 
-fn check_right(check: &mut Check<'_>, kind: &Kind, right: &Spanned<String>) {
-    if !kind.rights.contains(&right.get_ref().as_str()) {
-        let text = format!(
-            "{:?} is not a right of a {}; use one of {}",
-            right.get_ref(),
-            kind.table,
-            kind.rights.join(", ")
-        );
-        check.wrong(Some(right.span()), text);
+fn check_rights(check: &mut Check<'_>, kind: &Kind, text: &Spanned<String>) {
+    let mut seen = Vec::new();
+    for right in rights(text) {
+        // Access to memory is one word; the others can be joined.
+        let is_joined = kind.single.is_none() && !seen.is_empty();
+        if !kind.rights.contains(&right) || seen.contains(&right) || is_joined {
+            let advice = match kind.single {
+                Some(_) => format!("{}, or {}", kind.rights.join(", "), kind.rights.join("+")),
+                None => kind.rights.join(", "),
+            };
+            let message = format!(
+                "{:?} is not a right of a {}; use one of {advice}",
+                text.get_ref(),
+                kind.table
+            );
+            return check.wrong(Some(text.span()), message);
+        }
+        seen.push(right);
     }
 }
 
@@ -150,7 +165,10 @@ fn check_end(
     holders: &mut Holders,
 ) {
     holders.any = true;
-    let Some(single) = kind.single.filter(|single| right.get_ref() == single) else {
+    let Some(single) = kind
+        .single
+        .filter(|single| rights(right).any(|one| one == *single))
+    else {
         return;
     };
     if let Some(first) = &holders.single {

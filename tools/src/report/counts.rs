@@ -17,6 +17,8 @@ pub struct DomainReport {
     pub name: String,
     /// How it stopped, if it has been reported.
     pub stop: Option<Stop>,
+    /// What the hypervisor adds in its own words, such as what is wrong with an image.
+    pub note: Option<String>,
     /// Calls by verb.
     pub calls: Counts,
     /// Exits by kind.
@@ -124,7 +126,18 @@ impl DomainReport {
             frames: number("frames").unwrap_or(0),
             entries: number("entries").unwrap_or(0),
         };
-        super::set_once(&mut self.stop, stop)
+        super::set_once(&mut self.stop, stop)?;
+        self.note = fields.get("text").map(str::to_owned);
+        Some(())
+    }
+
+    /// Why it stopped, as a sentence for people; `None` if that is not known.
+    pub fn why(&self) -> Option<String> {
+        let sentence = self.stop?.sentence();
+        Some(match &self.note {
+            Some(note) => format!("{sentence} {note}"),
+            None => sentence,
+        })
     }
 
     /// Takes in `@calls`.

@@ -1,0 +1,34 @@
+//! The structure of the hypervisor: the direction of dependencies, unsafe code, trusted crates.
+
+use std::path::{Path, PathBuf};
+
+use nuncio_tests::structure::{dependencies, read_sources, table, violations};
+
+fn hypervisor() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../hypervisor")
+}
+
+#[track_caller]
+fn assert_none(violations: &[String]) {
+    assert!(
+        violations.is_empty(),
+        "in hypervisor/src:\n{}",
+        violations.join("\n")
+    );
+}
+
+#[test]
+fn dependencies_point_one_way_and_unsafe_code_has_its_reasons() {
+    let files = read_sources(&hypervisor().join("src"));
+    assert!(
+        files.len() > 3,
+        "the sources of the hypervisor were not found"
+    );
+    assert_none(&violations(&files, table::MODULES));
+}
+
+#[test]
+fn the_hypervisor_trusts_seven_crates_and_its_abi() {
+    let text = std::fs::read_to_string(hypervisor().join("Cargo.toml")).unwrap();
+    assert_none(&dependencies::violations(&text));
+}
