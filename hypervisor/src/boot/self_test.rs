@@ -12,12 +12,13 @@
 //! | `test=execute-data` | a call into the heap | page fault, instruction fetch |
 //! | `test=invalid-opcode` | an instruction that does not exist | invalid opcode |
 //!
-//! Three more check what needs a real CPU and let the machine go on; a failure is a panic:
+//! Four more check what needs a real CPU and let the machine go on; a failure is a panic:
 //!
 //! | word | what must hold |
 //! | --- | --- |
 //! | `test=fault-fix-up` | an XSETBV and a WRMSR that fault are survived |
 //! | `test=nmi` | an NMI is counted and returns |
+//! | `test=debug-exception` | an instruction breakpoint on the hypervisor's code is passed |
 //! | `test=extended-state` | two sets of SSE, XCR0 and debug registers stay apart |
 
 // UNSAFETY: the point of this module is to break the rules that page tables must enforce.
@@ -52,6 +53,7 @@ pub fn run(command_line: &str, platform: &Platform) {
         Some("invalid-opcode") => invalid_opcode(),
         Some("fault-fix-up") => fault_fix_up(),
         Some("nmi") => nmi(platform),
+        Some("debug-exception") => debug_exception(platform),
         Some("extended-state") => extended_state(),
         Some(other) => panic!("there is no self test '{other}'"),
     }
@@ -113,6 +115,28 @@ fn nmi(platform: &Platform) {
     // SAFETY: takes the same way through the table and the stack as an NMI from outside.
     unsafe { asm!("int 2", options(nostack)) };
     assert_eq!(platform.nmi_count(), before + 1);
+}
+
+fn debug_exception(platform: &Platform) {
+    // DR7: breakpoint 0 is on, for instruction fetches; bit 10 is always 1.
+    const ON: u64 = 1 << 10 | 1;
+    const OFF: u64 = 1 << 10;
+    let before = platform.debug_exception_count();
+    // SAFETY: the breakpoint lies on the NOP and is off again behind it; its handler returns.
+    unsafe {
+        asm!(
+            "lea {address}, [rip + 2f]",
+            "mov dr0, {address}",
+            "mov dr7, {on}",
+            "2: nop",
+            "mov dr7, {off}",
+            address = out(reg) _,
+            on = in(reg) ON,
+            off = in(reg) OFF,
+            options(nostack),
+        );
+    }
+    assert_eq!(platform.debug_exception_count(), before + 1);
 }
 
 fn extended_state() {
