@@ -74,6 +74,7 @@ const STRUCTURED_EDX: u32 = 1 << 4;
 /// Leaf 0xD: x87, SSE and AVX.
 const OFFERED_COMPONENTS: u32 = 0b111;
 const AVX_COMPONENT: u32 = 1 << 2;
+const XSAVEC: u32 = 1 << 1;
 /// The legacy region and the header of an XSAVE area, and AVX's 256 bytes right behind them: on
 /// every CPU, because AVX was the first component with a place of its own (Intel SDM vol. 1, 13.4).
 const LEGACY_AREA_BYTES: u32 = 512 + 64;
@@ -140,8 +141,10 @@ fn extended_state(subleaf: u32, host: Answer) -> Answer {
             };
             [components, host[1], bytes, 0]
         }
-        // XSAVEOPT, XSAVEC and XGETBV with ECX = 1; no supervisor components.
-        1 => masked(host, [0b111, ALL, 0, 0]),
+        // XSAVEOPT, XSAVEC and XGETBV with ECX = 1; no supervisor components. EBX is the size of
+        // what XSAVEC writes.
+        1 if host[0] & XSAVEC != 0 => masked(host, [0b111, ALL, 0, 0]),
+        1 => masked(host, [0b101, 0, 0, 0]),
         2 => host,
         _ => [0; 4],
     }
@@ -192,6 +195,7 @@ mod tests {
         assert_eq!(answer(0xD, 0, everything, true), [0b111, 0x2AC8, 832, 0]);
         assert_eq!(answer(0xD, 0, [0b11, 576, 576, 0], true), [3, 576, 576, 0]);
         assert_eq!(answer(0xD, 1, EVERYTHING, true), [0b111, u32::MAX, 0, 0]);
+        assert_eq!(answer(0xD, 1, [0b1101, 968, 1, 1], true), [0b101, 0, 0, 0]);
         assert_eq!(answer(0xD, 2, [256, 576, 0, 0], true), [256, 576, 0, 0]);
     }
 
