@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES, MESSAGE_WORDS};
+use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES};
 
 use crate::mem::GuestPhysical;
 use crate::object::{Queued, Space, Traffic};
@@ -52,10 +52,6 @@ fn from_memory(space: &Space, length: u8, address: u64) -> Result<Message, Error
         .words(address, Rights::READ)
         .ok_or(Error::BadAddress)?;
     let first = (address.page_offset() / 8) as usize;
-    let used = usize::from(length).div_ceil(8);
-    let mut words = [0; MESSAGE_WORDS];
-    for (word, source) in words.iter_mut().zip(page.iter().skip(first)).take(used) {
-        *word = source.load(Relaxed);
-    }
-    Ok(Message { length, words })
+    let words = page.iter().skip(first).map(|word| word.load(Relaxed));
+    Message::from_words(length, words).ok_or(Error::BadArgument)
 }

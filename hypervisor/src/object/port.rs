@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use nuncio_abi::{Error, Message};
+use nuncio_abi::{Error, Message, Posted};
 use spin::Mutex;
 
 use super::{Target, Wake};
@@ -123,6 +123,11 @@ impl Port {
         nothing_to_do
     }
 
+    #[cfg(test)]
+    pub(super) fn senders(&self) -> usize {
+        self.state.lock().senders
+    }
+
     pub(super) fn sender_added(&self) {
         let mut state = self.state.lock();
         state.senders = state.senders.saturating_add(1);
@@ -159,7 +164,8 @@ impl State {
                 Some(Wake::Blocked(target.vcpu))
             }
             Receiver::Vcpu { target, .. } => {
-                target.post(ARRIVAL).then_some(Wake::Event(target.vcpu))
+                let posted = target.post(ARRIVAL);
+                (posted == Posted::Announced).then_some(Wake::Event(target.vcpu))
             }
             Receiver::Console | Receiver::Gone => None,
         }

@@ -8,6 +8,8 @@
 //!
 //! Invariant: nothing a guest does makes one turn of the loop take longer than the longest call.
 
+#![forbid(unsafe_code)]
+
 mod context;
 mod exits;
 mod platform;
@@ -113,7 +115,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Runs until every foreground domain has ended, and says how each domain ended.
     pub fn run(&mut self) -> Vec<DomainReport> {
         while self.foreground > 0 {
-            match self.context.scheduler.next() {
+            match self.context.scheduler.pick() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
             }
@@ -128,6 +130,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some(mut world) = self.take(id) else {
             return;
         };
+        if self.context.scheduler.has_ready() && world.pay_back(SLICE_NS) {
+            self.context.scheduler.requeue(id);
+            return self.put_back(world);
+        }
         self.load_extended_state(&mut world);
         let started = self.context.platform.ticks();
         let flow = self.run_slice(&mut world);
@@ -146,7 +152,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.vendor.load(&mut world.vcpu);
         self.attend(world, slice_end_ns);
         if core::mem::take(&mut world.call_again) {
-            match self.call(world) {
+            match self.repeat_call(world) {
                 Flow::Continue => {}
                 flow => return flow,
             }
