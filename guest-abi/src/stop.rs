@@ -16,7 +16,6 @@ abi_table! {
         8 Deadlock "deadlock" "It waits without a deadline and nobody is left who could wake it.",
         9 TimeLimit "time-limit" "It still ran when the time limit of the run was reached.",
         10 RunEnded "run-ended" "It was in the background, and the domains it served have all stopped.",
-        11 BadImage "bad-image" "Its image could not be loaded; it never ran.",
     }
 }
 

@@ -7,4 +7,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod boot;
+pub mod call;
+pub mod cpu;
+pub mod image;
+pub mod launch;
 pub mod mem;
+pub mod nested;
+pub mod object;
+pub mod plan;
+pub mod policy;
+pub mod run;
+pub mod sched;
+pub mod start;
+pub mod vt;

@@ -1,14 +1,27 @@
 //! Memory: addresses as types, physical memory as words, and the frames that domains are made of.
 //!
-//! Pure; the direct map that stands behind [`PhysicalMemory`] on hardware is in `cpu`.
+//! [`FramePool`] holds the free frames; an [`Account`] takes [`Extent`]s from it up to a limit;
+//! [`IntervalMap`] remembers what is where; [`FrameBytes`] reads frames as a file. Pure, and at the
+//! bottom: it uses nothing else of the hypervisor. The direct map that stands behind
+//! [`PhysicalMemory`] on hardware is in `cpu`.
 //!
 //! Invariant: no pure module holds a reference into guest memory that is not a slice of atomic
 //! words. Whatever a guest writes, and whenever, the hypervisor reads some number.
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod address;
+#[cfg(test)]
+pub(crate) mod arena;
+mod bytes;
+mod frames;
+mod intervals;
 mod physical;
 
+pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
+pub use bytes::{ByteSource, FrameBytes};
+pub use frames::FramePool;
+pub use intervals::{Gap, Interval, IntervalMap, Overlap, Piece};
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};

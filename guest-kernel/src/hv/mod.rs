@@ -1,0 +1,30 @@
+//! The client of the guest ABI: typed objects instead of registers.
+//!
+//! [`Client`] finds the objects that a domain was given by name: [`Port`], [`Event`], [`Memory`],
+//! [`Space`], [`Domain`]. Their methods are the verbs. Below them lies [`Gate`], which carries one
+//! call to the hypervisor, and [`Machine`], which adds the memory shared with it; the real ones are
+//! in the crate's `machine` module, the ones for tests in `fake`.
+//!
+//! Invariant: no `unsafe` here; what arrives from the hypervisor or a peer is checked where it is
+//! turned into a typed value.
+#![forbid(unsafe_code)]
+
+mod client;
+mod domain;
+mod event;
+#[cfg(not(feature = "bare-metal"))]
+pub mod fake;
+mod gate;
+mod memory;
+mod object;
+mod pause;
+mod port;
+
+pub use client::Client;
+pub use domain::Domain;
+pub use event::Event;
+pub use gate::{Gate, Machine, MessageBuffer, MessageBuffers, SharedView};
+pub use memory::{Memory, Space};
+pub use object::Object;
+pub use pause::rest_until;
+pub use port::{Port, Received};

@@ -1,0 +1,32 @@
+//! The programs by name.
+
+use super::{bench, checks, consumer, hostile, producer};
+use super::{Context, ExitCode, BAD_COMMAND_LINE};
+use crate::machine::Native;
+
+/// A program.
+pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
+
+/// What `program=NAME` may name, besides the hostile ones.
+const PROGRAMS: [(&str, Program); 4] = [
+    ("producer", producer::run),
+    ("consumer", consumer::run),
+    ("bench", bench::run),
+    ("checks", checks::run),
+];
+
+/// Runs the program that the command line names.
+pub fn run_by_name(context: &mut Context<'_, Native>) -> ExitCode {
+    let name = context.words.value("program").unwrap_or("");
+    let programs = || PROGRAMS.iter().chain(hostile::PROGRAMS);
+    if let Some((_, program)) = programs().find(|(found, _)| *found == name) {
+        return program(context);
+    }
+    // The console cannot fail; what it loses it counts itself.
+    let _ = write!(context.out, "no program={name}; there are:");
+    for (name, _) in programs() {
+        let _ = write!(context.out, " {name}");
+    }
+    let _ = writeln!(context.out);
+    BAD_COMMAND_LINE
+}

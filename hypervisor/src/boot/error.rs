@@ -1,0 +1,107 @@
+//! Why the machine that the boot loader describes cannot be used.
+
+#![forbid(unsafe_code)]
+
+use alloc::string::String;
+use core::fmt;
+
+/// What is wrong with the boot information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// The magic number in EAX is that of no protocol.
+    UnknownLoader {
+        /// The number.
+        magic: u32,
+    },
+    /// A structure lies where no memory can be read.
+    Unreadable {
+        /// Which structure.
+        what: &'static str,
+        /// The address of the read that failed.
+        address: u64,
+    },
+    /// A structure ends before something that belongs to it.
+    Truncated {
+        /// Which structure.
+        what: &'static str,
+    },
+    /// A length or count is larger than any sensible one.
+    TooLarge {
+        /// Which structure.
+        what: &'static str,
+        /// What it says.
+        value: u64,
+        /// The largest that is accepted.
+        limit: u64,
+    },
+    /// A range ends before it begins.
+    BackwardRange {
+        /// Whose range.
+        what: &'static str,
+    },
+    /// A text has no end.
+    EndlessText {
+        /// The structure in which it lies.
+        what: &'static str,
+    },
+    /// Something that the hypervisor needs was not handed over.
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// A module lies where none can be.
+    MisplacedModule {
+        /// The module.
+        name: String,
+        /// Its address.
+        start: u64,
+        /// What is wrong with the place.
+        problem: &'static str,
+    },
+    /// No stretch of RAM is large enough for the hypervisor's heap.
+    NoRoom {
+        /// The size of the heap.
+        heap_bytes: u64,
+    },
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BootError::UnknownLoader { magic } => write!(
+                formatter,
+                "the boot loader speaks neither multiboot nor multiboot2 (EAX was {magic:#x})"
+            ),
+            BootError::Unreadable { what, address } => write!(
+                formatter,
+                "the boot loader's {what} cannot be read at {address:#x}"
+            ),
+            BootError::Truncated { what } => {
+                write!(formatter, "the boot loader's {what} is cut short")
+            }
+            BootError::TooLarge { what, value, limit } => write!(
+                formatter,
+                "the boot loader's {what} has size {value}; at most {limit} can be"
+            ),
+            BootError::BackwardRange { what } => {
+                write!(formatter, "a {what} ends before it begins")
+            }
+            BootError::EndlessText { what } => {
+                write!(formatter, "a text in the boot loader's {what} has no end")
+            }
+            BootError::Missing { what } => {
+                write!(formatter, "the boot loader handed over no {what}")
+            }
+            BootError::MisplacedModule {
+                name,
+                start,
+                problem,
+            } => write!(formatter, "boot module '{name}' at {start:#x} {problem}"),
+            BootError::NoRoom { heap_bytes } => write!(
+                formatter,
+                "no free RAM of {heap_bytes} bytes in one piece below 4 GiB; \
+                 give the machine more memory or smaller modules"
+            ),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Who owns which RAM: the hypervisor's heap is carved out, the modules are found, and the rest
+//! is for domains.
+
+#![forbid(unsafe_code)]
+
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::memory_map::{merge, ram_pages, subtract, total_bytes};
+use super::{BootError, BootInformation, HostRange};
+use crate::mem::{HostPhysical, PAGE_BYTES};
+
+/// The hypervisor leaves the first MiB alone: firmware tables, and the page in which further CPUs
+/// start, lie there.
+const LOW_MEMORY_BYTES: u64 = 1 << 20;
+/// The heap must be inside what `entry.S` maps.
+const HEAP_LIMIT: u64 = 1 << 32;
+const HEAP_MINIMUM_BYTES: u64 = 8 << 20;
+/// The part of the RAM that the heap gets on top of its minimum. The frame allocator keeps up to
+/// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:
+/// 32 bytes in 4096 are 1/128.
+const HEAP_RAM_SHARE: u64 = 128;
+
+/// A file that the boot loader brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootModule {
+    /// Its name in the plan.
+    pub name: String,
+    /// Address of its first byte, on a page boundary if it is not empty.
+    pub start: HostPhysical,
+    /// Length in bytes; may be 0.
+    pub length: u64,
+}
+
+/// What the hypervisor starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The command line as the loader gave it.
+    pub command_line: String,
+    /// The modules in the loader's order.
+    pub modules: Vec<BootModule>,
+    /// RAM that nobody owns yet, in whole pages, sorted, without overlaps.
+    pub usable: Vec<HostRange>,
+    /// All RAM of the machine in bytes.
+    pub ram_bytes: u64,
+}
+
+/// The machine's RAM, divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// For the rest of the hypervisor.
+    pub handover: Handover,
+    /// The hypervisor's heap; its page tables are made from it.
+    pub heap: HostRange,
+    /// All RAM, in whole pages.
+    pub ram: Vec<HostRange>,
+    /// The pages of the modules.
+    pub module_pages: Vec<HostRange>,
+}
+
+/// Divides the RAM among the hypervisor (its image and a heap), the modules and the domains.
+pub fn divide(information: &BootInformation, image: HostRange) -> Result<Division, BootError> {
+    let ram = ram_pages(&information.memory);
+    let modules = modules(information, image, &ram)?;
+    let module_pages = merge(
+        information
+            .modules
+            .iter()
+            .map(|module| module.range.pages_around())
+            .collect(),
+    );
+    let mut taken = vec![image.pages_around()];
+    taken.extend(HostRange::from_length(HostPhysical(0), LOW_MEMORY_BYTES));
+    taken.extend(information.occupied.iter().map(HostRange::pages_around));
+    taken.extend(&module_pages);
+    let free = subtract(&ram, &merge(taken));
+    let ram_bytes = total_bytes(&ram);
+    let heap = place_heap(&free, HEAP_MINIMUM_BYTES + ram_bytes / HEAP_RAM_SHARE)?;
+    Ok(Division {
+        handover: Handover {
+            command_line: information.command_line.clone(),
+            modules,
+            usable: subtract(&free, &[heap]),
+            ram_bytes,
+        },
+        heap,
+        ram,
+        module_pages,
+    })
+}
+
+/// The first place below the limit that is large enough.
+fn place_heap(free: &[HostRange], heap_bytes: u64) -> Result<HostRange, BootError> {
+    let heap_bytes = heap_bytes.next_multiple_of(PAGE_BYTES);
+    free.iter()
+        .filter_map(|range| {
+            let heap = HostRange::from_length(range.start(), heap_bytes)?;
+            (range.contains_range(&heap) && heap.end().0 <= HEAP_LIMIT).then_some(heap)
+        })
+        .next()
+        .ok_or(BootError::NoRoom { heap_bytes })
+}
+
+fn modules(
+    information: &BootInformation,
+    image: HostRange,
+    ram: &[HostRange],
+) -> Result<Vec<BootModule>, BootError> {
+    let mut modules = Vec::with_capacity(information.modules.len());
+    for loaded in &information.modules {
+        let module = BootModule {
+            name: module_name(&loaded.text).to_string(),
+            start: loaded.range.start(),
+            length: loaded.range.length(),
+        };
+        if let Some(problem) = misplacement(loaded.range, image, ram) {
+            return Err(BootError::MisplacedModule {
+                name: module.name,
+                start: module.start.0,
+                problem,
+            });
+        }
+        modules.push(module);
+    }
+    Ok(modules)
+}
+
+/// What is wrong with the place of a module, if anything is. An empty module occupies nothing and
+/// can be anywhere.
+fn misplacement(module: HostRange, image: HostRange, ram: &[HostRange]) -> Option<&'static str> {
+    let pages = module.pages_around();
+    if pages.is_empty() {
+        None
+    } else if pages.start() != module.start() {
+        Some("does not begin on a page boundary")
+    } else if pages.overlaps(&image.pages_around()) {
+        Some("overlaps the hypervisor")
+    } else if !ram.iter().any(|range| range.contains_range(&pages)) {
+        Some("is not in RAM")
+    } else {
+        None
+    }
+}
+
+/// The last word of a module's text. Loaders put the file's path in front; if that is all there
+/// is, the file's own name is used.
+fn module_name(text: &str) -> &str {
+    let mut words = text.split_ascii_whitespace();
+    match (words.next(), words.next_back()) {
+        (_, Some(last)) => last,
+        (Some(path), None) => path.rsplit('/').next().unwrap_or(path),
+        (None, None) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LoadedModule, MemoryEntry};
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn range(start: u64, length: u64) -> HostRange {
+        HostRange::from_length(HostPhysical(start), length).unwrap()
+    }
+
+    fn image() -> HostRange {
+        range(MIB, 0x8_5000)
+    }
+
+    fn information(ram: &[HostRange], modules: &[HostRange]) -> BootInformation {
+        let memory = ram.iter().map(|range| MemoryEntry {
+            range: *range,
+            is_ram: true,
+        });
+        let modules = modules.iter().map(|range| LoadedModule {
+            text: "/tmp/file name".into(),
+            range: *range,
+        });
+        BootInformation {
+            command_line: "words".into(),
+            memory: memory.collect(),
+            modules: modules.collect(),
+            occupied: vec![range(0x9500, 120)],
+        }
+    }
+
+    #[test]
+    fn names_are_last_words_or_file_names() {
+        assert_eq!(module_name("/tmp/x/plan.txt nuncio-plan"), "nuncio-plan");
+        assert_eq!(module_name("/tmp/x/plan.txt  a  b "), "b");
+        assert_eq!(module_name("/tmp/x/input.bin"), "input.bin");
+        assert_eq!(module_name("input"), "input");
+        assert_eq!(module_name(""), "");
+        assert_eq!(module_name("/"), "");
+    }
+
+    #[test]
+    fn heap_and_modules_are_kept_out_of_what_is_usable() {
+        let module = range(2 * MIB, 0x1001);
+        let division = divide(
+            &information(&[range(0, 0x9_fc00), range(MIB, 255 * MIB)], &[module]),
+            image(),
+        )
+        .unwrap();
+        // The gap between image and module is too small for 8 MiB + 255 MiB / 128.
+        assert_eq!(division.heap.start().0, 2 * MIB + 0x2000);
+        let ram_bytes = 255 * MIB + 0x9_f000;
+        assert_eq!(division.handover.ram_bytes, ram_bytes);
+        assert!(division.heap.length() >= 8 * MIB + ram_bytes / 128);
+        assert_eq!(
+            division.handover.usable,
+            [
+                HostRange::new(image().end(), HostPhysical(2 * MIB)).unwrap(),
+                HostRange::new(division.heap.end(), HostPhysical(256 * MIB)).unwrap(),
+            ]
+        );
+        assert_eq!(division.handover.modules[0].name, "name");
+        assert_eq!(division.handover.modules[0].length, 0x1001);
+        assert_eq!(division.module_pages, [range(2 * MIB, 0x2000)]);
+    }
+
+    #[test]
+    fn an_empty_module_takes_nothing() {
+        let ram = [range(MIB, 63 * MIB)];
+        let without = divide(&information(&ram, &[]), image()).unwrap();
+        let with = divide(&information(&ram, &[range(32 * MIB + 5, 0)]), image()).unwrap();
+        assert_eq!(with.handover.usable, without.handover.usable);
+        assert_eq!(with.handover.modules[0].length, 0);
+    }
+
+    #[test]
+    fn misplaced_modules_are_named() {
+        let ram = [range(MIB, 63 * MIB)];
+        for (module, problem) in [
+            (range(MIB + 0x1000, 1), "overlaps the hypervisor"),
+            (range(100 * MIB, 1), "is not in RAM"),
+            (range(63 * MIB, 2 * MIB), "is not in RAM"),
+            (range(32 * MIB + 1, 1), "does not begin on a page boundary"),
+        ] {
+            let error = divide(&information(&ram, &[module]), image()).unwrap_err();
+            assert!(error.to_string().ends_with(problem), "{error}");
+            assert!(error.to_string().contains("'name'"), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_little_ram_is_an_error() {
+        let ram = [range(MIB, 8 * MIB)];
+        assert!(matches!(
+            divide(&information(&ram, &[]), image()),
+            Err(BootError::NoRoom { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn every_page_of_ram_has_one_owner(
+            ram in prop::collection::vec((0u64..0x2_0000, 1u64..0x1_0000), 1..6),
+            modules in prop::collection::vec((0x200u64..0x2_0000, 0u64..0x300_0000), 0..5),
+        ) {
+            let ram: Vec<_> = ram.iter().map(|(page, pages)| range(page << 12, pages << 12)).collect();
+            let modules: Vec<_> = modules.iter().map(|(page, length)| range(page << 12, *length)).collect();
+            let information = information(&ram, &modules);
+            let Ok(division) = divide(&information, image()) else {
+                return Ok(());
+            };
+            let mut owned = division.handover.usable.clone();
+            owned.push(division.heap);
+            let low = range(0, MIB);
+            let mut all = owned.clone();
+            all.extend([image(), low]);
+            all.extend(&division.module_pages);
+            // Nothing is lost: the owners together cover the RAM.
+            prop_assert_eq!(subtract(&merge(ram.clone()), &merge(all)), []);
+            // Nothing is owned twice, and nothing that is no RAM is given away.
+            for (index, piece) in owned.iter().enumerate() {
+                prop_assert!(!piece.overlaps(&image()) && !piece.overlaps(&low));
+                prop_assert!(division.module_pages.iter().all(|module| !module.overlaps(piece)));
+                prop_assert!(owned.iter().skip(index + 1).all(|other| !other.overlaps(piece)));
+                prop_assert!(merge(ram.clone()).iter().any(|range| range.contains_range(piece)));
+            }
+        }
+    }
+}

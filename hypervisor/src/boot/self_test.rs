@@ -1,0 +1,162 @@
+//! Faults on demand: a word `test=...` on the command line provokes one after set-up, so that boot
+//! tests can check the panic report, the guard pages and the page permissions.
+//!
+//! | word | what happens | what the report must say |
+//! | --- | --- | --- |
+//! | `test=panic` | a Rust panic | the message with file and line |
+//! | `test=page-fault` | a read where nothing is mapped | page fault, the address |
+//! | `test=null` | a read at address 8 | page fault, the null page is unmapped |
+//! | `test=stack-overflow` | endless recursion | stack overflow |
+//! | `test=write-text` | a write to the hypervisor's code | page fault, write, protection |
+//! | `test=write-constant` | a write to a constant | page fault, write, protection |
+//! | `test=execute-data` | a call into the heap | page fault, instruction fetch |
+//! | `test=invalid-opcode` | an instruction that does not exist | invalid opcode |
+//!
+//! Three more check what needs a real CPU and let the machine go on; a failure is a panic:
+//!
+//! | word | what must hold |
+//! | --- | --- |
+//! | `test=fault-fix-up` | an XSETBV and a WRMSR that fault are survived |
+//! | `test=nmi` | an NMI is counted and returns |
+//! | `test=extended-state` | two sets of SSE, XCR0 and debug registers stay apart |
+
+// UNSAFETY: the point of this module is to break the rules that page tables must enforce.
+#![allow(unsafe_code)]
+
+use alloc::boxed::Box;
+use core::arch::asm;
+use core::hint::black_box;
+
+use crate::cpu::extended_state::{self, Capabilities, ExtendedState};
+use crate::cpu::{msr, Platform};
+
+/// Nobody's address: canonical, and far above what is mapped.
+const UNMAPPED: u64 = 0x0000_5EAD_0000_0000;
+
+/// Runs the self test that the command line asks for, if any.
+pub fn run(command_line: &str, platform: &Platform) {
+    let test = command_line
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("test="));
+    match test {
+        None => {}
+        Some("panic") => panic!("this panic was asked for on the command line"),
+        Some("page-fault") => read(UNMAPPED),
+        Some("null") => read(8),
+        Some("stack-overflow") => {
+            black_box(recurse(black_box(1)));
+        }
+        Some("write-text") => write(run as *const () as u64),
+        Some("write-constant") => write((&raw const CONSTANT) as u64),
+        Some("execute-data") => execute_data(),
+        Some("invalid-opcode") => invalid_opcode(),
+        Some("fault-fix-up") => fault_fix_up(),
+        Some("nmi") => nmi(platform),
+        Some("extended-state") => extended_state(),
+        Some(other) => panic!("there is no self test '{other}'"),
+    }
+    if let Some(test) = test {
+        log::info!("self test {test}: the machine goes on");
+    }
+}
+
+static CONSTANT: u64 = 1;
+
+fn read(address: u64) {
+    let pointer = address as *const u64;
+    // SAFETY: not safe, and meant so: the page fault ends the run. If there were none, the value
+    // would be dropped.
+    black_box(unsafe { pointer.read_volatile() });
+}
+
+fn write(address: u64) {
+    let pointer = address as *mut u8;
+    // SAFETY: not safe, and meant so: the page fault ends the run before anything is changed.
+    unsafe { pointer.write_volatile(0xCC) };
+}
+
+#[expect(
+    unconditional_recursion,
+    reason = "the guard page under the stack ends it"
+)]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 32]);
+    recurse(depth + 1) + frame[0]
+}
+
+fn execute_data() {
+    // 0xC3 is RET: if the page were executable, the call would come back.
+    let code = Box::new([0xC3u8; 16]);
+    let address = (&raw const *code).cast::<()>();
+    // SAFETY: not safe, and meant so: the page fault ends the run. Were the page executable, RET
+    // would be a valid function without arguments.
+    let function = unsafe { core::mem::transmute::<*const (), extern "C" fn()>(address) };
+    function();
+}
+
+fn invalid_opcode() {
+    // SAFETY: UD2 touches nothing; the exception ends the run.
+    unsafe { asm!("ud2", options(nomem, nostack)) };
+}
+
+fn fault_fix_up() {
+    const IA32_APIC_BASE: u32 = 0x1B;
+    // XCR0 bit 0 cannot be cleared (Intel SDM vol. 1, 13.3).
+    assert_eq!(extended_state::try_write_xcr0(0), None);
+    assert!(msr::read(IA32_APIC_BASE).is_some());
+    // Emulators differ on MSRs that do not exist: some read 0 instead of raising #GP.
+    log::info!("MSR 0x12345: {:x?}", msr::read(0x12345));
+}
+
+fn nmi(platform: &Platform) {
+    let before = platform.nmi_count();
+    // SAFETY: takes the same way through the table and the stack as an NMI from outside.
+    unsafe { asm!("int 2", options(nostack)) };
+    assert_eq!(platform.nmi_count(), before + 1);
+}
+
+fn extended_state() {
+    const PATTERN: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
+    const BREAKPOINT: u64 = 0x1234_5678;
+    let capabilities = Capabilities::detect();
+    let mut first = ExtendedState::new(capabilities);
+    let mut second = ExtendedState::new(capabilities);
+    first.restore();
+    assert_eq!(vector_register(), [0, 0]);
+    set_vector_register(PATTERN);
+    set_debug_register(BREAKPOINT);
+    assert!(extended_state::try_write_xcr0(0b11).is_some());
+    first.save();
+    second.restore();
+    assert_eq!((vector_register(), debug_register()), ([0, 0], 0));
+    second.save();
+    assert_eq!((first.xcr0(), second.xcr0()), (0b11, 0b1));
+    first.restore();
+    assert_eq!((vector_register(), debug_register()), (PATTERN, BREAKPOINT));
+    second.restore();
+}
+
+fn vector_register() -> [u64; 2] {
+    let mut value = [0; 2];
+    // SAFETY: stores 16 bytes into `value`.
+    unsafe { asm!("movdqu [{}], xmm7", in(reg) &mut value, options(nostack)) };
+    value
+}
+
+fn set_vector_register(value: [u64; 2]) {
+    // SAFETY: loads 16 bytes from `value`. The hypervisor's own code uses no vector registers;
+    // built for a target where it does, this function is never called.
+    unsafe { asm!("movdqu xmm7, [{}]", in(reg) &value, options(nostack, readonly)) };
+}
+
+fn debug_register() -> u64 {
+    let value: u64;
+    // SAFETY: copies a register.
+    unsafe { asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+fn set_debug_register(value: u64) {
+    // SAFETY: the address does nothing while DR7 enables no breakpoint.
+    unsafe { asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)) };
+}

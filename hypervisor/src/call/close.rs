@@ -1,0 +1,16 @@
+//! `close`: drop a handle.
+
+use nuncio_abi::{Error, Handle, Reply};
+
+use super::{Caller, Effects};
+
+pub(super) fn close(
+    caller: Caller<'_>,
+    handle: Handle,
+    effects: &mut impl Effects,
+) -> Result<Reply, Error> {
+    let held = caller.domain.handles.lock().remove(handle)?;
+    held.object
+        .closed(held.rights, &mut |wake| effects.wake(wake));
+    Ok(Reply::Done)
+}

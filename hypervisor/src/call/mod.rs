@@ -1,0 +1,126 @@
+//! The verbs: one file each, and the dispatch that decodes a call once and picks its file.
+//!
+//! Pure: a handler checks everything, then acts on objects, and returns what the loop has to do.
+//! Waking, printing and the clock come in through [`Effects`].
+//!
+//! Invariant: a call that returns an error has changed nothing, and no call panics, whatever its
+//! registers hold.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod close;
+mod hello;
+mod map;
+mod notify;
+mod query;
+mod receive;
+mod send;
+mod stop;
+mod unmap;
+mod wait;
+
+use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Reply};
+
+use crate::object::{Domain, DomainId, Vcpu, Wake};
+
+/// Who calls.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The domain whose handles count.
+    pub domain: &'a Domain,
+    /// The vcpu that made the call.
+    pub vcpu: &'a Vcpu,
+}
+
+/// What a handler needs of the world around the objects.
+pub trait Effects {
+    /// Nanoseconds of the system clock.
+    fn now_ns(&self) -> u64;
+
+    /// Tells a vcpu that something has happened for it.
+    fn wake(&mut self, wake: Wake);
+
+    /// Shows what a domain writes to its console.
+    fn console(&mut self, domain: &Domain, message: &Message);
+}
+
+/// What the loop does with the caller after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It gets this reply and goes on.
+    Reply(Reply),
+    /// It sleeps until it is woken or the deadline passes; then the same call is made again.
+    Block(Deadline),
+    /// That domain ends with that exit code.
+    Stop(DomainId, u64),
+}
+
+impl From<Result<Reply, Error>> for Outcome {
+    #[inline]
+    fn from(result: Result<Reply, Error>) -> Self {
+        Outcome::Reply(result.unwrap_or_else(Reply::Error))
+    }
+}
+
+/// Makes a call.
+#[inline]
+pub fn dispatch(caller: Caller<'_>, raw: &RawCall, effects: &mut impl Effects) -> Outcome {
+    let call = match Call::decode(raw) {
+        Ok(call) => call,
+        Err(error) => return Outcome::Reply(Reply::Error(error)),
+    };
+    match call {
+        Call::Hello { version } => hello::hello(version).into(),
+        Call::Send { port, message } => send::send(caller, port, message, effects).into(),
+        Call::Receive {
+            port,
+            deadline,
+            buffer,
+        } => receive::receive(caller, port, deadline, buffer, effects),
+        Call::Notify { event, bits } => notify::notify(caller, event, bits, effects).into(),
+        Call::Wait { deadline } => wait::wait(caller, deadline, effects),
+        Call::Map {
+            space,
+            memory,
+            address,
+            offset,
+            length,
+            access,
+        } => map::map(
+            caller,
+            space,
+            memory,
+            map::mapping(address, offset, length, access),
+        )
+        .into(),
+        Call::Unmap {
+            space,
+            address,
+            length,
+        } => unmap::unmap(caller, space, address, length).into(),
+        Call::Close { handle } => close::close(caller, handle, effects).into(),
+        Call::Query { handle, item } => query::query(caller, handle, item).into(),
+        Call::Stop { domain, code } => stop::stop(caller, domain, code),
+    }
+}
+
+/// Sleeps until the deadline, or gives the error at once if it has passed.
+///
+/// The clock is read only for deadlines that are points in time.
+fn block_until(deadline: Deadline, passed: Error, effects: &impl Effects) -> Outcome {
+    let has_passed = deadline == Deadline::NOW
+        || (deadline != Deadline::NEVER && deadline.has_passed(effects.now_ns()));
+    if has_passed {
+        Outcome::Reply(Reply::Error(passed))
+    } else {
+        Outcome::Block(deadline)
+    }
+}

@@ -1,0 +1,51 @@
+//! `query`: ask what a handle names and what it has used.
+
+use alloc::sync::Weak;
+
+use nuncio_abi::{Error, Handle, QueryItem, Reply, StopReason};
+
+use crate::object::{Domain, Held, Object};
+
+use super::Caller;
+
+pub(super) fn query(caller: Caller<'_>, handle: Handle, item: QueryItem) -> Result<Reply, Error> {
+    let handles = caller.domain.handles.lock();
+    let held = handles.get(handle)?;
+    let (first, second) = match item {
+        QueryItem::Kind => (held.object.kind().number(), held.rights.bits()),
+        QueryItem::Usage => usage(held)?,
+        QueryItem::Status => status(held)?,
+    };
+    Ok(Reply::Pair(first, second))
+}
+
+fn usage(held: &Held) -> Result<(u64, u64), Error> {
+    Ok(match &held.object {
+        Object::Domain(domain) => {
+            let domain = Weak::upgrade(domain).ok_or(Error::PeerGone)?;
+            (domain.account.used(), domain.account.limit())
+        }
+        Object::Vcpu(_) => (0, 0),
+        Object::Space(space) => (space.mapped_bytes(), space.limit()),
+        Object::Memory(memory) => (memory.bytes(), 0),
+        Object::Port(port) => {
+            let (queued, capacity) = port.usage();
+            (queued as u64, capacity as u64)
+        }
+        Object::Event(event) => (u64::from(event.slot()), 0),
+    })
+}
+
+fn status(held: &Held) -> Result<(u64, u64), Error> {
+    let Object::Domain(domain) = &held.object else {
+        return Err(Error::WrongKind);
+    };
+    let ending = Weak::upgrade(domain)
+        .as_deref()
+        .ok_or(Error::PeerGone)
+        .map(Domain::ending)?;
+    Ok(match ending {
+        Some(ending) => (ending.reason.number(), ending.detail),
+        None => (StopReason::Running.number(), 0),
+    })
+}

@@ -1,0 +1,12 @@
+//! `wait`: sleep until an event is pending.
+
+use nuncio_abi::{Deadline, Error, Reply};
+
+use super::{block_until, Caller, Effects, Outcome};
+
+pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &impl Effects) -> Outcome {
+    if caller.vcpu.page().ready() != 0 {
+        return Outcome::Reply(Reply::Done);
+    }
+    block_until(deadline, Error::TimedOut, effects)
+}

@@ -1,0 +1,25 @@
+//! What interrupt handlers tell the code that they interrupted.
+
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
+/// The events of one CPU.
+pub(super) struct LocalEvents {
+    /// The timer has expired since this was last looked at.
+    pub(super) timer_fired: AtomicBool,
+    /// The timer counts.
+    pub(super) timer_running: AtomicBool,
+    /// NMIs so far.
+    pub(super) nmis: AtomicU64,
+    /// Interrupts so far at vectors that nobody programmed.
+    pub(super) unexpected_interrupts: AtomicU64,
+}
+
+/// The boot CPU's events.
+pub(super) static EVENTS: LocalEvents = LocalEvents {
+    timer_fired: AtomicBool::new(false),
+    timer_running: AtomicBool::new(false),
+    nmis: AtomicU64::new(0),
+    unexpected_interrupts: AtomicU64::new(0),
+};

@@ -1,0 +1,39 @@
+//! The CPU this code runs on: its modes, tables, interrupts, clock and timer, and its extended
+//! registers.
+//!
+//! [`Platform`] is what the rest of the hypervisor sees; everything else here is set up once by
+//! `main.rs` in the order in which the parts depend on each other: [`serial`], [`traps`],
+//! [`features`], [`page_tables`], [`Platform`].
+//!
+//! Invariant: physical interrupts are off (IF=0) except inside [`Platform::service_interrupts`]
+//! and [`Platform::idle`]; NMIs and exceptions can come at any time.
+
+mod backtrace;
+mod calibration;
+mod direct_map;
+mod exit;
+pub mod extended_state;
+pub mod features;
+pub mod fixup;
+mod legacy_pic;
+mod local_apic;
+mod local_events;
+pub mod msr;
+pub mod page_tables;
+mod pit;
+mod platform;
+mod refusal;
+pub mod report;
+pub mod segments;
+pub mod serial;
+pub mod stacks;
+mod trap_frame;
+pub mod traps;
+
+pub use direct_map::DirectMap;
+pub use exit::{machine_exit, ExitCode};
+pub use extended_state::ExtendedState;
+pub use local_apic::memory_address as local_apic_address;
+pub use platform::{ticks, Platform};
+pub use refusal::Refusal;
+pub use trap_frame::TrapFrame;

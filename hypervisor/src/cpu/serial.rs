@@ -1,0 +1,133 @@
+//! COM1, the only way out: report records, domains' consoles and the log.
+
+// UNSAFETY: port I/O on the UART.
+#![allow(unsafe_code)]
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::Mutex;
+use x86_64::instructions::port::Port;
+
+const COM1: u16 = 0x3F8;
+const DIVISOR_LOW: u16 = COM1;
+const DIVISOR_HIGH: u16 = COM1 + 1;
+const INTERRUPT_ENABLE: u16 = COM1 + 1;
+const FIFO_CONTROL: u16 = COM1 + 2;
+const LINE_CONTROL: u16 = COM1 + 3;
+const MODEM_CONTROL: u16 = COM1 + 4;
+const LINE_STATUS: u16 = COM1 + 5;
+
+const HOLDING_REGISTER_EMPTY: u8 = 1 << 5;
+const TRANSMITTER_EMPTY: u8 = 1 << 6;
+
+/// A UART that never says it is ready must not stop the hypervisor: after this many polls the
+/// byte is given up. A byte at 115200 baud takes 87 us; a poll takes at least some nanoseconds.
+const MAX_POLLS: u32 = 1 << 20;
+
+/// Held for one call of [`print`] or [`print_bytes`], so that lines of several CPUs do not mix.
+static LINE: Mutex<()> = Mutex::new(());
+
+/// Whether the last byte printed was not the end of a line.
+static INSIDE_LINE: AtomicBool = AtomicBool::new(false);
+
+static LOG: SerialLog = SerialLog;
+
+/// Sets the UART to 115200 baud, 8 bits, no parity, 1 stop bit, FIFOs on, and makes it the log.
+pub fn init() {
+    for (port, value) in [
+        (INTERRUPT_ENABLE, 0x00),
+        (LINE_CONTROL, 0x80),
+        (DIVISOR_LOW, 1),
+        (DIVISOR_HIGH, 0),
+        (LINE_CONTROL, 0x03),
+        (FIFO_CONTROL, 0xC7),
+        (MODEM_CONTROL, 0x03),
+    ] {
+        write_port(port, value);
+    }
+    if log::set_logger(&LOG).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+}
+
+/// Prints text; what one call prints stays together.
+pub fn print(text: fmt::Arguments<'_>) {
+    let _line = LINE.lock();
+    // Unlocked::write_str never fails; an error could only come from the caller's Display.
+    let _ = Unlocked.write_fmt(text);
+}
+
+/// Prints bytes as they are; what one call prints stays together.
+pub fn print_bytes(bytes: &[u8]) {
+    let _line = LINE.lock();
+    bytes.iter().copied().for_each(write_byte);
+}
+
+/// Ends the line that someone else has begun, so that a record starts a new one.
+pub(super) fn finish_line() {
+    if INSIDE_LINE.load(Ordering::Relaxed) {
+        write_byte(b'\n');
+    }
+}
+
+/// Waits until the last byte has left the UART.
+pub fn drain() {
+    wait_for(TRANSMITTER_EMPTY);
+}
+
+/// The serial line for a panic report: whoever holds the lock is not going to give it back.
+pub struct Unlocked;
+
+impl Write for Unlocked {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(write_byte);
+        Ok(())
+    }
+}
+
+/// The `log` crate's lines. They have no meaning for programs.
+struct SerialLog;
+
+impl log::Log for SerialLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            _ => "",
+        };
+        print(format_args!("hypervisor: {level}{}\n", record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+fn write_byte(byte: u8) {
+    wait_for(HOLDING_REGISTER_EMPTY);
+    write_port(COM1, byte);
+    INSIDE_LINE.store(byte != b'\n', Ordering::Relaxed);
+}
+
+/// Polls the line status. A byte written before the holding register is empty is lost.
+fn wait_for(status: u8) {
+    for _ in 0..MAX_POLLS {
+        // SAFETY: reading the line status of COM1 clears error bits that nobody looks at.
+        let current = unsafe { Port::<u8>::new(LINE_STATUS).read() };
+        if current & status != 0 {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+fn write_port(port: u16, value: u8) {
+    // SAFETY: only this module uses the ports of COM1, and no setting of the UART touches memory.
+    unsafe { Port::<u8>::new(port).write(value) };
+}

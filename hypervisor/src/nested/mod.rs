@@ -1,0 +1,28 @@
+//! Nested page tables: what a guest-physical address means in the machine's memory.
+//!
+//! [`NestedTable`] is the engine, the same for every CPU; an [`EntryFormat`] is all that differs
+//! between them. It builds on `mem` and knows nothing of guests, objects or calls.
+//!
+//! Invariant: every table but the root is linked from exactly one entry, has entries of its own,
+//! and lies in a frame that the engine owns.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod cursor;
+mod format;
+mod npt;
+mod table;
+mod walk;
+
+pub use cursor::Run;
+pub use format::{Entry, EntryFormat, Level};
+pub use npt::{Npt, NPT, NPT_1G};
+pub use table::{NestedTable, Translation, ADDRESS_LIMIT};

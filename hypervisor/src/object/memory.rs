@@ -1,0 +1,124 @@
+//! Memory objects: pages that can be mapped, in as few contiguous pieces as could be had.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::mem::{Account, Extent, Frame, OutOfFrames, PAGE_BYTES};
+use crate::nested::Run;
+
+/// Pages that can be mapped; they go back to their pool with the last user.
+pub struct Memory {
+    extents: Vec<Extent>,
+    /// For each extent, the number of pages before it.
+    offsets: Vec<u64>,
+    pages: u64,
+}
+
+impl Memory {
+    /// Zeroed memory of so many pages, paid by `account`.
+    ///
+    /// # Errors
+    /// When the account or the machine has not so many frames left.
+    pub fn allocate(account: &Arc<Account>, pages: u64) -> Result<Self, OutOfFrames> {
+        Ok(Self::from_extents(account.allocate_largest(pages)?))
+    }
+
+    /// Memory made of these extents, in this order.
+    pub fn from_extents(extents: Vec<Extent>) -> Self {
+        let mut pages = 0u64;
+        let offsets = extents
+            .iter()
+            .map(|extent| {
+                let before = pages;
+                pages = pages.saturating_add(extent.count());
+                before
+            })
+            .collect();
+        Memory {
+            extents,
+            offsets,
+            pages,
+        }
+    }
+
+    /// Pages in the object.
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Bytes in the object.
+    pub const fn bytes(&self) -> u64 {
+        self.pages.saturating_mul(PAGE_BYTES)
+    }
+
+    /// The frame of a page; `None` past the end.
+    pub fn frame(&self, page: u64) -> Option<Frame> {
+        let last = self.offsets.partition_point(|start| *start <= page);
+        let index = last.checked_sub(1)?;
+        let inside = page.checked_sub(*self.offsets.get(index)?)?;
+        let extent = self.extents.get(index)?;
+        (inside < extent.count()).then(|| extent.first().offset(inside))
+    }
+
+    /// The contiguous pieces behind a range of pages; `None` if it leaves the object.
+    pub fn runs(&self, offset: u64, pages: u64) -> Option<Vec<Run>> {
+        let end = offset.checked_add(pages).filter(|end| *end <= self.pages)?;
+        let mut runs = Vec::new();
+        let first = self
+            .offsets
+            .partition_point(|start| *start <= offset)
+            .saturating_sub(1);
+        let mut position = offset;
+        for (extent, start) in self.extents.iter().zip(&self.offsets).skip(first) {
+            if position >= end {
+                break;
+            }
+            let inside = position.saturating_sub(*start);
+            let available = extent.count().saturating_sub(inside);
+            let pages = available.min(end.saturating_sub(position));
+            runs.push(Run {
+                frame: extent.first().offset(inside),
+                pages,
+            });
+            position = position.saturating_add(pages);
+        }
+        Some(runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::arena::Arena;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The runs of any range are its pages in order, whatever the pieces behind them.
+        #[test]
+        fn runs_are_the_pages_in_order(orders in proptest::collection::vec(0u32..4, 1..5), offset in 0u64..40, pages in 0u64..40) {
+            let account = Account::new(Arena::leak(64, 64).pool(), 64);
+            let extents: Vec<_> = orders.iter().map(|order| account.allocate(*order).unwrap()).collect();
+            let flat: Vec<Frame> = extents
+                .iter()
+                .flat_map(|extent| (0..extent.count()).map(|index| extent.first().offset(index)))
+                .collect();
+            let memory = Memory::from_extents(extents);
+            let runs = memory.runs(offset, pages);
+            let expected = flat.get(offset as usize..(offset + pages) as usize);
+            let actual: Option<Vec<Frame>> = runs.map(|runs| {
+                runs.iter().flat_map(|run| (0..run.pages).map(|index| run.frame.offset(index))).collect()
+            });
+            prop_assert_eq!(actual.as_deref(), expected);
+            prop_assert_eq!(memory.frame(offset), flat.get(offset as usize).copied());
+        }
+    }
+
+    #[test]
+    fn ranges_that_overflow_are_outside() {
+        let account = Account::new(Arena::leak(64, 4).pool(), 4);
+        let memory = Memory::allocate(&account, 2).unwrap();
+        assert!(memory.runs(1, u64::MAX).is_none());
+        assert!(memory.runs(u64::MAX, 1).is_none());
+        assert!(memory.runs(2, 0).is_some());
+    }
+}

@@ -1,0 +1,109 @@
+//! The objects that handles name, and the tables of handles.
+//!
+//! Pure: an object changes its own state and says who has to be woken; waking is the loop's.
+//! Objects are shared between the domains that hold handles to them, and each locks only itself.
+//!
+//! Lock order: a domain's handle table, then a space, then a port or an event. Nothing is locked
+//! across a world switch.
+//!
+//! Invariant: an object never names the domain that holds it strongly, so dropping a domain's
+//! handles frees what only it used.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod console;
+mod domain;
+mod event;
+mod handles;
+mod memory;
+mod port;
+mod space;
+mod vcpu;
+
+use alloc::sync::{Arc, Weak};
+
+use nuncio_abi::{ObjectKind, Rights};
+
+pub use console::LineBuffer;
+pub use domain::{Domain, DomainId, Ending, Traffic};
+pub use event::Event;
+pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
+pub use memory::Memory;
+pub use port::{Port, Queued};
+pub use space::{Mapping, Space, MAX_REGIONS};
+pub use vcpu::{Target, Vcpu};
+
+use crate::sched::VcpuId;
+
+/// What a handle names.
+#[derive(Clone)]
+pub enum Object {
+    /// A virtual machine.
+    Domain(Weak<Domain>),
+    /// A virtual CPU.
+    Vcpu(VcpuId),
+    /// An address space.
+    Space(Arc<Space>),
+    /// Pages.
+    Memory(Arc<Memory>),
+    /// A queue of messages.
+    Port(Arc<Port>),
+    /// A word of bits.
+    Event(Arc<Event>),
+}
+
+impl Object {
+    /// Its kind.
+    pub const fn kind(&self) -> ObjectKind {
+        match self {
+            Object::Domain(_) => ObjectKind::Domain,
+            Object::Vcpu(_) => ObjectKind::Vcpu,
+            Object::Space(_) => ObjectKind::Space,
+            Object::Memory(_) => ObjectKind::Memory,
+            Object::Port(_) => ObjectKind::Port,
+            Object::Event(_) => ObjectKind::Event,
+        }
+    }
+
+    /// A handle with these rights has come into being.
+    pub fn opened(&self, rights: Rights) {
+        if let Object::Port(port) = self {
+            if rights.contains(Rights::SEND) {
+                port.sender_added();
+            }
+        }
+    }
+
+    /// A handle with these rights is gone; `wake` is told who may have waited for its holder.
+    pub fn closed(&self, rights: Rights, wake: &mut dyn FnMut(Wake)) {
+        match self {
+            Object::Port(port) => {
+                if rights.contains(Rights::RECEIVE) {
+                    port.receiver_gone();
+                }
+                if rights.contains(Rights::SEND) {
+                    port.sender_gone(wake);
+                }
+            }
+            Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
+            _ => {}
+        }
+    }
+}
+
+/// Why a vcpu may have to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// What it is blocked on can go on.
+    Blocked(VcpuId),
+    /// One of its event words has become pending.
+    Event(VcpuId),
+}

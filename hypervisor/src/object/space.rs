@@ -1,0 +1,340 @@
+//! Address spaces: which memory a guest finds at which guest-physical address.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use nuncio_abi::{Error, Rights, MAP_LIMIT_BYTES};
+use spin::Mutex;
+
+use crate::mem::{
+    Account, Frame, GuestPhysical, IntervalMap, OutOfFrames, PhysicalMemory, Piece, Words,
+    PAGE_BYTES, PAGE_SHIFT,
+};
+use crate::nested::{EntryFormat, NestedTable};
+
+use super::Memory;
+
+/// Mappings that one space can hold; each costs the hypervisor some bookkeeping.
+pub const MAX_REGIONS: usize = 1024;
+
+/// A guest-physical address space.
+pub struct Space {
+    physical: &'static dyn PhysicalMemory,
+    /// The first address that cannot be mapped.
+    limit: u64,
+    state: Mutex<State>,
+    /// Grows with every change after which cached translations are wrong.
+    flushes: AtomicU64,
+}
+
+struct State {
+    table: NestedTable,
+    regions: IntervalMap<Region>,
+}
+
+/// A mapping: it keeps its memory alive for as long as a guest can reach it.
+#[derive(Clone)]
+struct Region {
+    _memory: Arc<Memory>,
+}
+
+impl Piece for Region {
+    fn skip(&self, _pages: u64) -> Self {
+        self.clone()
+    }
+}
+
+/// What to map where.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    /// Guest-physical address of the first byte.
+    pub address: GuestPhysical,
+    /// First byte of the memory.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Read, and any of write and execute.
+    pub access: Rights,
+}
+
+impl Space {
+    /// An empty space; its page tables are paid by `account`.
+    ///
+    /// # Errors
+    /// When the account or the machine has no frame left.
+    pub fn new(
+        account: &Arc<Account>,
+        physical: &'static dyn PhysicalMemory,
+        format: &'static dyn EntryFormat,
+        limit: u64,
+    ) -> Result<Self, OutOfFrames> {
+        Ok(Space {
+            physical,
+            limit,
+            state: Mutex::new(State {
+                table: NestedTable::new(account, physical, format)?,
+                regions: IntervalMap::new(),
+            }),
+            flushes: AtomicU64::new(0),
+        })
+    }
+
+    /// The root of the page tables.
+    pub fn root(&self) -> Frame {
+        self.state.lock().table.root()
+    }
+
+    /// The first address that cannot be mapped.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// A number that changes whenever a CPU must forget what it has cached of this space.
+    #[inline]
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Acquire)
+    }
+
+    /// Bytes that are mapped.
+    pub fn mapped_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let pages = state.regions.iter().map(|(_, pages, _)| pages);
+        pages
+            .fold(0u64, u64::saturating_add)
+            .saturating_mul(PAGE_BYTES)
+    }
+
+    /// Maps for a guest: as [`Space::map`], with the limit on the length of one call.
+    ///
+    /// # Errors
+    /// As [`Space::map`].
+    pub fn map_for_guest(&self, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
+        if mapping.length > MAP_LIMIT_BYTES {
+            return Err(Error::BadAddress);
+        }
+        self.map(memory, mapping)
+    }
+
+    /// Puts memory into the space.
+    ///
+    /// # Errors
+    /// `BadAddress` for a range that is empty, misaligned, or leaves the space or the memory;
+    /// `AlreadyMapped`; `QuotaExhausted` when page tables or bookkeeping cannot be paid. The
+    /// space is then as it was.
+    pub fn map(&self, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
+        let (start, pages) = self.page_range(mapping.address, mapping.length)?;
+        if !mapping.offset.is_multiple_of(PAGE_BYTES) {
+            return Err(Error::BadAddress);
+        }
+        let offset = mapping.offset >> PAGE_SHIFT;
+        let runs = memory.runs(offset, pages).ok_or(Error::BadAddress)?;
+        let mut state = self.state.lock();
+        if state.regions.len() >= MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
+        }
+        let region = Region {
+            _memory: memory.clone(),
+        };
+        state
+            .regions
+            .insert(start, pages, region)
+            .map_err(|_| Error::AlreadyMapped)?;
+        if state
+            .table
+            .map(mapping.address, &runs, mapping.access)
+            .is_err()
+        {
+            // The interval was inserted a moment ago, so taking it out again cannot fail.
+            let _ = state.regions.remove(start, pages);
+            return Err(Error::QuotaExhausted);
+        }
+        Ok(())
+    }
+
+    /// Takes memory out of the space.
+    ///
+    /// # Errors
+    /// `BadAddress` for a range that is empty, misaligned, too long or outside the space;
+    /// `NotMapped` if part of it has no memory; `QuotaExhausted` when splitting a large page
+    /// cannot be paid. The space is then as it was.
+    pub fn unmap(&self, address: GuestPhysical, length: u64) -> Result<(), Error> {
+        let (start, pages) = self.page_range(address, length)?;
+        if length > MAP_LIMIT_BYTES {
+            return Err(Error::BadAddress);
+        }
+        let mut state = self.state.lock();
+        // Cutting a hole into a region leaves one region more.
+        match state.regions.len_after_remove(start, pages) {
+            Err(_) => return Err(Error::NotMapped),
+            Ok(regions) if regions > MAX_REGIONS => return Err(Error::QuotaExhausted),
+            Ok(_) => {}
+        }
+        state
+            .table
+            .unmap(address, pages)
+            .map_err(|_| Error::QuotaExhausted)?;
+        // Flush first, free second: whoever sees the frames free also sees the new number.
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+        state
+            .regions
+            .remove(start, pages)
+            .map(|_| ())
+            .map_err(|_| Error::NotMapped)
+    }
+
+    /// The words of the page at an address, if the guest has it with that access.
+    pub fn words(&self, address: GuestPhysical, access: Rights) -> Option<&'static Words> {
+        let translation = self.state.lock().table.translate(address)?;
+        if !translation.access.contains(access) {
+            return None;
+        }
+        self.physical.words(translation.frame)
+    }
+
+    /// Takes everything out: the domain is dead and no vcpu will run in the space again.
+    pub fn clear(&self) {
+        let mut state = self.state.lock();
+        self.flushes.fetch_add(1, Ordering::AcqRel);
+        state.regions.clear();
+    }
+
+    fn page_range(&self, address: GuestPhysical, length: u64) -> Result<(u64, u64), Error> {
+        let end = address.0.checked_add(length).ok_or(Error::BadAddress)?;
+        let aligned = address.is_page_aligned() && length.is_multiple_of(PAGE_BYTES);
+        if !aligned || length == 0 || end > self.limit {
+            return Err(Error::BadAddress);
+        }
+        Ok((address.0 >> PAGE_SHIFT, length >> PAGE_SHIFT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::arena::Arena;
+    use crate::nested::NPT;
+
+    struct Fixture {
+        space: Space,
+        memory: Arc<Memory>,
+        account: Arc<Account>,
+    }
+
+    fn fixture(quota: u64) -> Fixture {
+        let arena = Arena::leak(64, 64);
+        let account = Account::new(arena.pool(), quota);
+        let memory = Arc::new(Memory::allocate(&account, 8).unwrap());
+        let space = Space::new(&account, arena, &NPT, 1 << 39).unwrap();
+        Fixture {
+            space,
+            memory,
+            account,
+        }
+    }
+
+    fn mapping(address: u64, offset: u64, length: u64) -> Mapping {
+        Mapping {
+            address: GuestPhysical(address),
+            offset,
+            length,
+            access: Rights::READ,
+        }
+    }
+
+    #[test]
+    fn what_is_mapped_is_found_and_what_is_not_is_not() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        space
+            .map(memory, &mapping(0x10_0000, 0x2000, 0x3000))
+            .unwrap();
+        assert!(space
+            .words(GuestPhysical(0x10_2FFF), Rights::READ)
+            .is_some());
+        assert!(space
+            .words(GuestPhysical(0x10_3000), Rights::READ)
+            .is_none());
+        assert!(space
+            .words(GuestPhysical(0x10_0000), Rights::WRITE)
+            .is_none());
+        assert_eq!(space.mapped_bytes(), 0x3000);
+    }
+
+    #[test]
+    fn bad_ranges_are_refused() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        let bad = [
+            mapping(0x10_0001, 0, 0x1000),
+            mapping(0x10_0000, 1, 0x1000),
+            mapping(0x10_0000, 0, 0),
+            mapping(0x10_0000, 0, 0x1001),
+            mapping(0x10_0000, 0x8000, 0x1000),
+            mapping(0x10_0000, 0x7000, 0x2000),
+            mapping(1 << 39, 0, 0x1000),
+            mapping((1 << 39) - 0x1000, 0, 0x2000),
+            mapping(u64::MAX - 0xFFF, 0, 0x1000),
+        ];
+        for mapping in bad {
+            assert_eq!(
+                space.map(memory, &mapping),
+                Err(Error::BadAddress),
+                "{mapping:?}"
+            );
+        }
+        assert_eq!(space.mapped_bytes(), 0);
+    }
+
+    #[test]
+    fn overlaps_and_holes_are_refused_without_effect() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        space.map(memory, &mapping(0x10_0000, 0, 0x2000)).unwrap();
+        let overlap = space.map(memory, &mapping(0x10_1000, 0, 0x2000));
+        assert_eq!(overlap, Err(Error::AlreadyMapped));
+        let hole = space.unmap(GuestPhysical(0x10_1000), 0x2000);
+        assert_eq!(hole, Err(Error::NotMapped));
+        assert_eq!(space.mapped_bytes(), 0x2000);
+        assert_eq!(space.flushes(), 0);
+    }
+
+    #[test]
+    fn unmapping_asks_for_a_flush_and_frees_the_memory_with_its_last_user() {
+        let fixture = fixture(64);
+        let used = fixture.account.used();
+        fixture
+            .space
+            .map(&fixture.memory, &mapping(0, 0, 0x8000))
+            .unwrap();
+        drop(fixture.memory);
+        assert!(fixture.account.used() >= used, "still mapped");
+        fixture.space.unmap(GuestPhysical(0), 0x8000).unwrap();
+        assert_eq!(fixture.space.flushes(), 1);
+        assert!(fixture.account.used() <= used - 8);
+    }
+
+    #[test]
+    fn without_quota_for_tables_nothing_changes() {
+        let fixture = fixture(9);
+        let used = fixture.account.used();
+        let refused = fixture.space.map(&fixture.memory, &mapping(0, 0, 0x1000));
+        assert_eq!(refused, Err(Error::QuotaExhausted));
+        assert_eq!(
+            (fixture.account.used(), fixture.space.mapped_bytes()),
+            (used, 0)
+        );
+    }
+
+    #[test]
+    fn the_number_of_regions_is_bounded() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        for index in 0..MAX_REGIONS as u64 {
+            space
+                .map(memory, &mapping(index * 0x2000, 0, 0x1000))
+                .unwrap();
+        }
+        let one_more = space.map(memory, &mapping(1 << 30, 0, 0x1000));
+        assert_eq!(one_more, Err(Error::QuotaExhausted));
+    }
+}

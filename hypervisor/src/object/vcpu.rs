@@ -1,0 +1,81 @@
+//! What the objects know of a virtual CPU: its number and the page through which events reach it.
+
+use alloc::sync::Arc;
+
+use nuncio_abi::VcpuPage;
+
+use crate::mem::{OutOfFrames, PhysicalMemory, Words};
+use crate::sched::VcpuId;
+
+use super::Memory;
+
+/// A virtual CPU; its registers are the vcpu loop's.
+pub struct Vcpu {
+    id: VcpuId,
+    page: &'static Words,
+    memory: Arc<Memory>,
+}
+
+/// Where a port or an event announces itself.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// The vcpu to wake.
+    pub vcpu: VcpuId,
+    /// Its page. Valid for as long as the vcpu lives; a dying domain detaches its targets first.
+    pub page: &'static Words,
+    /// The slot in that page.
+    pub slot: u8,
+}
+
+impl Vcpu {
+    /// A virtual CPU whose page is the first page of `memory`.
+    ///
+    /// # Errors
+    /// If that is no guest memory.
+    pub fn new(
+        id: VcpuId,
+        memory: Arc<Memory>,
+        physical: &'static dyn PhysicalMemory,
+    ) -> Result<Self, OutOfFrames> {
+        let page = memory
+            .frame(0)
+            .and_then(|frame| physical.words(frame))
+            .ok_or(OutOfFrames::Memory)?;
+        Ok(Vcpu { id, page, memory })
+    }
+
+    /// Its number.
+    pub const fn id(&self) -> VcpuId {
+        self.id
+    }
+
+    /// The page that it shares with the hypervisor.
+    #[inline]
+    pub const fn page(&self) -> VcpuPage<'static> {
+        VcpuPage::new(self.page)
+    }
+
+    /// The memory object of that page, for mapping it.
+    pub const fn page_memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// A slot of its page, for an object that announces itself there.
+    pub const fn target(&self, slot: u8) -> Target {
+        Target {
+            vcpu: self.id,
+            page: self.page,
+            slot,
+        }
+    }
+}
+
+impl Target {
+    /// Posts bits to the slot; whether the vcpu has to be told.
+    #[inline]
+    pub fn post(&self, bits: u64) -> bool {
+        VcpuPage::new(self.page)
+            .slot(usize::from(self.slot))
+            .is_some_and(|word| word.post(bits))
+    }
+}

@@ -1,0 +1,156 @@
+//! What each exit means.
+
+use nuncio_abi::{Deadline, StopReason};
+
+use crate::call::{dispatch, Caller, Outcome};
+use crate::policy::{cpuid, msr};
+use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
+
+use super::{Flow, Platform, Runner, World};
+
+/// CR4, bit 18: the guest has switched XSAVE on.
+const CR4_OSXSAVE: u64 = 1 << 18;
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// One line an exit.
+    #[inline]
+    pub(super) fn handle(
+        &mut self,
+        exit: Exit,
+        world: &mut World<V, P>,
+        slice_end_ns: u64,
+    ) -> Flow {
+        match exit {
+            Exit::Call { privilege: 0 } => self.first_call(world),
+            Exit::Call { .. } => inject(world, GuestException::InvalidOpcode),
+            Exit::Interrupt | Exit::Nmi => self.interrupt(slice_end_ns),
+            Exit::Cpuid { leaf, subleaf } => self.cpuid(world, leaf, subleaf),
+            Exit::MsrRead { index } => self.read_msr(world, index),
+            Exit::MsrWrite { index, value } => write_msr(world, index, value),
+            Exit::Halt { interrupts_enabled } => self.halt(world, interrupts_enabled),
+            Exit::Exception { vector, error_code } => reflect(world, vector, error_code),
+            Exit::ForbiddenInstruction => inject(world, GuestException::InvalidOpcode),
+            Exit::RefusedInstruction => inject(world, GuestException::GeneralProtection),
+            Exit::CacheFlush => skip(world),
+            Exit::Io { port } => Flow::End(StopReason::PortIo, u64::from(port)),
+            Exit::Memory { address, .. } => Flow::End(StopReason::BadMemory, address.0),
+            Exit::Shutdown => Flow::End(StopReason::TripleFault, 0),
+            Exit::BadState => Flow::End(StopReason::BadState, 0),
+            Exit::Other { code } => Flow::End(StopReason::Unsupported, code),
+            Exit::MachineCheck => machine_check(),
+        }
+    }
+
+    #[inline]
+    fn first_call(&mut self, world: &mut World<V, P>) -> Flow {
+        world.counters.count_call(world.vcpu.call().verb);
+        self.call(world)
+    }
+
+    /// Makes the call that the vcpu's registers hold.
+    #[inline]
+    pub(super) fn call(&mut self, world: &mut World<V, P>) -> Flow {
+        let caller = Caller {
+            domain: &world.domain,
+            vcpu: &world.object,
+        };
+        let mut effects = Self::effects(&mut self.scheduler, &mut self.platform);
+        match dispatch(caller, &world.vcpu.call(), &mut effects) {
+            Outcome::Reply(reply) => {
+                world.vcpu.complete_call(&reply);
+                Flow::Continue
+            }
+            Outcome::Block(deadline) => {
+                world.call_again = true;
+                Flow::Block(deadline)
+            }
+            Outcome::Stop(id, code) if id == world.domain.id => Flow::End(StopReason::Exited, code),
+            Outcome::Stop(id, code) => {
+                world.vcpu.complete_call(&nuncio_abi::Reply::Done);
+                self.end_domain(id, StopReason::Exited, code);
+                Flow::Continue
+            }
+        }
+    }
+
+    fn interrupt(&mut self, slice_end_ns: u64) -> Flow {
+        if !self.platform.service_interrupts() {
+            return Flow::Continue;
+        }
+        let now_ns = self.platform.now_ns();
+        self.scheduler.expire(now_ns);
+        let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
+        if limit_reached || (now_ns >= slice_end_ns && self.scheduler.has_ready()) {
+            return Flow::Yield;
+        }
+        self.arm_timer(slice_end_ns);
+        Flow::Continue
+    }
+
+    fn cpuid(&mut self, world: &mut World<V, P>, leaf: u32, subleaf: u32) -> Flow {
+        let xsave_enabled = world.vcpu.control_registers().cr4 & CR4_OSXSAVE != 0;
+        let host = self.platform.cpuid(leaf, subleaf);
+        let answer = cpuid::answer(leaf, subleaf, host, xsave_enabled);
+        world.vcpu.complete_cpuid(answer);
+        Flow::Continue
+    }
+
+    fn read_msr(&mut self, world: &mut World<V, P>, index: u32) -> Flow {
+        let control = world.vcpu.control_registers();
+        match msr::read(index, &control, self.platform.ticks()) {
+            Some(value) => world.vcpu.complete_msr_read(value),
+            None => world.vcpu.inject(GuestException::GeneralProtection),
+        }
+        Flow::Continue
+    }
+
+    /// HLT sleeps until the next upcall, and not at all if one is on its way.
+    fn halt(&mut self, world: &mut World<V, P>, interrupts_enabled: bool) -> Flow {
+        if !interrupts_enabled {
+            return Flow::End(StopReason::HaltedForEver, 0);
+        }
+        world.vcpu.skip_instruction();
+        let on_its_way =
+            world.vcpu.upcall_is_pending() || self.scheduler.has_upcall(world.object.id());
+        if on_its_way {
+            Flow::Continue
+        } else {
+            Flow::Block(Deadline::NEVER)
+        }
+    }
+}
+
+fn write_msr<V: Vendor, P: Platform>(world: &mut World<V, P>, index: u32, value: u64) -> Flow {
+    match msr::write(index, value, &world.vcpu.control_registers()) {
+        msr::Write::Efer(value) => {
+            world.vcpu.set_efer(value);
+            world.vcpu.skip_instruction();
+        }
+        msr::Write::Refused => world.vcpu.inject(GuestException::GeneralProtection),
+    }
+    Flow::Continue
+}
+
+fn reflect<V: Vendor, P: Platform>(
+    world: &mut World<V, P>,
+    vector: u8,
+    error_code: Option<u32>,
+) -> Flow {
+    inject(world, GuestException::Reflected { vector, error_code })
+}
+
+fn inject<V: Vendor, P: Platform>(world: &mut World<V, P>, exception: GuestException) -> Flow {
+    world.vcpu.inject(exception);
+    Flow::Continue
+}
+
+fn skip<V: Vendor, P: Platform>(world: &mut World<V, P>) -> Flow {
+    world.vcpu.skip_instruction();
+    Flow::Continue
+}
+
+/// The machine's memory or caches are broken; no guest can cause this and none can be trusted to
+/// go on.
+fn machine_check() -> ! {
+    panic!("the machine reported a hardware error (machine check) while a guest ran");
+}

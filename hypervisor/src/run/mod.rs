@@ -1,0 +1,296 @@
+//! The vcpu loop: the only code that is generic over the vendor, and the only code that moves a
+//! guest's instruction pointer or injects something into it.
+//!
+//! [`Runner`] owns the vcpus of one physical CPU. It picks one, runs it until its time is up or
+//! it goes to sleep, and turns each exit into what it means: a call goes to `call`, CPUID and
+//! model-specific registers to `policy`, everything that is not the hypervisor's business ends
+//! the domain with a reason.
+//!
+//! Invariant: nothing a guest does makes one turn of the loop take longer than the longest call.
+
+mod effects;
+mod exits;
+mod platform;
+mod report;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use nuncio_abi::{Deadline, StopReason};
+
+use crate::object::{Domain, DomainId, Ending, Vcpu, Wake};
+use crate::sched::{Scheduler, VcpuId};
+use crate::vt::{Vendor, VirtualCpu};
+
+pub use platform::Platform;
+pub use report::{DomainReport, Verdict};
+pub use world::{Counters, World};
+
+use effects::LoopEffects;
+
+/// How long a vcpu runs while others wait, in nanoseconds.
+const SLICE_NS: u64 = 5_000_000;
+
+/// The loop of one physical CPU.
+pub struct Runner<V: Vendor, P: Platform> {
+    vendor: V,
+    platform: P,
+    scheduler: Scheduler,
+    /// By the number of the vcpu; `None` while it runs and after its domain has ended.
+    worlds: Vec<Option<Box<World<V, P>>>>,
+    /// Whose extended state the CPU holds.
+    loaded: Option<VcpuId>,
+    /// Foreground domains that still live; the run is over when there are none.
+    foreground: usize,
+    /// When the run is ended from outside, in nanoseconds.
+    limit_ns: Option<u64>,
+    reports: Vec<DomainReport>,
+}
+
+/// What the loop does after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Run the same vcpu again.
+    Continue,
+    /// Give another one the CPU.
+    Yield,
+    /// Sleep until woken or the deadline.
+    Block(Deadline),
+    /// The domain has come to its end.
+    End(StopReason, u64),
+}
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// A loop without vcpus.
+    pub fn new(vendor: V, platform: P, limit_ns: Option<u64>) -> Self {
+        Runner {
+            vendor,
+            platform,
+            scheduler: Scheduler::new(),
+            worlds: Vec::new(),
+            loaded: None,
+            foreground: 0,
+            limit_ns,
+            reports: Vec::new(),
+        }
+    }
+
+    /// The vendor, for making vcpus.
+    pub fn vendor(&mut self) -> &mut V {
+        &mut self.vendor
+    }
+
+    /// The machine.
+    pub fn platform(&mut self) -> &mut P {
+        &mut self.platform
+    }
+
+    /// The number that the next vcpu will get.
+    pub fn next_vcpu_id(&self) -> VcpuId {
+        VcpuId(self.worlds.len() as u32)
+    }
+
+    /// Adds a domain's vcpu, ready to run. `background` domains do not keep the run going.
+    pub fn add(
+        &mut self,
+        domain: Arc<Domain>,
+        object: Vcpu,
+        vcpu: V::Vcpu,
+        extended: P::Extended,
+        background: bool,
+    ) {
+        let world = World::new(domain, object, vcpu, extended, background);
+        self.scheduler.add();
+        self.foreground += usize::from(!background);
+        self.worlds.push(Some(Box::new(world)));
+    }
+
+    /// Runs until every foreground domain has ended, and says how each domain ended.
+    pub fn run(&mut self) -> Vec<DomainReport> {
+        while self.foreground > 0 {
+            match self.scheduler.next() {
+                Some(id) => self.run_vcpu(id),
+                None => self.sleep(),
+            }
+        }
+        self.end_all(StopReason::RunEnded);
+        let mut reports = core::mem::take(&mut self.reports);
+        reports.sort_by_key(|report| report.id);
+        reports
+    }
+
+    fn run_vcpu(&mut self, id: VcpuId) {
+        let Some(mut world) = self.take(id) else {
+            return;
+        };
+        self.load_extended_state(&mut world);
+        let started = self.platform.ticks();
+        let flow = self.run_slice(&mut world);
+        world.counters.ticks += self.platform.ticks().wrapping_sub(started);
+        match flow {
+            Flow::Continue | Flow::Yield => self.scheduler.requeue(id),
+            Flow::Block(deadline) => self.scheduler.block(id, deadline),
+            Flow::End(reason, detail) => return self.end(world, reason, detail),
+        }
+        self.put_back(world);
+        self.check_limit();
+    }
+
+    fn run_slice(&mut self, world: &mut World<V, P>) -> Flow {
+        let slice_end_ns = self.platform.now_ns().saturating_add(SLICE_NS);
+        self.arm_timer(slice_end_ns);
+        if core::mem::take(&mut world.call_again) {
+            match self.call(world) {
+                Flow::Continue => {}
+                flow => return flow,
+            }
+        }
+        loop {
+            self.prepare(world);
+            let exit = self.vendor.run(&mut world.vcpu);
+            world.counters.count_exit(exit.kind());
+            match self.handle(exit, world, slice_end_ns) {
+                Flow::Continue => {}
+                flow => return flow,
+            }
+            // Somebody else became ready: the slice has an end now.
+            if self.scheduler.take_became_ready() {
+                self.arm_timer(slice_end_ns);
+            }
+        }
+    }
+
+    /// What has to be true before a guest is entered.
+    #[inline]
+    fn prepare(&mut self, world: &mut World<V, P>) {
+        let id = world.object.id();
+        if self.scheduler.has_upcall(id) {
+            self.scheduler.clear_upcall(id);
+            if let Some(vector) = world.object.page().upcall_vector() {
+                world.vcpu.request_upcall(vector);
+            }
+        }
+        let flushes = world.domain.space.flushes();
+        if flushes != world.seen_flushes {
+            world.seen_flushes = flushes;
+            world.vcpu.flush_translations();
+        }
+    }
+
+    /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while
+    /// others wait, the end of the slice. When nothing is due there is no tick.
+    fn arm_timer(&mut self, slice_end_ns: u64) {
+        let slice = self.scheduler.has_ready().then_some(slice_end_ns);
+        let due = [slice, self.scheduler.earliest_deadline(), self.limit_ns];
+        self.platform.arm_timer(due.into_iter().flatten().min());
+    }
+
+    /// Nobody can run: wait for the next deadline, or end those that nothing can ever wake.
+    fn sleep(&mut self) {
+        if self.scheduler.earliest_deadline().is_none() {
+            return self.end_all(StopReason::Deadlock);
+        }
+        self.arm_timer(u64::MAX);
+        self.platform.idle();
+        let now_ns = self.platform.now_ns();
+        self.scheduler.expire(now_ns);
+        self.check_limit();
+    }
+
+    fn check_limit(&mut self) {
+        if self
+            .limit_ns
+            .is_some_and(|limit_ns| limit_ns <= self.platform.now_ns())
+        {
+            self.end_all(StopReason::TimeLimit);
+        }
+    }
+
+    fn load_extended_state(&mut self, world: &mut World<V, P>) {
+        let id = world.object.id();
+        if self.loaded == Some(id) {
+            return;
+        }
+        let previous = self.loaded.replace(id);
+        let mut previous = previous.and_then(|id| self.worlds.get_mut(id.0 as usize)?.as_mut());
+        let from = previous.as_mut().map(|world| &mut world.extended);
+        self.platform
+            .switch_extended_state(from, &mut world.extended);
+    }
+
+    fn take(&mut self, id: VcpuId) -> Option<Box<World<V, P>>> {
+        self.worlds.get_mut(id.0 as usize)?.take()
+    }
+
+    fn put_back(&mut self, world: Box<World<V, P>>) {
+        let id = world.object.id();
+        if let Some(place) = self.worlds.get_mut(id.0 as usize) {
+            *place = Some(world);
+        }
+    }
+
+    fn end_all(&mut self, reason: StopReason) {
+        for index in 0..self.worlds.len() {
+            if let Some(world) = self.take(VcpuId(index as u32)) {
+                self.end(world, reason, 0);
+            }
+        }
+    }
+
+    /// Ends another domain than the one that runs.
+    fn end_domain(&mut self, id: DomainId, reason: StopReason, detail: u64) {
+        let found = self
+            .worlds
+            .iter()
+            .flatten()
+            .find(|world| world.domain.id == id)
+            .map(|world| world.object.id());
+        if let Some(world) = found.and_then(|id| self.take(id)) {
+            self.end(world, reason, detail);
+        }
+    }
+
+    /// Ends a domain and gives back all it had; what is left of it is its report.
+    fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+        let id = world.object.id();
+        self.scheduler.retire(id);
+        if self.loaded == Some(id) {
+            self.loaded = None;
+        }
+        let ending = Ending {
+            reason,
+            detail,
+            instruction_pointer: world.vcpu.instruction_pointer(),
+        };
+        let name = world.domain.name;
+        let platform = &mut self.platform;
+        world
+            .domain
+            .console
+            .lock()
+            .finish(|line| platform.console_line(name.as_str(), line));
+        self.reports.push(DomainReport::new(&world, ending));
+        let scheduler = &mut self.scheduler;
+        world.domain.end(ending, &mut |wake| apply(scheduler, wake));
+        self.foreground -= usize::from(!world.background);
+    }
+
+    fn effects<'a>(scheduler: &'a mut Scheduler, platform: &'a mut P) -> LoopEffects<'a, P> {
+        LoopEffects {
+            scheduler,
+            platform,
+        }
+    }
+}
+
+/// Lets a wake-up take effect.
+fn apply(scheduler: &mut Scheduler, wake: Wake) {
+    match wake {
+        Wake::Blocked(id) => scheduler.wake(id),
+        Wake::Event(id) => scheduler.signal(id),
+    }
+}

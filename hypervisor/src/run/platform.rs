@@ -1,0 +1,42 @@
+//! What the loop needs of the machine beside the vendor's part: time, interrupts, the console.
+
+use alloc::sync::Arc;
+
+use crate::mem::{Account, OutOfFrames};
+
+/// One physical CPU.
+pub trait Platform {
+    /// Registers that no world switch keeps apart: vector registers and debug addresses.
+    type Extended;
+
+    /// Nanoseconds of the system clock.
+    fn now_ns(&self) -> u64;
+
+    /// The time-stamp counter.
+    fn ticks(&self) -> u64;
+
+    /// Makes the timer fire at a time in nanoseconds, or not at all.
+    fn arm_timer(&mut self, deadline_ns: Option<u64>);
+
+    /// Lets pending interrupts run their handlers. Returns whether the timer was among them.
+    fn service_interrupts(&mut self) -> bool;
+
+    /// Halts until an interrupt has been handled.
+    fn idle(&mut self);
+
+    /// The extended state of a new vcpu, paid by `account`.
+    ///
+    /// # Errors
+    /// When the account or the machine has no frame left.
+    fn new_extended_state(&mut self, account: &Arc<Account>)
+        -> Result<Self::Extended, OutOfFrames>;
+
+    /// Saves the extended state of one vcpu, if it still exists, and loads another's.
+    fn switch_extended_state(&mut self, from: Option<&mut Self::Extended>, to: &mut Self::Extended);
+
+    /// The machine's own answer to CPUID.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];
+
+    /// Shows a line that a domain has written.
+    fn console_line(&mut self, domain: &str, line: &str);
+}

@@ -1,0 +1,102 @@
+//! What is left of a domain when it has ended, and the lines in which the host tool reads it.
+
+use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
+
+use nuncio_abi::{Name, StopReason, Verb};
+
+use crate::object::{DomainId, Ending};
+use crate::vt::{Vendor, EXIT_KINDS};
+
+use super::{Counters, Platform, World};
+
+/// Whether a domain did what it was started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A foreground domain exited with code 0, or a background domain was not missed.
+    Good,
+    /// Anything else.
+    Failed,
+}
+
+impl Verdict {
+    /// The verdict on an ending.
+    pub const fn of(reason: StopReason, detail: u64, background: bool) -> Self {
+        if background || matches!(reason, StopReason::Exited) && detail == 0 {
+            Verdict::Good
+        } else {
+            Verdict::Failed
+        }
+    }
+}
+
+/// A domain that has ended.
+pub struct DomainReport {
+    /// Its number.
+    pub id: DomainId,
+    /// Its name.
+    pub name: Name,
+    /// How it ended.
+    pub ending: Ending,
+    /// Whether that was good.
+    pub verdict: Verdict,
+    /// What its vcpu did.
+    pub counters: Counters,
+    /// Frames that it had at the end.
+    pub frames: u64,
+    /// Messages sent and received, notifications made and coalesced.
+    pub traffic: [u64; 4],
+}
+
+impl DomainReport {
+    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, ending: Ending) -> Self {
+        let traffic = &world.domain.traffic;
+        let counts = [
+            &traffic.sent,
+            &traffic.received,
+            &traffic.notified,
+            &traffic.coalesced,
+        ];
+        DomainReport {
+            id: world.domain.id,
+            name: world.domain.name,
+            ending,
+            verdict: Verdict::of(ending.reason, ending.detail, world.background),
+            counters: world.counters,
+            frames: world.domain.account.used(),
+            traffic: counts.map(|count| count.load(Relaxed)),
+        }
+    }
+}
+
+/// The lines of the report, each beginning with `@`.
+impl fmt::Display for DomainReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_str();
+        let Ending {
+            reason,
+            detail,
+            instruction_pointer,
+        } = self.ending;
+        let number = reason.number();
+        let (ticks, frames) = (self.counters.ticks, self.frames);
+        writeln!(
+            formatter,
+            "@domain name={name} reason={number} detail={detail} rip={instruction_pointer:#x} ticks={ticks} frames={frames}"
+        )?;
+        write!(formatter, "@calls name={name}")?;
+        let verbs = Verb::ALL.iter().map(|verb| verb.name()).chain(["unknown"]);
+        for (verb, count) in verbs.zip(self.counters.calls) {
+            write!(formatter, " {verb}={count}")?;
+        }
+        write!(formatter, "\n@exits name={name}")?;
+        for (kind, count) in EXIT_KINDS.iter().zip(self.counters.exits) {
+            write!(formatter, " {kind}={count}")?;
+        }
+        let [sent, received, notified, coalesced] = self.traffic;
+        write!(
+            formatter,
+            "\n@traffic name={name} sent={sent} received={received} notified={notified} coalesced={coalesced}"
+        )
+    }
+}

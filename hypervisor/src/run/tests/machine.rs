@@ -1,0 +1,262 @@
+//! A machine on the host: memory, a platform whose clock the scripts drive, and a small image.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use std::sync::Mutex;
+
+use nuncio_abi::{Call, StopReason, TimePage};
+
+use crate::boot::BootModule;
+use crate::launch::{launch, LaunchError, Machine};
+use crate::mem::arena::Arena;
+use crate::mem::{Account, Frame, OutOfFrames, PhysicalMemory, PAGE_BYTES};
+use crate::object::Memory;
+use crate::plan::Plan;
+use crate::run::{DomainReport, Platform, Runner};
+use crate::vt::fake::{Clock, Fake, Guest, Script, ScriptResult};
+
+const FIRST_FRAME: u64 = 0x100;
+const FRAMES: u64 = 6144;
+const MODULE_FRAMES: u64 = 16;
+
+std::thread_local! {
+    /// One machine's memory for each test thread, used by one run after the other.
+    static ARENA: &'static Arena = Arena::leak(FIRST_FRAME, FRAMES);
+}
+
+/// The platform.
+pub struct FakePlatform {
+    clock: Arc<Mutex<Clock>>,
+    pub lines: Arc<Mutex<Vec<String>>>,
+    switches: Arc<Mutex<u64>>,
+}
+
+impl Platform for FakePlatform {
+    type Extended = u64;
+
+    fn now_ns(&self) -> u64 {
+        self.clock.lock().unwrap().now_ns
+    }
+
+    fn ticks(&self) -> u64 {
+        self.now_ns()
+    }
+
+    fn arm_timer(&mut self, deadline_ns: Option<u64>) {
+        self.clock.lock().unwrap().timer_ns = deadline_ns;
+    }
+
+    fn service_interrupts(&mut self) -> bool {
+        core::mem::take(&mut self.clock.lock().unwrap().fired)
+    }
+
+    fn idle(&mut self) {
+        let mut clock = self.clock.lock().unwrap();
+        let timer_ns = clock
+            .timer_ns
+            .expect("an idle machine has something to wait for");
+        clock.now_ns = clock.now_ns.max(timer_ns);
+        clock.fire();
+        clock.fired = false;
+    }
+
+    fn new_extended_state(&mut self, _account: &Arc<Account>) -> Result<u64, OutOfFrames> {
+        Ok(0)
+    }
+
+    fn switch_extended_state(&mut self, _from: Option<&mut u64>, _to: &mut u64) {
+        *self.switches.lock().unwrap() += 1;
+    }
+
+    fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {
+        [u32::MAX; 4]
+    }
+
+    fn console_line(&mut self, domain: &str, line: &str) {
+        self.lines
+            .lock()
+            .unwrap()
+            .push(alloc::format!("[{domain}] {line}"));
+    }
+}
+
+/// What a run left behind.
+pub struct Outcome {
+    pub reports: Vec<DomainReport>,
+    pub lines: Vec<String>,
+    pub frames_before: u64,
+    pub frames_after: u64,
+    /// Times that the extended state changed hands.
+    pub switches: u64,
+    pub now_ns: u64,
+}
+
+impl Outcome {
+    /// Why the domain with this number ended, and the detail.
+    pub fn ending(&self, domain: usize) -> (StopReason, u64) {
+        let ending = self.reports[domain].ending;
+        (ending.reason, ending.detail)
+    }
+
+    /// Checks that every frame came back.
+    pub fn assert_nothing_leaked(&self) {
+        assert_eq!(self.frames_before, self.frames_after, "frames leaked");
+    }
+}
+
+/// Runs a plan with one script a domain. Checks that no frame is lost.
+pub fn run(plan: &str, scripts: Vec<Script>) -> Outcome {
+    try_run(plan, scripts, &image()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`run`], with an image of one's own, and without a panic if the launch is refused.
+pub fn try_run(plan: &str, scripts: Vec<Script>, image: &[u8]) -> Result<Outcome, LaunchError> {
+    let arena = ARENA.with(|arena| *arena);
+    let pool = crate::mem::FramePool::new(arena);
+    pool.add(Frame(FIRST_FRAME), FRAMES - MODULE_FRAMES);
+    let account = Account::new(pool.clone(), u64::MAX);
+    let clock = Arc::new(Mutex::new(Clock::default()));
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let switches = Arc::new(Mutex::new(0));
+    let platform = FakePlatform {
+        clock: clock.clone(),
+        lines: lines.clone(),
+        switches: switches.clone(),
+    };
+    let plan = Plan::parse(plan.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+    let machine = Machine {
+        physical: arena,
+        pool: pool.clone(),
+        account: account.clone(),
+        modules: load_modules(arena, image),
+        time_page: time_page(arena, &account),
+        address_limit: 1 << 39,
+    };
+    let vendor = Fake::new(arena, clock.clone(), scripts);
+    let limit_ns = plan.limit_ms.map(|limit_ms| limit_ms * 1_000_000);
+    let mut runner = Runner::new(vendor, platform, limit_ns);
+    let given = if plan.domains.iter().any(|domain| !domain.modules.is_empty()) {
+        1
+    } else {
+        0
+    };
+    let frames_before = pool.free_frames() + given;
+    launch(&mut runner, &machine, &plan)?;
+    let reports = runner.run();
+    drop(runner);
+    let outcome = Outcome {
+        reports,
+        lines: lines.lock().unwrap().clone(),
+        frames_before,
+        frames_after: pool.free_frames(),
+        switches: *switches.lock().unwrap(),
+        now_ns: clock.lock().unwrap().now_ns,
+    };
+    outcome.assert_nothing_leaked();
+    Ok(outcome)
+}
+
+/// A script from a closure.
+pub fn script(body: impl FnOnce(&mut Guest) -> ScriptResult + Send + 'static) -> Script {
+    Box::new(body)
+}
+
+/// Ends the script's own domain.
+pub fn stop(guest: &mut Guest, code: u64) -> ScriptResult {
+    let domain = guest
+        .boot_info()
+        .handle("domain")
+        .unwrap()
+        .handle()
+        .unwrap();
+    guest.call(Call::Stop { domain, code }).map(|_| ())
+}
+
+/// The image in the first module frames, a text of 5 bytes in the last.
+fn load_modules(arena: &'static Arena, image: &[u8]) -> Vec<BootModule> {
+    let first = FIRST_FRAME + FRAMES - MODULE_FRAMES;
+    let last = FIRST_FRAME + FRAMES - 1;
+    store(arena, first, image);
+    store(
+        arena,
+        last,
+        b"input and what the boot loader left behind it",
+    );
+    let module = |name: &str, frame: u64, length: u64| BootModule {
+        name: name.to_string(),
+        start: Frame(frame).start(),
+        length,
+    };
+    vec![
+        module("image", first, image.len() as u64),
+        module("file", last, 5),
+    ]
+}
+
+fn store(arena: &Arena, frame: u64, bytes: &[u8]) {
+    for (number, page) in (frame..).zip(bytes.chunks(PAGE_BYTES as usize)) {
+        let words = arena.words(Frame(number)).unwrap();
+        for (word, chunk) in words.iter().zip(page.chunks(8)) {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            word.store(
+                u64::from_le_bytes(bytes),
+                core::sync::atomic::Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+fn time_page(arena: &'static Arena, account: &Arc<Account>) -> Arc<Memory> {
+    let page = Memory::allocate(account, 1).unwrap();
+    let clock = TimePage {
+        base_ticks: 0,
+        base_ns: 0,
+        scale: nuncio_abi::ClockScale::ticks_to_ns(1_000_000_000).unwrap(),
+        disruption: 0,
+        frequency_hz: 1_000_000_000,
+    };
+    clock.publish(arena.words(page.frame(0).unwrap()).unwrap());
+    Arc::new(page)
+}
+
+/// The smallest image: one executable segment of 8 bytes at 1 MiB, and the note.
+pub fn image() -> Vec<u8> {
+    const ENTRY: u64 = 0x10_0000;
+    let mut file = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    for word in [ENTRY, 64, 0] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend([0; 4]);
+    for half in [64u16, 56, 2, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    program_header(&mut file, [1, 5], [176, ENTRY, 8, 8, 4096]);
+    program_header(&mut file, [4, 4], [184, 0, 36, 36, 4]);
+    file.extend(*b"\x90\x90\x90\x90\x90\x90\x90\xF4");
+    for word in [7u32, 16, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(*b"Nuncio\0\0");
+    file.extend(nuncio_abi::VERSION.to_raw().to_le_bytes());
+    file.extend([0; 4]);
+    file.extend(ENTRY.to_le_bytes());
+    file
+}
+
+fn program_header(
+    file: &mut Vec<u8>,
+    kind_and_flags: [u32; 2],
+    [offset, address, bytes, memory, alignment]: [u64; 5],
+) {
+    for word in kind_and_flags {
+        file.extend(word.to_le_bytes());
+    }
+    for word in [offset, address, address, bytes, memory, alignment] {
+        file.extend(word.to_le_bytes());
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole runs on the host: plans are launched, scripts are the guests, and everything between
+//! the world switch and the report is the real code.
+
+mod faults;
+mod hostile;
+mod machine;
+mod scheduling;
+mod talking;
+
+use machine::{run, stop, Outcome};

@@ -1,0 +1,80 @@
+//! Everything the loop keeps of one vcpu.
+
+use alloc::sync::Arc;
+
+use nuncio_abi::Verb;
+
+use crate::object::{Domain, Vcpu};
+use crate::vt::{ExitKind, Vendor, EXIT_KINDS};
+
+use super::Platform;
+
+/// A vcpu, its domain and its counts.
+pub struct World<V: Vendor, P: Platform> {
+    /// The domain that it belongs to.
+    pub domain: Arc<Domain>,
+    /// What the objects know of it.
+    pub object: Vcpu,
+    /// Its registers and control block.
+    pub vcpu: V::Vcpu,
+    /// Its vector and debug registers.
+    pub extended: P::Extended,
+    /// Its call has put it to sleep and is made again before it runs.
+    pub call_again: bool,
+    /// The space's flush number that its cached translations agree with.
+    pub seen_flushes: u64,
+    /// Whether the run goes on without it.
+    pub background: bool,
+    /// What it has done.
+    pub counters: Counters,
+}
+
+/// What a vcpu has done, each counted in one place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls by number of the verb; the last counts verbs that do not exist.
+    pub calls: [u64; Verb::ALL.len() + 1],
+    /// Exits by [`ExitKind`].
+    pub exits: [u64; EXIT_KINDS.len()],
+    /// Ticks of the time-stamp counter spent in it and for it; where the test bed counts
+    /// instructions, these are instructions.
+    pub ticks: u64,
+}
+
+impl Counters {
+    /// Counts a call.
+    #[inline]
+    pub fn count_call(&mut self, verb: u64) {
+        let last = Verb::ALL.len();
+        let index = usize::try_from(verb).map_or(last, |verb| verb.min(last));
+        self.calls[index] += 1;
+    }
+
+    /// Counts an exit.
+    #[inline]
+    pub fn count_exit(&mut self, kind: ExitKind) {
+        self.exits[kind as usize] += 1;
+    }
+}
+
+impl<V: Vendor, P: Platform> World<V, P> {
+    /// A vcpu that has not run yet.
+    pub fn new(
+        domain: Arc<Domain>,
+        object: Vcpu,
+        vcpu: V::Vcpu,
+        extended: P::Extended,
+        background: bool,
+    ) -> Self {
+        World {
+            seen_flushes: domain.space.flushes(),
+            domain,
+            object,
+            vcpu,
+            extended,
+            call_again: false,
+            background,
+            counters: Counters::default(),
+        }
+    }
+}

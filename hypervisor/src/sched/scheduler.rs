@@ -1,0 +1,259 @@
+//! Which vcpu runs next, which sleep and until when, and which have an upcall to get.
+
+use alloc::vec::Vec;
+
+use nuncio_abi::Deadline;
+
+use super::{DeadlineQueue, RunQueue, VcpuId};
+
+/// The vcpus of one physical CPU.
+#[derive(Default)]
+pub struct Scheduler {
+    queue: RunQueue,
+    deadlines: DeadlineQueue,
+    vcpus: Vec<Slot>,
+    /// A vcpu has become ready since the loop last looked.
+    became_ready: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    state: State,
+    /// An event word has become pending and the guest has not been told.
+    upcall: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Running,
+    Blocked,
+    Retired,
+}
+
+impl Scheduler {
+    /// A scheduler without vcpus.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a vcpu that is ready to run. All memory that it will ever need here is taken now.
+    pub fn add(&mut self) -> VcpuId {
+        let id = VcpuId(self.vcpus.len() as u32);
+        self.vcpus.push(Slot {
+            state: State::Ready,
+            upcall: false,
+        });
+        self.queue.reserve(id.0.saturating_add(1));
+        self.deadlines.reserve(id.0.saturating_add(1));
+        self.queue.push(id);
+        id
+    }
+
+    /// Takes the next vcpu to run.
+    pub fn next(&mut self) -> Option<VcpuId> {
+        let id = self.queue.pop()?;
+        self.set(id, State::Running);
+        Some(id)
+    }
+
+    /// Whether another vcpu is waiting for the CPU.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The running vcpu gives way and queues up again.
+    pub fn requeue(&mut self, id: VcpuId) {
+        self.set(id, State::Ready);
+        self.queue.push(id);
+    }
+
+    /// The running vcpu goes to sleep.
+    pub fn block(&mut self, id: VcpuId, deadline: Deadline) {
+        self.set(id, State::Blocked);
+        if deadline != Deadline::NEVER {
+            self.deadlines.set(id, deadline.0);
+        }
+    }
+
+    /// The vcpu never runs again.
+    pub fn retire(&mut self, id: VcpuId) {
+        self.set(id, State::Retired);
+        self.queue.remove(id);
+        self.deadlines.clear(id);
+    }
+
+    /// Makes a sleeping vcpu ready; nothing happens to any other.
+    pub fn wake(&mut self, id: VcpuId) {
+        if self
+            .slot(id)
+            .is_some_and(|slot| slot.state == State::Blocked)
+        {
+            self.deadlines.clear(id);
+            self.requeue(id);
+            self.became_ready = true;
+        }
+    }
+
+    /// Records that a vcpu has an upcall to get, and wakes it.
+    pub fn signal(&mut self, id: VcpuId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.upcall = true;
+        }
+        self.wake(id);
+    }
+
+    /// Whether the vcpu has an upcall to get.
+    #[inline]
+    pub fn has_upcall(&self, id: VcpuId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.upcall)
+    }
+
+    /// The upcall has been handed over.
+    pub fn clear_upcall(&mut self, id: VcpuId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.upcall = false;
+        }
+    }
+
+    /// Whether a vcpu has become ready since the last time this was asked.
+    #[inline]
+    pub fn take_became_ready(&mut self) -> bool {
+        core::mem::take(&mut self.became_ready)
+    }
+
+    /// Wakes every vcpu whose deadline has passed.
+    pub fn expire(&mut self, now_ns: u64) {
+        while let Some(id) = self.deadlines.pop_due(now_ns) {
+            self.wake(id);
+        }
+    }
+
+    /// The earliest deadline in nanoseconds.
+    pub fn earliest_deadline(&self) -> Option<u64> {
+        self.deadlines.earliest()
+    }
+
+    fn set(&mut self, id: VcpuId, state: State) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.state = state;
+        }
+    }
+
+    #[inline]
+    fn slot(&self, id: VcpuId) -> Option<&Slot> {
+        self.vcpus.get(id.0 as usize)
+    }
+
+    fn slot_mut(&mut self, id: VcpuId) -> Option<&mut Slot> {
+        self.vcpus.get_mut(id.0 as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn a_signal_reaches_a_running_vcpu_without_queueing_it_twice() {
+        let mut scheduler = Scheduler::new();
+        let only = scheduler.add();
+        assert_eq!(scheduler.next(), Some(only));
+        scheduler.signal(only);
+        assert!(scheduler.has_upcall(only));
+        assert!(!scheduler.has_ready() && !scheduler.take_became_ready());
+        scheduler.clear_upcall(only);
+        assert!(!scheduler.has_upcall(only));
+    }
+
+    #[test]
+    fn a_deadline_wakes_once() {
+        let mut scheduler = Scheduler::new();
+        let only = scheduler.add();
+        scheduler.next();
+        scheduler.block(only, Deadline(100));
+        assert_eq!(scheduler.earliest_deadline(), Some(100));
+        scheduler.expire(99);
+        assert_eq!(scheduler.next(), None);
+        scheduler.expire(100);
+        assert!(scheduler.take_became_ready());
+        assert_eq!(scheduler.next(), Some(only));
+        assert_eq!(scheduler.earliest_deadline(), None);
+    }
+
+    #[test]
+    fn a_retired_vcpu_stays_away() {
+        let mut scheduler = Scheduler::new();
+        let only = scheduler.add();
+        scheduler.retire(only);
+        scheduler.wake(only);
+        scheduler.signal(only);
+        assert_eq!(scheduler.next(), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Next,
+        Requeue,
+        Block(u64),
+        Wake(u32),
+        Expire(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            Just(Step::Next),
+            Just(Step::Requeue),
+            (0u64..50).prop_map(Step::Block),
+            (0u32..6).prop_map(Step::Wake),
+            (0u64..50).prop_map(Step::Expire),
+        ];
+        proptest::collection::vec(step, 0..150)
+    }
+
+    proptest! {
+        /// The order of running is that of a plain queue, whatever wakes and expires in between.
+        #[test]
+        fn vcpus_run_in_the_order_of_a_queue(steps in steps()) {
+            let mut scheduler = Scheduler::new();
+            let mut ready: VecDeque<VcpuId> = (0..5).map(|_| scheduler.add()).collect();
+            let mut sleeping: Vec<(u64, usize, VcpuId)> = Vec::new();
+            let mut running = None;
+            for (time, step) in steps.into_iter().enumerate() {
+                match (step, running) {
+                    (Step::Next, None) => {
+                        running = ready.pop_front();
+                        prop_assert_eq!(scheduler.next(), running);
+                    }
+                    (Step::Requeue, Some(id)) => {
+                        scheduler.requeue(id);
+                        ready.push_back(id);
+                        running = None;
+                    }
+                    (Step::Block(deadline), Some(id)) => {
+                        scheduler.block(id, Deadline(deadline));
+                        sleeping.push((deadline, time, id));
+                        running = None;
+                    }
+                    (Step::Wake(id), _) => {
+                        scheduler.wake(VcpuId(id));
+                        if let Some(place) = sleeping.iter().position(|entry| entry.2 .0 == id) {
+                            ready.push_back(sleeping.remove(place).2);
+                        }
+                    }
+                    (Step::Expire(now), _) => {
+                        scheduler.expire(now);
+                        sleeping.sort();
+                        while sleeping.first().is_some_and(|entry| entry.0 <= now) {
+                            ready.push_back(sleeping.remove(0).2);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

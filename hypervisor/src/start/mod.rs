@@ -1,0 +1,221 @@
+//! What follows the hardware bring-up: choose the vendor, launch the plan, run, report.
+
+mod platform;
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use nuncio_abi::VERSION;
+use raw_cpuid::CpuId;
+
+use crate::boot::{BootModule, Handover};
+use crate::cpu::{machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
+use crate::launch::{launch, LaunchError, Machine};
+use crate::mem::{
+    Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
+};
+use crate::object::Memory;
+use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
+use crate::policy::msr;
+use crate::run::{DomainReport, Runner, Verdict};
+use crate::vt::svm::{Findings, Svm, Unsupported};
+use crate::vt::Vendor;
+
+use platform::HardwarePlatform;
+
+/// The name of the boot module that holds the plan.
+const PLAN_MODULE: &str = "nuncio-plan";
+
+/// What the nested page tables reach, as a number of address bits.
+const NESTED_ADDRESS_BITS: u8 = 47;
+
+/// Runs what the boot loader brought, and ends the machine.
+pub fn start(handover: Handover, platform: Platform, memory: &'static DirectMap) -> ! {
+    let code = match run(handover, platform, memory) {
+        Ok(Verdict::Good) => {
+            serial::print(format_args!("@end result=ok\n"));
+            ExitCode::Ok
+        }
+        Ok(Verdict::Failed) => {
+            serial::print(format_args!("@end result=failed\n"));
+            ExitCode::Failed
+        }
+        Err(Refusal { code, text }) => {
+            serial::print(format_args!("@refused code={code} text={text}\n"));
+            ExitCode::Refused
+        }
+    };
+    machine_exit(code)
+}
+
+fn run(
+    handover: Handover,
+    platform: Platform,
+    memory: &'static DirectMap,
+) -> Result<Verdict, Refusal> {
+    let features = Findings::read().features()?;
+    let pool = pool(&handover, memory);
+    let account = Account::new(pool.clone(), u64::MAX);
+    let gigabyte_pages = CpuId::new()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_1gib_pages());
+    let svm = Svm::enable(features, gigabyte_pages, memory, &account, &msr::PASSED)?;
+    report_boot::<Svm>(&handover, &platform, &pool);
+    run_on(svm, handover, platform, memory, account, &pool)
+}
+
+/// Everything from here on is the same for all vendors.
+fn run_on<V: Vendor>(
+    vendor: V,
+    handover: Handover,
+    platform: Platform,
+    memory: &'static DirectMap,
+    account: Arc<Account>,
+    pool: &Arc<FramePool>,
+) -> Result<Verdict, Refusal> {
+    let plan = read_plan(&handover.modules, memory)?;
+    let time_page = time_page(&platform, memory, &account)?;
+    let limit_ns = plan
+        .limit_ms
+        .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
+    let mut runner = Runner::new(vendor, HardwarePlatform::new(platform), limit_ns);
+    let machine = Machine {
+        physical: memory,
+        pool: pool.clone(),
+        account,
+        modules: handover.modules,
+        time_page,
+        address_limit: address_limit(),
+    };
+    let before = pool.free_frames() + frames_of_given_modules(&machine.modules, &plan);
+    launch(&mut runner, &machine, &plan)?;
+    serial::print(format_args!("@ready domains={}\n", plan.domains.len()));
+    let reports = runner.run();
+    let after = pool.free_frames();
+    Ok(report(&reports, before, after))
+}
+
+fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
+    for report in reports {
+        serial::print(format_args!("{report}\n"));
+    }
+    serial::print(format_args!("@frames before={before} after={after}\n"));
+    let all_good = reports.iter().all(|report| report.verdict == Verdict::Good);
+    if all_good && before == after {
+        Verdict::Good
+    } else {
+        Verdict::Failed
+    }
+}
+
+fn report_boot<V: Vendor>(handover: &Handover, platform: &Platform, pool: &FramePool) {
+    serial::print(format_args!(
+        "@boot vendor={} abi={VERSION} tsc_hz={} ram_bytes={} frames_free={}\n",
+        V::NAME,
+        platform.time_page().frequency_hz,
+        handover.ram_bytes,
+        pool.free_frames(),
+    ));
+}
+
+fn pool(handover: &Handover, memory: &'static DirectMap) -> Arc<FramePool> {
+    let pool = FramePool::new(memory);
+    for range in &handover.usable {
+        pool.add(range.first_frame(), range.frame_count());
+    }
+    pool
+}
+
+fn read_plan(modules: &[BootModule], memory: &'static DirectMap) -> Result<Plan, Refusal> {
+    let module = modules
+        .iter()
+        .find(|module| module.name == PLAN_MODULE)
+        .ok_or_else(|| {
+            Refusal::new(
+                "no-plan",
+                "the boot loader has loaded no module named nuncio-plan; \
+                 make one from a manifest with the host tool",
+            )
+        })?;
+    let length = module.length as usize;
+    let mut text = vec![0; length.min(MAX_PLAN_BYTES)];
+    let bytes = FrameBytes::new(memory, module.start, length);
+    if !bytes.read(0, &mut text) {
+        let problem = "the plan lies outside usable memory; give the machine more memory";
+        return Err(Refusal::new("bad-plan", problem));
+    }
+    Ok(Plan::parse(&text)?)
+}
+
+fn time_page(
+    platform: &Platform,
+    memory: &'static DirectMap,
+    account: &Arc<Account>,
+) -> Result<Arc<Memory>, Refusal> {
+    let page = Memory::allocate(account, 1)?;
+    let words = page
+        .frame(0)
+        .and_then(|frame| memory.words(frame))
+        .ok_or(OutOfFrames::Memory)?;
+    platform.time_page().publish(words);
+    Ok(Arc::new(page))
+}
+
+fn address_limit() -> u64 {
+    let physical_bits = CpuId::new()
+        .get_processor_capacity_feature_info()
+        .map_or(36, |info| info.physical_address_bits());
+    1 << physical_bits.min(NESTED_ADDRESS_BITS)
+}
+
+/// Frames of modules that domains get; they come back as free frames when the domains end.
+fn frames_of_given_modules(modules: &[BootModule], plan: &Plan) -> u64 {
+    let given: Vec<&str> = plan
+        .domains
+        .iter()
+        .flat_map(|domain| &domain.modules)
+        .map(|module| module.boot_module.as_str())
+        .collect();
+    modules
+        .iter()
+        .filter(|module| given.contains(&module.name.as_str()))
+        .map(|module| module.length.div_ceil(PAGE_BYTES))
+        .sum()
+}
+
+impl From<Unsupported> for Refusal {
+    fn from(unsupported: Unsupported) -> Self {
+        Refusal {
+            code: unsupported.code(),
+            text: unsupported.to_string(),
+        }
+    }
+}
+
+impl From<OutOfFrames> for Refusal {
+    fn from(_: OutOfFrames) -> Self {
+        let text = "the machine has too little memory for the hypervisor; give it more";
+        Refusal::new("too-little-memory", text)
+    }
+}
+
+impl From<PlanError> for Refusal {
+    fn from(error: PlanError) -> Self {
+        Refusal {
+            code: "bad-plan",
+            text: format!("the plan: {error}"),
+        }
+    }
+}
+
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        Refusal {
+            code: error.code(),
+            text: error.to_string(),
+        }
+    }
+}

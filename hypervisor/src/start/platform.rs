@@ -1,0 +1,77 @@
+//! The machine as the vcpu loop sees it.
+
+use alloc::sync::Arc;
+
+use raw_cpuid::native_cpuid::cpuid_count;
+
+use crate::cpu::extended_state::Capabilities;
+use crate::cpu::{self, serial, ExtendedState};
+use crate::mem::{Account, OutOfFrames};
+use crate::run::Platform;
+
+/// The CPU that this code runs on, with its console.
+pub(super) struct HardwarePlatform {
+    cpu: cpu::Platform,
+    capabilities: Capabilities,
+}
+
+impl HardwarePlatform {
+    pub(super) fn new(cpu: cpu::Platform) -> Self {
+        HardwarePlatform {
+            cpu,
+            capabilities: Capabilities::detect(),
+        }
+    }
+}
+
+impl Platform for HardwarePlatform {
+    type Extended = ExtendedState;
+
+    #[inline]
+    fn now_ns(&self) -> u64 {
+        self.cpu.now_ns()
+    }
+
+    #[inline]
+    fn ticks(&self) -> u64 {
+        self.cpu.ticks()
+    }
+
+    fn arm_timer(&mut self, deadline_ns: Option<u64>) {
+        self.cpu.arm_timer(deadline_ns);
+    }
+
+    fn service_interrupts(&mut self) -> bool {
+        self.cpu.service_interrupts();
+        self.cpu.timer_fired()
+    }
+
+    fn idle(&mut self) {
+        self.cpu.idle();
+        // What has fired is looked at by the caller, whatever woke the CPU.
+        self.cpu.timer_fired();
+    }
+
+    fn new_extended_state(
+        &mut self,
+        _account: &Arc<Account>,
+    ) -> Result<ExtendedState, OutOfFrames> {
+        Ok(ExtendedState::new(self.capabilities))
+    }
+
+    fn switch_extended_state(&mut self, from: Option<&mut ExtendedState>, to: &mut ExtendedState) {
+        if let Some(from) = from {
+            from.save();
+        }
+        to.restore();
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let answer = cpuid_count(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+
+    fn console_line(&mut self, domain: &str, line: &str) {
+        serial::print(format_args!("[{domain}] {line}\n"));
+    }
+}

@@ -1,0 +1,164 @@
+//! Why a guest stopped running, decoded the same way for both vendors.
+
+#![forbid(unsafe_code)]
+
+use crate::mem::GuestPhysical;
+
+/// How memory was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load, or a page-table walk.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// An exception to raise in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestException {
+    /// #UD: the instruction does not exist for this guest.
+    InvalidOpcode,
+    /// #GP(0): the instruction exists and its operand is refused.
+    GeneralProtection,
+    /// An exception that the guest raised itself and that was caught on its way.
+    Reflected {
+        /// Its vector, 0 to 31.
+        vector: u8,
+        /// Its error code, if it has one.
+        error_code: Option<u32>,
+    },
+}
+
+/// Why the guest stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The call instruction.
+    Call {
+        /// The guest's privilege level, 0 to 3.
+        privilege: u8,
+    },
+    /// CPUID.
+    Cpuid {
+        /// EAX.
+        leaf: u32,
+        /// ECX.
+        subleaf: u32,
+    },
+    /// RDMSR.
+    MsrRead {
+        /// ECX.
+        index: u32,
+    },
+    /// WRMSR.
+    MsrWrite {
+        /// ECX.
+        index: u32,
+        /// EDX:EAX.
+        value: u64,
+    },
+    /// HLT.
+    Halt {
+        /// Whether an interrupt could wake it.
+        interrupts_enabled: bool,
+    },
+    /// An I/O port was read or written.
+    Io {
+        /// The port.
+        port: u16,
+    },
+    /// The nested page tables have no such memory, or not with that right.
+    Memory {
+        /// The guest-physical address.
+        address: GuestPhysical,
+        /// How it was touched.
+        access: Access,
+    },
+    /// An interrupt for the hypervisor is pending.
+    Interrupt,
+    /// A non-maskable interrupt for the hypervisor is pending.
+    Nmi,
+    /// An exception that must not loop inside the CPU is handed back to the guest.
+    Exception {
+        /// Its vector, 0 to 31.
+        vector: u8,
+        /// Its error code, if it has one.
+        error_code: Option<u32>,
+    },
+    /// The machine reported a hardware error while the guest ran.
+    MachineCheck,
+    /// An instruction that does not exist for guests.
+    ForbiddenInstruction,
+    /// An instruction that reads what guests may not see.
+    RefusedInstruction,
+    /// WBINVD or INVD: nothing to do, since guests share only coherent memory.
+    CacheFlush,
+    /// A triple fault.
+    Shutdown,
+    /// The CPU refuses to run the guest's state.
+    BadState,
+    /// An exit nobody asked for.
+    Other {
+        /// The vendor's number.
+        code: u64,
+    },
+}
+
+/// The column of an exit in the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[allow(missing_docs)]
+pub enum ExitKind {
+    Call,
+    Cpuid,
+    Msr,
+    Halt,
+    Io,
+    Memory,
+    Interrupt,
+    Nmi,
+    Fault,
+    Shutdown,
+    Other,
+}
+
+/// The names of the columns, in the order of [`ExitKind`].
+pub const EXIT_KINDS: [&str; 11] = [
+    "call",
+    "cpuid",
+    "msr",
+    "halt",
+    "io",
+    "memory",
+    "interrupt",
+    "nmi",
+    "fault",
+    "shutdown",
+    "other",
+];
+
+const _: () = assert!(ExitKind::Other as usize + 1 == EXIT_KINDS.len());
+
+impl Exit {
+    /// The column that counts this exit.
+    #[inline]
+    pub const fn kind(&self) -> ExitKind {
+        match self {
+            Exit::Call { .. } => ExitKind::Call,
+            Exit::Cpuid { .. } => ExitKind::Cpuid,
+            Exit::MsrRead { .. } | Exit::MsrWrite { .. } => ExitKind::Msr,
+            Exit::Halt { .. } => ExitKind::Halt,
+            Exit::Io { .. } => ExitKind::Io,
+            Exit::Memory { .. } => ExitKind::Memory,
+            Exit::Interrupt => ExitKind::Interrupt,
+            Exit::Nmi => ExitKind::Nmi,
+            Exit::Exception { .. }
+            | Exit::ForbiddenInstruction
+            | Exit::RefusedInstruction
+            | Exit::BadState => ExitKind::Fault,
+            Exit::Shutdown => ExitKind::Shutdown,
+            Exit::MachineCheck | Exit::CacheFlush | Exit::Other { .. } => ExitKind::Other,
+        }
+    }
+}

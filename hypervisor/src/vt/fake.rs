@@ -1,0 +1,373 @@
+//! A vendor for host tests: each vcpu is a thread that runs a script, one at a time.
+//!
+//! A script is straight-line Rust that makes calls and causes exits as a guest would; the loop
+//! under test cannot tell it from hardware. Time passes only when a script or the machine says
+//! so, so every run is the same.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::vec::Vec;
+
+use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
+
+use super::{ControlRegisters, Exit, GuestException, StartState, Vendor, VirtualCpu};
+use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words};
+use crate::nested::{Entry, EntryFormat, Level, NPT};
+
+/// The domain has ended under the script.
+pub struct Gone;
+
+/// What a script returns: nothing, unless its domain ended first.
+pub type ScriptResult = Result<(), Gone>;
+
+/// What a vcpu runs.
+pub type Script = Box<dyn FnOnce(&mut Guest) -> ScriptResult + Send>;
+
+/// The machine's clock and timer, shared with the fake platform.
+#[derive(Default)]
+pub struct Clock {
+    /// Nanoseconds.
+    pub now_ns: u64,
+    /// When the timer fires.
+    pub timer_ns: Option<u64>,
+    /// The timer has fired and nobody has looked.
+    pub fired: bool,
+}
+
+/// What an exit costs, in nanoseconds.
+const EXIT_NS: u64 = 1_000;
+
+/// The vendor.
+pub struct Fake {
+    physical: &'static dyn PhysicalMemory,
+    clock: Arc<Mutex<Clock>>,
+    scripts: VecDeque<Script>,
+}
+
+impl Fake {
+    /// A vendor whose vcpus run these scripts, in the order in which they are made.
+    pub fn new(
+        physical: &'static dyn PhysicalMemory,
+        clock: Arc<Mutex<Clock>>,
+        scripts: Vec<Script>,
+    ) -> Self {
+        Fake {
+            physical,
+            clock,
+            scripts: scripts.into(),
+        }
+    }
+}
+
+/// What the loop has done to a vcpu since its last exit.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// The reply to its call.
+    pub reply: Option<Reply>,
+    /// The answer to CPUID or RDMSR.
+    pub answer: Option<[u64; 4]>,
+    /// Exceptions injected.
+    pub injected: Vec<GuestException>,
+    /// The upcall that was requested.
+    pub upcall: Option<u8>,
+    /// Flushes asked for since the vcpu was made.
+    pub flushes: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    call: Option<RawCall>,
+    control: ControlRegisters,
+    effects: Effects,
+}
+
+enum Step {
+    Exit(Exit),
+    Compute(u64),
+}
+
+/// A virtual CPU: the loop's end of the thread.
+pub struct FakeVcpu {
+    shared: Arc<Mutex<Shared>>,
+    go: Sender<()>,
+    steps: Receiver<Step>,
+    /// Nanoseconds of a computation that are still to be spent.
+    computing_ns: u64,
+}
+
+/// A virtual CPU: the script's end of the thread.
+pub struct Guest {
+    shared: Arc<Mutex<Shared>>,
+    go: Receiver<()>,
+    steps: Sender<Step>,
+    physical: &'static dyn PhysicalMemory,
+    start: StartState,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+impl Guest {
+    /// Exits, and returns what the loop did before the guest went on.
+    pub fn exit(&mut self, exit: Exit) -> Result<Effects, Gone> {
+        self.step(Step::Exit(exit))
+    }
+
+    /// Makes a call.
+    pub fn call(&mut self, call: Call) -> Result<Result<[u64; MAX_VALUES], Error>, Gone> {
+        self.raw_call(call.encode())
+    }
+
+    /// Makes a call with these registers.
+    pub fn raw_call(&mut self, raw: RawCall) -> Result<Result<[u64; MAX_VALUES], Error>, Gone> {
+        lock(&self.shared).call = Some(raw);
+        let effects = self.exit(Exit::Call { privilege: 0 })?;
+        Ok(effects.reply.expect("a call has a reply").result())
+    }
+
+    /// Runs for so long without an exit of its own.
+    pub fn compute(&mut self, ns: u64) -> ScriptResult {
+        self.step(Step::Compute(ns)).map(|_| ())
+    }
+
+    /// Sets the control registers that the loop sees.
+    pub fn set_control(&mut self, control: ControlRegisters) {
+        lock(&self.shared).control = control;
+    }
+
+    /// The boot-info page, read from where the guest was told.
+    pub fn boot_info(&self) -> BootInfo {
+        let words = self.words(self.start.argument).unwrap();
+        let words: Vec<u64> = words
+            .iter()
+            .map(|word| word.load(core::sync::atomic::Ordering::Relaxed))
+            .collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        read_boot_info(&bytes)
+    }
+
+    /// The state in which the vcpu was started.
+    pub const fn start(&self) -> &StartState {
+        &self.start
+    }
+
+    /// The page at a guest-physical address, found as the CPU would find it.
+    pub fn words(&self, address: GuestPhysical) -> Option<&'static Words> {
+        let page = address.0 >> 12;
+        let mut table = self.start.nested_root;
+        for level in Level::DOWNWARD {
+            let entry = self.physical.words(table)?[level.index(page)]
+                .load(core::sync::atomic::Ordering::Relaxed);
+            match NPT.decode(entry, level) {
+                Entry::Absent => return None,
+                Entry::Table(next) => table = next,
+                Entry::Leaf { frame, .. } => {
+                    return self.physical.words(Frame(frame.0 + level.offset(page)));
+                }
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, step: Step) -> Result<Effects, Gone> {
+        self.steps.send(step).map_err(|_| Gone)?;
+        self.go.recv().map_err(|_| Gone)?;
+        let mut shared = lock(&self.shared);
+        let flushes = shared.effects.flushes;
+        let effects = core::mem::take(&mut shared.effects);
+        shared.effects.flushes = flushes;
+        Ok(effects)
+    }
+}
+
+/// Puts a boot-info page together from its bytes, field by field.
+fn read_boot_info(bytes: &[u8]) -> BootInfo {
+    use core::mem::offset_of;
+    use nuncio_abi::{Module, Name, NamedHandle};
+
+    let word = |offset: usize| u64::from_le_bytes(bytes[offset..offset + 8].try_into().unwrap());
+    let name = |offset: usize| {
+        let text = core::str::from_utf8(&bytes[offset..offset + 32]).unwrap();
+        Name::new(text.trim_end_matches('\0')).unwrap()
+    };
+    let mut info = BootInfo {
+        magic: word(offset_of!(BootInfo, magic)),
+        version: word(offset_of!(BootInfo, version)),
+        name: name(offset_of!(BootInfo, name)),
+        ram_bytes: word(offset_of!(BootInfo, ram_bytes)),
+        free_start: word(offset_of!(BootInfo, free_start)),
+        vcpu_page: word(offset_of!(BootInfo, vcpu_page)),
+        time_page: word(offset_of!(BootInfo, time_page)),
+        text_page: word(offset_of!(BootInfo, text_page)),
+        mapped_end: word(offset_of!(BootInfo, mapped_end)),
+        address_limit: word(offset_of!(BootInfo, address_limit)),
+        module_count: word(offset_of!(BootInfo, module_count)),
+        handle_count: word(offset_of!(BootInfo, handle_count)),
+        ..BootInfo::EMPTY
+    };
+    let line = offset_of!(BootInfo, command_line);
+    info.command_line
+        .copy_from_slice(&bytes[line..line + nuncio_abi::COMMAND_LINE_BYTES]);
+    for (index, module) in info.modules.iter_mut().enumerate() {
+        let base = offset_of!(BootInfo, modules) + index * size_of::<Module>();
+        *module = Module {
+            name: name(base),
+            address: word(base + 32),
+            length: word(base + 40),
+        };
+    }
+    for (index, handle) in info.handles.iter_mut().enumerate() {
+        let base = offset_of!(BootInfo, handles) + index * size_of::<NamedHandle>();
+        *handle = NamedHandle {
+            name: name(base),
+            handle: word(base + 32),
+            description: word(base + 40),
+        };
+    }
+    info
+}
+
+impl Vendor for Fake {
+    const NAME: &'static str = "fake";
+    const CALL_INSTRUCTION: [u8; 3] = [0xCC; 3];
+    type Vcpu = FakeVcpu;
+
+    fn entry_format(&self) -> &'static dyn EntryFormat {
+        &NPT
+    }
+
+    fn create_vcpu(
+        &mut self,
+        _account: &Arc<Account>,
+        start: &StartState,
+    ) -> Result<FakeVcpu, OutOfFrames> {
+        let script = self.scripts.pop_front().expect("a script for each vcpu");
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let (go, wait_for_go) = channel();
+        let (send_step, steps) = channel();
+        let mut guest = Guest {
+            shared: shared.clone(),
+            go: wait_for_go,
+            steps: send_step,
+            physical: self.physical,
+            start: *start,
+        };
+        thread::spawn(move || {
+            if guest.go.recv().is_ok() && script(&mut guest).is_ok() {
+                // A script that just ends is a guest that falls off its code.
+                let _ = guest.steps.send(Step::Exit(Exit::Shutdown));
+            }
+        });
+        Ok(FakeVcpu {
+            shared,
+            go,
+            steps,
+            computing_ns: 0,
+        })
+    }
+
+    fn run(&mut self, vcpu: &mut FakeVcpu) -> Exit {
+        loop {
+            if vcpu.computing_ns > 0 {
+                if lock(&self.clock).spend(&mut vcpu.computing_ns) {
+                    return Exit::Interrupt;
+                }
+                continue;
+            }
+            vcpu.go.send(()).expect("the script of the vcpu is alive");
+            match vcpu.steps.recv().expect("the script did not panic") {
+                Step::Compute(ns) => vcpu.computing_ns = ns,
+                Step::Exit(exit) => {
+                    lock(&self.clock).now_ns += EXIT_NS;
+                    return exit;
+                }
+            }
+        }
+    }
+}
+
+impl Clock {
+    /// Lets time pass until the work is done or the timer fires; whether it did.
+    fn spend(&mut self, work_ns: &mut u64) -> bool {
+        let end_ns = self.now_ns.saturating_add(*work_ns);
+        match self.timer_ns.filter(|timer_ns| *timer_ns <= end_ns) {
+            Some(timer_ns) => {
+                let now_ns = timer_ns.max(self.now_ns);
+                *work_ns = end_ns - now_ns;
+                self.now_ns = now_ns;
+                self.fire();
+                true
+            }
+            None => {
+                self.now_ns = end_ns;
+                *work_ns = 0;
+                false
+            }
+        }
+    }
+
+    /// The timer goes off.
+    pub fn fire(&mut self) {
+        self.timer_ns = None;
+        self.fired = true;
+    }
+}
+
+impl FakeVcpu {
+    fn effects(&self, change: impl FnOnce(&mut Effects)) {
+        change(&mut lock(&self.shared).effects);
+    }
+}
+
+impl VirtualCpu for FakeVcpu {
+    fn call(&self) -> RawCall {
+        lock(&self.shared).call.expect("registers of a call")
+    }
+
+    fn complete_call(&mut self, reply: &Reply) {
+        self.effects(|effects| effects.reply = Some(*reply));
+    }
+
+    fn complete_cpuid(&mut self, answer: [u32; 4]) {
+        self.effects(|effects| effects.answer = Some(answer.map(u64::from)));
+    }
+
+    fn complete_msr_read(&mut self, value: u64) {
+        self.effects(|effects| effects.answer = Some([value, 0, 0, 0]));
+    }
+
+    fn skip_instruction(&mut self) {}
+
+    fn inject(&mut self, exception: GuestException) {
+        self.effects(|effects| effects.injected.push(exception));
+    }
+
+    fn request_upcall(&mut self, vector: u8) {
+        self.effects(|effects| effects.upcall = Some(vector));
+    }
+
+    fn upcall_is_pending(&self) -> bool {
+        lock(&self.shared).effects.upcall.is_some()
+    }
+
+    fn flush_translations(&mut self) {
+        self.effects(|effects| effects.flushes += 1);
+    }
+
+    fn control_registers(&self) -> ControlRegisters {
+        lock(&self.shared).control
+    }
+
+    fn set_efer(&mut self, value: u64) {
+        lock(&self.shared).control.efer = value;
+    }
+
+    fn instruction_pointer(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,117 @@
+//! The vendor boundary: what the hypervisor asks of VT-x or SVM, and what it is told.
+//!
+//! One trait for the CPU ([`Vendor`]), one for what runs on it ([`VirtualCpu`]), one enum for why
+//! it stopped running ([`Exit`]). Each vendor is a folder with the same file names; the choice is
+//! made once, from CPUID, and everything above is compiled for the vendor it got.
+//!
+//! Invariant: nothing outside this folder knows a VMCB, a VMCS or an exit code, and nothing
+//! inside it decides what a guest may do.
+
+mod exit;
+#[cfg(test)]
+pub mod fake;
+mod registers;
+pub mod svm;
+
+use alloc::sync::Arc;
+
+use nuncio_abi::{RawCall, Reply};
+
+use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames};
+use crate::nested::EntryFormat;
+
+pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
+pub use registers::Registers;
+
+/// A CPU that can run guests.
+pub trait Vendor {
+    /// The name in reports: `svm` or `vmx`.
+    const NAME: &'static str;
+
+    /// The instruction by which guests call; it stands in the text page.
+    const CALL_INSTRUCTION: [u8; 3];
+
+    /// What it runs.
+    type Vcpu: VirtualCpu;
+
+    /// The format of its nested page tables.
+    fn entry_format(&self) -> &'static dyn EntryFormat;
+
+    /// Makes a virtual CPU that starts in 64-bit mode; its frames are paid by `account`.
+    ///
+    /// # Errors
+    /// When the account or the machine has no frame left.
+    fn create_vcpu(
+        &mut self,
+        account: &Arc<Account>,
+        start: &StartState,
+    ) -> Result<Self::Vcpu, OutOfFrames>;
+
+    /// Runs the guest until it needs the hypervisor.
+    fn run(&mut self, vcpu: &mut Self::Vcpu) -> Exit;
+}
+
+/// The state in which a virtual CPU starts, beyond what is the same for all.
+#[derive(Clone, Copy, Debug)]
+pub struct StartState {
+    /// Root of the nested page tables.
+    pub nested_root: Frame,
+    /// First instruction.
+    pub entry: GuestPhysical,
+    /// Root of the guest's first page tables, which map its memory one to one.
+    pub page_table: GuestPhysical,
+    /// Stack pointer.
+    pub stack: GuestPhysical,
+    /// The first argument, in RDI.
+    pub argument: GuestPhysical,
+}
+
+/// The registers that decide in which mode a guest runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlRegisters {
+    /// CR0.
+    pub cr0: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// Extended features.
+    pub efer: u64,
+}
+
+/// A virtual CPU between two runs. Only the vcpu loop calls what changes it.
+pub trait VirtualCpu {
+    /// The registers of a call.
+    fn call(&self) -> RawCall;
+
+    /// Puts a reply into the registers and moves past the call instruction.
+    fn complete_call(&mut self, reply: &Reply);
+
+    /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.
+    fn complete_cpuid(&mut self, answer: [u32; 4]);
+
+    /// Puts the value of a model-specific register into EDX:EAX and moves past RDMSR.
+    fn complete_msr_read(&mut self, value: u64);
+
+    /// Moves past the instruction that caused the exit.
+    fn skip_instruction(&mut self);
+
+    /// Raises an exception in the guest at the instruction that caused the exit.
+    fn inject(&mut self, exception: GuestException);
+
+    /// Lets the upcall arrive at this vector as soon as the guest takes interrupts.
+    fn request_upcall(&mut self, vector: u8);
+
+    /// Whether an upcall was requested and has not arrived yet.
+    fn upcall_is_pending(&self) -> bool;
+
+    /// Forgets what the CPU has cached of the nested page tables before the next run.
+    fn flush_translations(&mut self);
+
+    /// The control registers as the guest sees them.
+    fn control_registers(&self) -> ControlRegisters;
+
+    /// Sets the extended-feature-enable register, keeping what the vendor needs in it.
+    fn set_efer(&mut self, value: u64);
+
+    /// The instruction pointer, for reports.
+    fn instruction_pointer(&self) -> u64;
+}

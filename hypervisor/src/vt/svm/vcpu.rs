@@ -1,0 +1,369 @@
+//! A virtual CPU on SVM: its control block and what the block does not keep.
+
+#![forbid(unsafe_code)]
+
+use nuncio_abi::{RawCall, Reply};
+
+use crate::mem::{Extent, HostPhysical, Words};
+use crate::vt::{ControlRegisters, Exit, GuestException, Registers, StartState, VirtualCpu};
+
+use super::asid::Asid;
+use super::exit::{self, RawExit};
+use super::vmcb::{self, VirtualInterrupt, Vmcb};
+
+/// A virtual CPU.
+pub struct SvmVcpu {
+    pub(super) vmcb: Vmcb,
+    pub(super) registers: Registers,
+    pub(super) asid: Asid,
+    frame: Extent,
+    /// Length of the instruction behind the last exit, or the next RIP itself.
+    resume: Resume,
+}
+
+/// Where the guest goes on after the instruction that caused the exit.
+#[derive(Clone, Copy)]
+enum Resume {
+    /// This many bytes further on.
+    After(u64),
+    /// At this address, as the CPU says.
+    At(u64),
+}
+
+const EFER_SVME: u64 = 1 << 12;
+const EFER_LONG_MODE: u64 = 1 << 8 | 1 << 10;
+const EFER_NO_EXECUTE: u64 = 1 << 11;
+const EFER_SYSCALL: u64 = 1 << 0;
+/// Protection, monitor coprocessor, extension type, numeric error, write protect, paging.
+const START_CR0: u64 = 0x8001_0033;
+/// Physical address extension, FXSAVE and SSE exceptions.
+const START_CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+const START_RFLAGS: u64 = 0x2;
+const START_DR6: u64 = 0xFFFF_0FF0;
+const START_DR7: u64 = 0x400;
+/// The page-attribute table after reset (APM volume 2, section 7.8.2).
+const START_PAT: u64 = 0x0007_0406_0007_0406;
+/// 64-bit code, present, readable, accessed.
+const CODE_ATTRIBUTES: u16 = 0xA9B;
+/// Flat data, present, writable, accessed.
+const DATA_ATTRIBUTES: u16 = 0xC93;
+/// A busy 64-bit task-state segment.
+const TASK_ATTRIBUTES: u16 = 0x08B;
+const CODE_SELECTOR: u16 = 0x08;
+const DATA_SELECTOR: u16 = 0x10;
+
+/// Event injection (APM volume 2, section 15.20).
+const EVENT_VALID: u64 = 1 << 31;
+const EVENT_HAS_ERROR_CODE: u64 = 1 << 11;
+const EVENT_EXCEPTION: u64 = 3 << 8;
+const INVALID_OPCODE: u64 = 6;
+const GENERAL_PROTECTION: u64 = 13;
+
+const INTERRUPT_SHADOW: u64 = 1;
+
+impl SvmVcpu {
+    pub(super) fn new(frame: Extent, words: &'static Words, start: &StartState) -> Self {
+        let vcpu = SvmVcpu {
+            vmcb: Vmcb::new(words),
+            registers: Registers {
+                rdi: start.argument.0,
+                ..Registers::default()
+            },
+            asid: Asid::default(),
+            frame,
+            resume: Resume::After(0),
+        };
+        vcpu.set_start_state(start);
+        vcpu
+    }
+
+    pub(super) fn block(&self) -> HostPhysical {
+        self.frame.first().start()
+    }
+
+    fn set_start_state(&self, start: &StartState) {
+        let vmcb = self.vmcb;
+        vmcb.set_segment(vmcb::CS, CODE_SELECTOR, CODE_ATTRIBUTES, u32::MAX);
+        for segment in [vmcb::SS, vmcb::DS, vmcb::ES, vmcb::FS, vmcb::GS] {
+            vmcb.set_segment(segment, DATA_SELECTOR, DATA_ATTRIBUTES, u32::MAX);
+        }
+        vmcb.set_segment(vmcb::TR, 0, TASK_ATTRIBUTES, 0xFFFF);
+        vmcb.set_segment(vmcb::LDTR, 0, 0, 0);
+        vmcb.set(
+            vmcb::EFER,
+            EFER_SVME | EFER_LONG_MODE | EFER_NO_EXECUTE | EFER_SYSCALL,
+        );
+        vmcb.set(vmcb::CR0, START_CR0);
+        vmcb.set(vmcb::CR4, START_CR4);
+        vmcb.set(vmcb::CR3, start.page_table.0);
+        vmcb.set(vmcb::RFLAGS, START_RFLAGS);
+        vmcb.set(vmcb::DR6, START_DR6);
+        vmcb.set(vmcb::DR7, START_DR7);
+        vmcb.set(vmcb::GUEST_PAT, START_PAT);
+        vmcb.set(vmcb::RIP, start.entry.0);
+        vmcb.set(vmcb::RSP, start.stack.0);
+        vmcb.set(vmcb::VIRTUAL_INTERRUPT, VirtualInterrupt::MASKING);
+        vmcb.set(vmcb::NESTED_CONTROL, 1);
+        vmcb.set(vmcb::NESTED_CR3, start.nested_root.start().0);
+    }
+
+    /// Decodes the exit that has just happened and keeps what completing it needs.
+    #[inline]
+    pub(super) fn take_exit(&mut self, has_next_rip: bool) -> Exit {
+        let vmcb = self.vmcb;
+        // An event whose delivery caused the exit is delivered again, unless its handler decides
+        // otherwise (section 15.7.2).
+        let interrupted = vmcb.get(vmcb::EXIT_INTERRUPT_INFO);
+        if interrupted & EVENT_VALID != 0 {
+            vmcb.set(vmcb::EVENT_INJECTION, interrupted);
+        }
+        let code = vmcb.get(vmcb::EXIT_CODE);
+        let exit = if code == exit::VMMCALL {
+            Exit::Call {
+                privilege: vmcb.privilege(),
+            }
+        } else {
+            self.decode(code)
+        };
+        self.resume = if has_next_rip {
+            Resume::At(vmcb.get(vmcb::NEXT_RIP))
+        } else {
+            Resume::After(exit::instruction_length(&exit))
+        };
+        exit
+    }
+
+    #[cold]
+    fn decode(&self, code: u64) -> Exit {
+        let vmcb = self.vmcb;
+        exit::decode(&RawExit {
+            code,
+            info_1: vmcb.get(vmcb::EXIT_INFO_1),
+            info_2: vmcb.get(vmcb::EXIT_INFO_2),
+            rax: vmcb.get(vmcb::RAX),
+            rcx: self.registers.rcx,
+            rdx: self.registers.rdx,
+            rflags: vmcb.get(vmcb::RFLAGS),
+            privilege: vmcb.privilege(),
+        })
+    }
+}
+
+impl VirtualCpu for SvmVcpu {
+    #[inline]
+    fn call(&self) -> RawCall {
+        RawCall {
+            verb: self.vmcb.get(vmcb::RAX),
+            arguments: self.registers.arguments(),
+        }
+    }
+
+    #[inline]
+    fn complete_call(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Error(_) | Reply::Done => {}
+            Reply::Pair(first, second) => self.registers.set_pair(*first, *second),
+            Reply::Full(values) => self.registers.set_values(values),
+        }
+        self.vmcb.set(vmcb::RAX, reply.status());
+        self.skip_instruction();
+    }
+
+    fn complete_cpuid(&mut self, answer: [u32; 4]) {
+        let [eax, ebx, ecx, edx] = answer.map(u64::from);
+        self.vmcb.set(vmcb::RAX, eax);
+        self.registers.rbx = ebx;
+        self.registers.rcx = ecx;
+        self.registers.rdx = edx;
+        self.skip_instruction();
+    }
+
+    fn complete_msr_read(&mut self, value: u64) {
+        self.vmcb.set(vmcb::RAX, value & 0xFFFF_FFFF);
+        self.registers.rdx = value >> 32;
+        self.skip_instruction();
+    }
+
+    #[inline]
+    fn skip_instruction(&mut self) {
+        let vmcb = self.vmcb;
+        let next = match self.resume {
+            Resume::At(address) => address,
+            Resume::After(length) => vmcb.get(vmcb::RIP).wrapping_add(length),
+        };
+        vmcb.set(vmcb::RIP, next);
+        // A shadow of STI or MOV SS ends with the instruction it covered.
+        let shadow = vmcb.get(vmcb::INTERRUPT_SHADOW);
+        if shadow & INTERRUPT_SHADOW != 0 {
+            vmcb.set(vmcb::INTERRUPT_SHADOW, shadow & !INTERRUPT_SHADOW);
+        }
+    }
+
+    fn inject(&mut self, exception: GuestException) {
+        let event = match exception {
+            GuestException::InvalidOpcode => INVALID_OPCODE,
+            GuestException::GeneralProtection => GENERAL_PROTECTION | EVENT_HAS_ERROR_CODE,
+            GuestException::Reflected {
+                vector,
+                error_code: None,
+            } => u64::from(vector),
+            GuestException::Reflected {
+                vector,
+                error_code: Some(code),
+            } => u64::from(vector) | EVENT_HAS_ERROR_CODE | u64::from(code) << 32,
+        };
+        self.vmcb
+            .set(vmcb::EVENT_INJECTION, EVENT_VALID | EVENT_EXCEPTION | event);
+    }
+
+    fn request_upcall(&mut self, vector: u8) {
+        self.vmcb
+            .set(vmcb::VIRTUAL_INTERRUPT, VirtualInterrupt::pending(vector));
+    }
+
+    fn upcall_is_pending(&self) -> bool {
+        self.vmcb.get(vmcb::VIRTUAL_INTERRUPT) & VirtualInterrupt::PENDING != 0
+    }
+
+    fn flush_translations(&mut self) {
+        self.asid.request_flush();
+    }
+
+    fn control_registers(&self) -> ControlRegisters {
+        ControlRegisters {
+            cr0: self.vmcb.get(vmcb::CR0),
+            cr4: self.vmcb.get(vmcb::CR4),
+            efer: self.vmcb.get(vmcb::EFER) & !EFER_SVME,
+        }
+    }
+
+    fn set_efer(&mut self, value: u64) {
+        self.vmcb.set(vmcb::EFER, value | EFER_SVME);
+    }
+
+    fn instruction_pointer(&self) -> u64 {
+        self.vmcb.get(vmcb::RIP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::arena::Arena;
+    use crate::mem::{Account, Frame, GuestPhysical, PhysicalMemory};
+    use nuncio_abi::Error;
+
+    const START: StartState = StartState {
+        nested_root: Frame(0x99),
+        entry: GuestPhysical(0x20_0000),
+        page_table: GuestPhysical(0x30_0000),
+        stack: GuestPhysical(0xFF_FFF8),
+        argument: GuestPhysical(0x100_0000),
+    };
+
+    fn vcpu() -> SvmVcpu {
+        let arena = Arena::leak(16, 4);
+        let account = Account::new(arena.pool(), 4);
+        let frame = account.allocate(0).unwrap();
+        let words = arena.words(frame.first()).unwrap();
+        SvmVcpu::new(frame, words, &START)
+    }
+
+    fn exit(vcpu: &mut SvmVcpu, code: u64) -> Exit {
+        vcpu.vmcb.set(vmcb::EXIT_CODE, code);
+        vcpu.take_exit(false)
+    }
+
+    #[test]
+    fn a_call_is_read_from_and_answered_in_the_registers_of_the_abi() {
+        let mut vcpu = vcpu();
+        vcpu.vmcb.set(vmcb::RAX, 9);
+        vcpu.registers.rdi = 1;
+        vcpu.registers.rsi = 2;
+        vcpu.registers.rdx = 3;
+        vcpu.registers.r10 = 4;
+        vcpu.registers.r8 = 5;
+        assert_eq!(exit(&mut vcpu, 0x81), Exit::Call { privilege: 0 });
+        let call = vcpu.call();
+        assert_eq!((call.verb, call.arguments), (9, [1, 2, 3, 4, 5]));
+        vcpu.complete_call(&Reply::Full([10, 11, 12, 13, 14]));
+        assert_eq!(vcpu.vmcb.get(vmcb::RAX), 0);
+        let registers = vcpu.registers;
+        assert_eq!([registers.rdx, registers.r10, registers.r8], [10, 11, 12]);
+        assert_eq!([registers.rdi, registers.rsi], [13, 14]);
+        assert_eq!(vcpu.instruction_pointer(), 0x20_0003);
+    }
+
+    #[test]
+    fn an_error_changes_only_the_status() {
+        let mut vcpu = vcpu();
+        let before = vcpu.registers;
+        exit(&mut vcpu, 0x81);
+        vcpu.complete_call(&Reply::Error(Error::BadHandle));
+        assert_eq!(vcpu.vmcb.get(vmcb::RAX), Error::BadHandle.number());
+        assert_eq!(vcpu.registers, before);
+    }
+
+    #[test]
+    fn the_next_rip_is_taken_from_the_cpu_where_it_gives_one() {
+        let mut vcpu = vcpu();
+        vcpu.vmcb.set(vmcb::EXIT_CODE, 0x72);
+        vcpu.vmcb.set(vmcb::NEXT_RIP, 0x20_0004);
+        vcpu.take_exit(true);
+        vcpu.complete_cpuid([1, 2, 3, 4]);
+        assert_eq!(vcpu.instruction_pointer(), 0x20_0004);
+    }
+
+    #[test]
+    fn a_delivery_that_was_interrupted_is_repeated() {
+        let mut vcpu = vcpu();
+        let event = EVENT_VALID | EVENT_EXCEPTION | 14 | EVENT_HAS_ERROR_CODE | 2 << 32;
+        vcpu.vmcb.set(vmcb::EXIT_INTERRUPT_INFO, event);
+        exit(&mut vcpu, 0x60);
+        assert_eq!(vcpu.vmcb.get(vmcb::EVENT_INJECTION), event);
+    }
+
+    #[test]
+    fn skipping_an_instruction_ends_its_interrupt_shadow() {
+        let mut vcpu = vcpu();
+        vcpu.vmcb.set(vmcb::INTERRUPT_SHADOW, 1);
+        exit(&mut vcpu, 0x78);
+        vcpu.skip_instruction();
+        assert_eq!(vcpu.vmcb.get(vmcb::INTERRUPT_SHADOW), 0);
+        assert_eq!(vcpu.instruction_pointer(), 0x20_0001);
+    }
+
+    #[test]
+    fn injected_exceptions_have_the_form_of_the_manual() {
+        let mut vcpu = vcpu();
+        let mut injected = |exception| {
+            vcpu.inject(exception);
+            vcpu.vmcb.get(vmcb::EVENT_INJECTION)
+        };
+        assert_eq!(injected(GuestException::InvalidOpcode), 0x8000_0306);
+        assert_eq!(injected(GuestException::GeneralProtection), 0x8000_0B0D);
+        let alignment = GuestException::Reflected {
+            vector: 17,
+            error_code: Some(0),
+        };
+        assert_eq!(injected(alignment), 0x8000_0B11);
+    }
+
+    #[test]
+    fn the_guest_never_sees_nor_clears_the_svm_bit() {
+        let mut vcpu = vcpu();
+        assert_eq!(vcpu.control_registers().efer & EFER_SVME, 0);
+        vcpu.set_efer(0);
+        assert_ne!(vcpu.vmcb.get(vmcb::EFER) & EFER_SVME, 0);
+    }
+
+    #[test]
+    fn an_upcall_stays_pending_until_the_cpu_delivers_it() {
+        let mut vcpu = vcpu();
+        assert!(!vcpu.upcall_is_pending());
+        vcpu.request_upcall(0x40);
+        assert!(vcpu.upcall_is_pending());
+        let word = vcpu.vmcb.get(vmcb::VIRTUAL_INTERRUPT);
+        assert_eq!(word >> 32, 0x40);
+    }
+}
