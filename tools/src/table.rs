@@ -61,7 +61,6 @@ fn overview(report: &Report, counted: bool) -> Table {
         "notified",
         "coalesced",
         "frames",
-        "entries",
     ];
     if counted {
         header.push("instructions");
@@ -90,7 +89,6 @@ fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
     );
     let stop = |value: u64| domain.stop.map_or("-".to_owned(), |_| grouped(value));
     row.push(stop(domain.stop.map_or(0, |stop| stop.frames)));
-    row.push(stop(domain.stop.map_or(0, |stop| stop.entries)));
     if counted {
         row.push(stop(domain.stop.map_or(0, |stop| stop.ticks)));
     }
@@ -160,8 +158,8 @@ mod tests {
     fn a_failed_domain_has_its_reason_in_plain_words() {
         let mut report = Report::new(["good", "bad"].into_iter(), None);
         for line in [
-            "@domain name=good reason=1 detail=0 ticks=1234 frames=16 entries=3",
-            "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16 entries=3",
+            "@domain name=good reason=1 detail=0 ticks=1234 frames=16",
+            "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16",
             "@calls name=good send=7 map=0",
         ] {
             report.take(&Line::parse(line));
