@@ -19,8 +19,10 @@ pub fn render(report: &Report, counted: bool) -> String {
         ("calls", calls as fn(&DomainReport) -> &Counts),
         ("exits", exits),
     ] {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n\n{}", by_name(report, title, counts).trim_fmt());
+        if let Some(table) = by_name(report, title, counts) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n\n{}", table.trim_fmt());
+        }
     }
     for domain in &report.domains {
         let failed = domain.stop.filter(|stop| !stop.is_success());
@@ -95,13 +97,17 @@ fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
     row
 }
 
-/// A table of named counts; names that nobody has above zero are left out.
-fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -> Table {
+/// A table of named counts; names that nobody has above zero are left out, and so is a table
+/// without names.
+fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -> Option<Table> {
     let mut names: Vec<&str> = Vec::new();
     for (name, count) in report.domains.iter().flat_map(counts) {
         if *count > 0 && !names.contains(&name.as_str()) {
             names.push(name);
         }
+    }
+    if names.is_empty() {
+        return None;
     }
     let header = std::iter::once(title).chain(names.iter().copied());
     let rows = report.domains.iter().map(|domain| {
@@ -112,7 +118,7 @@ fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -
         let values = names.iter().map(count);
         std::iter::once(domain.name.clone()).chain(values).collect()
     });
-    table(header.map(str::to_owned).collect(), rows)
+    Some(table(header.map(str::to_owned).collect(), rows))
 }
 
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {

@@ -38,6 +38,10 @@ fn joined_rights_become_one_grant() {
         ports = { p = "send+receive" }
         shared = { m = "rwx" }
         events = { e = "notify+wait" }
+        [[domain]]
+        name = "b"
+        image = "guest-kernel"
+        memory = "4 KiB"
         [[port]]
         name = "p"
         [[memory]]

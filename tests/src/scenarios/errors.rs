@@ -77,7 +77,7 @@ fn two_domains_of_one_name(bed: &str) -> Result<(), Failed> {
     let outcome = Run::new(bed)?.manifest(&text)?.go()?;
     outcome
         .ends(2, "invalid")?
-        .complains("manifest.toml:9: there is already a domain named")?;
+        .complains("manifest.toml:9: there is another domain named")?;
     Ok(())
 }
 
