@@ -182,7 +182,7 @@ impl Call {
     /// # Errors
     /// `UnknownVerb`; `BadHandle` for a handle with upper bits set; `BadArgument` for a reserved
     /// bit, an unused register that is not zero or a number outside its table.
-    #[inline]
+    #[inline(always)]
     pub fn decode(raw: &RawCall) -> Result<Call, Error> {
         let verb = Verb::from_number(raw.verb).ok_or(Error::UnknownVerb)?;
         let [first, second, third, ..] = raw.arguments;
@@ -257,7 +257,7 @@ fn encode_send(port: Handle, message: Outgoing) -> [u64; MAX_ARGUMENTS] {
     [port.raw(), header.to_raw(), first, second, third]
 }
 
-#[inline]
+#[inline(always)]
 fn decode_send(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
     let [port, header, first, second, third] = *arguments;
     let header = Header::from_raw(header)?;
@@ -286,6 +286,7 @@ fn decode_send(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
     })
 }
 
+#[inline(always)]
 fn decode_map(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
     let [space, memory, address, offset, length_and_access] = *arguments;
     let access = Rights::from_bits(length_and_access & ACCESS_MASK)
@@ -307,7 +308,7 @@ fn handle(raw: u64) -> Result<Handle, Error> {
 }
 
 /// Checks that the arguments from `used` on are zero.
-#[inline]
+#[inline(always)]
 fn unused(raw: &RawCall, used: usize) -> Result<(), Error> {
     let rest = raw.arguments.iter().skip(used);
     if rest.fold(0, |bits, argument| bits | argument) == 0 {

@@ -1,6 +1,6 @@
 //! `map`: put pages of a memory object into an address space.
 
-use nuncio_abi::{Error, Handle, Reply, Rights};
+use nuncio_abi::{Error, Handle, Rights};
 
 use crate::mem::GuestPhysical;
 use crate::object::Mapping;
@@ -16,15 +16,16 @@ pub(super) fn mapping(address: u64, offset: u64, length: u64, access: Rights) ->
     }
 }
 
+#[inline(never)]
 pub(super) fn map(
     caller: Caller<'_>,
     space: Handle,
     memory: Handle,
     mapping: Mapping,
-) -> Result<Reply, Error> {
+) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let space = handles.space(space, Rights::MAP)?;
     let memory = handles.memory(memory, mapping.access)?;
     space.map_for_guest(memory, &mapping)?;
-    Ok(Reply::Done)
+    Ok(())
 }

@@ -27,7 +27,7 @@ mod stop;
 mod unmap;
 mod wait;
 
-use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Reply};
+use nuncio_abi::{Call, Deadline, Error, Message, RawCall, MAX_VALUES};
 
 use crate::object::{Domain, DomainId, Vcpu, Wake};
 
@@ -48,43 +48,67 @@ pub trait Effects {
     /// Tells a vcpu that something has happened for it.
     fn wake(&mut self, wake: Wake);
 
+    /// Some space has lost memory: cached translations of it are wrong.
+    fn translations_changed(&mut self);
+
     /// Shows what a domain writes to its console.
     fn console(&mut self, domain: &Domain, message: &Message);
+}
+
+/// The registers in which the caller finds the values of a reply.
+pub trait Answer {
+    /// Sets the first two.
+    fn pair(&mut self, first: u64, second: u64);
+
+    /// Sets all five.
+    fn full(&mut self, values: &[u64; MAX_VALUES]);
 }
 
 /// What the loop does with the caller after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It gets this reply and goes on.
-    Reply(Reply),
+    /// It has its values and goes on.
+    Done,
+    /// It gets the error and goes on.
+    Error(Error),
     /// It sleeps until it is woken or the deadline passes; then the same call is made again.
     Block(Deadline),
     /// That domain ends with that exit code.
     Stop(DomainId, u64),
 }
 
-impl From<Result<Reply, Error>> for Outcome {
-    #[inline]
-    fn from(result: Result<Reply, Error>) -> Self {
-        Outcome::Reply(result.unwrap_or_else(Reply::Error))
+impl From<Result<(), Error>> for Outcome {
+    #[inline(always)]
+    fn from(result: Result<(), Error>) -> Self {
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Error(error),
+        }
     }
 }
 
 /// Makes a call.
-#[inline]
-pub fn dispatch(caller: Caller<'_>, raw: &RawCall, effects: &mut impl Effects) -> Outcome {
+///
+/// Inlined into the loop together with the short verbs; the long ones are calls of their own.
+#[inline(always)]
+pub fn dispatch(
+    caller: Caller<'_>,
+    raw: &RawCall,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Outcome {
     let call = match Call::decode(raw) {
         Ok(call) => call,
-        Err(error) => return Outcome::Reply(Reply::Error(error)),
+        Err(error) => return Outcome::Error(error),
     };
     match call {
-        Call::Hello { version } => hello::hello(version).into(),
+        Call::Hello { version } => hello::hello(version, answer).into(),
         Call::Send { port, message } => send::send(caller, port, message, effects).into(),
         Call::Receive {
             port,
             deadline,
             buffer,
-        } => receive::receive(caller, port, deadline, buffer, effects),
+        } => receive::receive(caller, port, deadline, buffer, answer, effects),
         Call::Notify { event, bits } => notify::notify(caller, event, bits, effects).into(),
         Call::Wait { deadline } => wait::wait(caller, deadline, effects),
         Call::Map {
@@ -105,9 +129,9 @@ pub fn dispatch(caller: Caller<'_>, raw: &RawCall, effects: &mut impl Effects) -
             space,
             address,
             length,
-        } => unmap::unmap(caller, space, address, length).into(),
+        } => unmap::unmap(caller, space, address, length, effects).into(),
         Call::Close { handle } => close::close(caller, handle, effects).into(),
-        Call::Query { handle, item } => query::query(caller, handle, item).into(),
+        Call::Query { handle, item } => query::query(caller, handle, item, answer).into(),
         Call::Stop { domain, code } => stop::stop(caller, domain, code),
     }
 }
@@ -119,7 +143,7 @@ fn block_until(deadline: Deadline, passed: Error, effects: &impl Effects) -> Out
     let has_passed = deadline == Deadline::NOW
         || (deadline != Deadline::NEVER && deadline.has_passed(effects.now_ns()));
     if has_passed {
-        Outcome::Reply(Reply::Error(passed))
+        Outcome::Error(passed)
     } else {
         Outcome::Block(deadline)
     }

@@ -2,13 +2,19 @@
 
 use alloc::sync::Weak;
 
-use nuncio_abi::{Error, Handle, QueryItem, Reply, StopReason};
+use nuncio_abi::{Error, Handle, QueryItem, StopReason};
 
 use crate::object::{Domain, Held, Object};
 
-use super::Caller;
+use super::{Answer, Caller};
 
-pub(super) fn query(caller: Caller<'_>, handle: Handle, item: QueryItem) -> Result<Reply, Error> {
+#[inline(never)]
+pub(super) fn query(
+    caller: Caller<'_>,
+    handle: Handle,
+    item: QueryItem,
+    answer: &mut impl Answer,
+) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let held = handles.get(handle)?;
     let (first, second) = match item {
@@ -16,7 +22,8 @@ pub(super) fn query(caller: Caller<'_>, handle: Handle, item: QueryItem) -> Resu
         QueryItem::Usage => usage(held)?,
         QueryItem::Status => status(held)?,
     };
-    Ok(Reply::Pair(first, second))
+    answer.pair(first, second);
+    Ok(())
 }
 
 fn usage(held: &Held) -> Result<(u64, u64), Error> {

@@ -3,42 +3,48 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use nuncio_abi::{
-    Deadline, Error, Handle, Header, Message, Reply, Rights, MESSAGE_BYTES, REGISTER_BYTES,
+    Deadline, Error, Handle, Header, Message, Rights, MAX_VALUES, MESSAGE_BYTES, MESSAGE_WORDS,
+    REGISTER_BYTES,
 };
 
 use crate::mem::{GuestPhysical, Words};
 use crate::object::{Queued, Traffic};
 
-use super::{block_until, Caller, Effects, Outcome};
+use super::{block_until, Answer, Caller, Effects, Outcome};
 
+#[inline(never)]
 pub(super) fn receive(
     caller: Caller<'_>,
     port: Handle,
     deadline: Deadline,
     buffer: u64,
+    answer: &mut impl Answer,
     effects: &impl Effects,
 ) -> Outcome {
-    match try_receive(caller, port, buffer) {
+    match try_receive(caller, port, buffer, answer) {
         Err(Error::QueueEmpty) => wait_for_message(caller, port, deadline, effects),
-        Err(error) => Outcome::Reply(Reply::Error(error)),
-        Ok(queued) => {
-            Traffic::count(&caller.domain.traffic.received);
-            Outcome::Reply(reply(&queued))
-        }
+        result => result.into(),
     }
 }
 
-fn try_receive(caller: Caller<'_>, port: Handle, buffer: u64) -> Result<Queued, Error> {
+fn try_receive(
+    caller: Caller<'_>,
+    port: Handle,
+    buffer: u64,
+    answer: &mut impl Answer,
+) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, _) = handles.port(port, Rights::RECEIVE)?;
     let buffer = Buffer::find(caller, buffer)?;
-    port.receive(|message| {
-        if fits_registers(message) {
-            return Ok(());
+    port.receive(|queued| {
+        if !fits_registers(&queued.message) {
+            buffer.ok_or(Error::BufferTooSmall)?.store(&queued.message);
         }
-        buffer.ok_or(Error::BufferTooSmall)?.store(message);
+        answer.full(&values(queued));
         Ok(())
-    })
+    })?;
+    Traffic::count(&caller.domain.traffic.received);
+    Ok(())
 }
 
 fn wait_for_message(
@@ -48,11 +54,11 @@ fn wait_for_message(
     effects: &impl Effects,
 ) -> Outcome {
     if deadline == Deadline::NOW {
-        return Outcome::Reply(Reply::Error(Error::QueueEmpty));
+        return Outcome::Error(Error::QueueEmpty);
     }
     // An event would not wake the guest out of this call, so it ends the call instead.
     if caller.vcpu.page().ready() != 0 {
-        return Outcome::Reply(Reply::Error(Error::Interrupted));
+        return Outcome::Error(Error::Interrupted);
     }
     let outcome = block_until(deadline, Error::TimedOut, effects);
     if matches!(outcome, Outcome::Block(_)) {
@@ -70,7 +76,7 @@ fn fits_registers(message: &Message) -> bool {
     u64::from(message.length) <= REGISTER_BYTES
 }
 
-fn reply(queued: &Queued) -> Reply {
+fn values(queued: &Queued) -> [u64; MAX_VALUES] {
     let message = &queued.message;
     let in_memory = !fits_registers(message);
     let header = Header {
@@ -78,11 +84,11 @@ fn reply(queued: &Queued) -> Reply {
         in_memory,
     };
     let [first, second, third, ..] = if in_memory {
-        [0; nuncio_abi::MESSAGE_WORDS]
+        [0; MESSAGE_WORDS]
     } else {
         message.words
     };
-    Reply::Full([header.to_raw(), queued.badge, first, second, third])
+    [header.to_raw(), queued.badge, first, second, third]
 }
 
 /// The receiver's buffer: 64 bytes inside one page that it may write.

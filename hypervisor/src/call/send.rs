@@ -2,19 +2,20 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use nuncio_abi::{Error, Handle, Message, Outgoing, Reply, Rights, MESSAGE_BYTES, MESSAGE_WORDS};
+use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES, MESSAGE_WORDS};
 
 use crate::mem::GuestPhysical;
 use crate::object::{Queued, Space, Traffic};
 
 use super::{Caller, Effects};
 
+#[inline(never)]
 pub(super) fn send(
     caller: Caller<'_>,
     port: Handle,
     message: Outgoing,
     effects: &mut impl Effects,
-) -> Result<Reply, Error> {
+) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, badge) = handles.port(port, Rights::SEND)?;
     let message = fetch(&caller.domain.space, message)?;
@@ -24,7 +25,7 @@ pub(super) fn send(
         effects.wake(wake);
     }
     Traffic::count(&caller.domain.traffic.sent);
-    Ok(Reply::Done)
+    Ok(())
 }
 
 /// Copies the message out of the sender's registers or memory; from here on it cannot change.

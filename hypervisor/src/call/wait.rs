@@ -1,12 +1,13 @@
 //! `wait`: sleep until an event is pending.
 
-use nuncio_abi::{Deadline, Error, Reply};
+use nuncio_abi::{Deadline, Error};
 
 use super::{block_until, Caller, Effects, Outcome};
 
+#[inline(never)]
 pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &impl Effects) -> Outcome {
     if caller.vcpu.page().ready() != 0 {
-        return Outcome::Reply(Reply::Done);
+        return Outcome::Done;
     }
     block_until(deadline, Error::TimedOut, effects)
 }

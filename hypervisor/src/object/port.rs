@@ -100,10 +100,7 @@ impl Port {
     /// # Errors
     /// `PeerGone` if the queue is empty and nobody can send, `QueueEmpty` if it is only empty,
     /// and what `accept` returns.
-    pub fn receive(
-        &self,
-        accept: impl FnOnce(&Message) -> Result<(), Error>,
-    ) -> Result<Queued, Error> {
+    pub fn receive<T>(&self, accept: impl FnOnce(&Queued) -> Result<T, Error>) -> Result<T, Error> {
         let mut state = self.state.lock();
         state.set_blocked(false);
         let Some(first) = state.queue.front() else {
@@ -113,8 +110,9 @@ impl Port {
                 Error::QueueEmpty
             });
         };
-        accept(&first.message)?;
-        state.queue.pop_front().ok_or(Error::QueueEmpty)
+        let accepted = accept(first)?;
+        state.queue.pop_front();
+        Ok(accepted)
     }
 
     /// The receiver goes to sleep until a message comes. `false` if one has come meanwhile.
@@ -217,7 +215,7 @@ mod tests {
                     }
                 } else {
                     let expected = model.pop_front().ok_or(Error::QueueEmpty);
-                    prop_assert_eq!(port.receive(|_| Ok(())), expected);
+                    prop_assert_eq!(port.receive(|queued| Ok(*queued)), expected);
                 }
                 prop_assert_eq!(port.usage(), (model.len(), capacity));
             }
@@ -228,9 +226,9 @@ mod tests {
     fn a_message_that_cannot_be_delivered_stays_first() {
         let (port, _) = port(2);
         port.send(queued(1)).unwrap();
-        let refused = port.receive(|_| Err(Error::BufferTooSmall));
+        let refused = port.receive(|_| Err::<(), _>(Error::BufferTooSmall));
         assert_eq!(refused, Err(Error::BufferTooSmall));
-        assert_eq!(port.receive(|_| Ok(())), Ok(queued(1)));
+        assert_eq!(port.receive(|queued| Ok(*queued)), Ok(queued(1)));
     }
 
     #[test]
@@ -246,7 +244,7 @@ mod tests {
     fn after_a_time_out_arrivals_are_announced_again() {
         let (port, page) = port(2);
         assert!(port.block_receiver());
-        assert_eq!(port.receive(|_| Ok(())), Err(Error::QueueEmpty));
+        assert_eq!(port.receive(|queued| Ok(*queued)), Err(Error::QueueEmpty));
         assert_eq!(port.send(queued(1)), Ok(Some(Wake::Event(RECEIVER))));
         assert_eq!(page.ready(), 1);
         assert_eq!(port.send(queued(2)), Ok(None), "coalesced");
@@ -259,7 +257,7 @@ mod tests {
         let mut woken = std::vec::Vec::new();
         port.sender_gone(&mut |wake| woken.push(wake));
         assert_eq!(woken, [Wake::Blocked(RECEIVER)]);
-        assert_eq!(port.receive(|_| Ok(())), Err(Error::PeerGone));
+        assert_eq!(port.receive(|queued| Ok(*queued)), Err(Error::PeerGone));
         assert!(!port.block_receiver());
     }
 
@@ -268,7 +266,7 @@ mod tests {
         let (first, _) = port(1);
         first.send(queued(1)).unwrap();
         first.sender_gone(&mut |_| {});
-        assert_eq!(first.receive(|_| Ok(())), Ok(queued(1)));
+        assert_eq!(first.receive(|queued| Ok(*queued)), Ok(queued(1)));
         let (second, _) = port(1);
         second.receiver_gone();
         assert_eq!(second.send(queued(1)), Err(Error::PeerGone));

@@ -1,8 +1,9 @@
 //! What each exit means.
 
-use nuncio_abi::{Deadline, StopReason};
+use nuncio_abi::{Deadline, StopReason, MAX_VALUES};
 
-use crate::call::{dispatch, Caller, Outcome};
+use crate::call::{dispatch, Answer, Caller, Outcome};
+use crate::object::DomainId;
 use crate::policy::{cpuid, msr};
 use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
 
@@ -13,15 +14,10 @@ const CR4_OSXSAVE: u64 = 1 << 18;
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
     /// One line an exit.
-    #[inline]
-    pub(super) fn handle(
-        &mut self,
-        exit: Exit,
-        world: &mut World<V, P>,
-        slice_end_ns: u64,
-    ) -> Flow {
+    pub(super) fn handle(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
+        let exit = world.vcpu.exit();
+        world.counters.count_exit(exit.kind());
         match exit {
-            Exit::Call { privilege: 0 } => self.first_call(world),
             Exit::Call { .. } => inject(world, GuestException::InvalidOpcode),
             Exit::Interrupt | Exit::Nmi => self.interrupt(slice_end_ns),
             Exit::Cpuid { leaf, subleaf } => self.cpuid(world, leaf, subleaf),
@@ -41,46 +37,51 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    #[inline]
-    fn first_call(&mut self, world: &mut World<V, P>) -> Flow {
+    /// A call by the guest's kernel.
+    #[inline(always)]
+    pub(super) fn first_call(&mut self, world: &mut World<V, P>) -> Flow {
         world.counters.count_call(world.vcpu.call().verb);
         self.call(world)
     }
 
     /// Makes the call that the vcpu's registers hold.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call(&mut self, world: &mut World<V, P>) -> Flow {
         let caller = Caller {
             domain: &world.domain,
             vcpu: &world.object,
         };
-        let mut effects = Self::effects(&mut self.scheduler, &mut self.platform);
-        match dispatch(caller, &world.vcpu.call(), &mut effects) {
-            Outcome::Reply(reply) => {
-                world.vcpu.complete_call(&reply);
-                Flow::Continue
-            }
+        let raw = world.vcpu.call();
+        let mut answer = Values(&mut world.vcpu);
+        match dispatch(caller, &raw, &mut answer, &mut self.context) {
+            Outcome::Done => world.vcpu.complete_call(0),
+            Outcome::Error(error) => world.vcpu.complete_call(error.number()),
             Outcome::Block(deadline) => {
                 world.call_again = true;
-                Flow::Block(deadline)
+                return Flow::Block(deadline);
             }
-            Outcome::Stop(id, code) if id == world.domain.id => Flow::End(StopReason::Exited, code),
-            Outcome::Stop(id, code) => {
-                world.vcpu.complete_call(&nuncio_abi::Reply::Done);
-                self.end_domain(id, StopReason::Exited, code);
-                Flow::Continue
-            }
+            Outcome::Stop(id, code) => return self.stop(world, id, code),
         }
+        Flow::Continue
+    }
+
+    fn stop(&mut self, world: &mut World<V, P>, id: DomainId, code: u64) -> Flow {
+        if id == world.domain.id {
+            return Flow::End(StopReason::Exited, code);
+        }
+        world.vcpu.complete_call(0);
+        self.end_domain(id, StopReason::Exited, code);
+        Flow::Continue
     }
 
     fn interrupt(&mut self, slice_end_ns: u64) -> Flow {
-        if !self.platform.service_interrupts() {
+        if !self.context.platform.service_interrupts() {
             return Flow::Continue;
         }
-        let now_ns = self.platform.now_ns();
-        self.scheduler.expire(now_ns);
+        let now_ns = self.context.platform.now_ns();
+        self.context.scheduler.expire(now_ns);
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
-        if limit_reached || (now_ns >= slice_end_ns && self.scheduler.has_ready()) {
+        if limit_reached || (now_ns >= slice_end_ns && self.context.scheduler.has_ready()) {
             return Flow::Yield;
         }
         self.arm_timer(slice_end_ns);
@@ -89,7 +90,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     fn cpuid(&mut self, world: &mut World<V, P>, leaf: u32, subleaf: u32) -> Flow {
         let xsave_enabled = world.vcpu.control_registers().cr4 & CR4_OSXSAVE != 0;
-        let host = self.platform.cpuid(leaf, subleaf);
+        let host = self.context.platform.cpuid(leaf, subleaf);
         let answer = cpuid::answer(leaf, subleaf, host, xsave_enabled);
         world.vcpu.complete_cpuid(answer);
         Flow::Continue
@@ -97,7 +98,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     fn read_msr(&mut self, world: &mut World<V, P>, index: u32) -> Flow {
         let control = world.vcpu.control_registers();
-        match msr::read(index, &control, self.platform.ticks()) {
+        match msr::read(index, &control, self.context.platform.ticks()) {
             Some(value) => world.vcpu.complete_msr_read(value),
             None => world.vcpu.inject(GuestException::GeneralProtection),
         }
@@ -111,12 +112,26 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         world.vcpu.skip_instruction();
         let on_its_way =
-            world.vcpu.upcall_is_pending() || self.scheduler.has_upcall(world.object.id());
+            world.vcpu.upcall_is_pending() || self.context.scheduler.has_upcall(world.object.id());
         if on_its_way {
             Flow::Continue
         } else {
             Flow::Block(Deadline::NEVER)
         }
+    }
+}
+
+/// The value registers of a vcpu.
+struct Values<'a, C>(&'a mut C);
+
+impl<C: VirtualCpu> Answer for Values<'_, C> {
+    #[inline(always)]
+    fn pair(&mut self, first: u64, second: u64) {
+        self.0.set_pair(first, second);
+    }
+
+    fn full(&mut self, values: &[u64; MAX_VALUES]) {
+        self.0.set_values(values);
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Invariant: nothing a guest does makes one turn of the loop take longer than the longest call.
 
-mod effects;
+mod context;
 mod exits;
 mod platform;
 mod report;
@@ -22,15 +22,15 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
-use crate::object::{Domain, DomainId, Ending, Vcpu, Wake};
+use crate::object::{Domain, DomainId, Ending, Vcpu};
 use crate::sched::{Scheduler, VcpuId};
-use crate::vt::{Vendor, VirtualCpu};
+use crate::vt::{Left, Vendor, VirtualCpu};
 
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
 pub use world::{Counters, World};
 
-use effects::LoopEffects;
+use context::Context;
 
 /// How long a vcpu runs while others wait, in nanoseconds.
 const SLICE_NS: u64 = 5_000_000;
@@ -38,8 +38,7 @@ const SLICE_NS: u64 = 5_000_000;
 /// The loop of one physical CPU.
 pub struct Runner<V: Vendor, P: Platform> {
     vendor: V,
-    platform: P,
-    scheduler: Scheduler,
+    context: Context<P>,
     /// By the number of the vcpu; `None` while it runs and after its domain has ended.
     worlds: Vec<Option<Box<World<V, P>>>>,
     /// Whose extended state the CPU holds.
@@ -69,8 +68,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn new(vendor: V, platform: P, limit_ns: Option<u64>) -> Self {
         Runner {
             vendor,
-            platform,
-            scheduler: Scheduler::new(),
+            context: Context {
+                scheduler: Scheduler::new(),
+                platform,
+            },
             worlds: Vec::new(),
             loaded: None,
             foreground: 0,
@@ -86,7 +87,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     /// The machine.
     pub fn platform(&mut self) -> &mut P {
-        &mut self.platform
+        &mut self.context.platform
     }
 
     /// The number that the next vcpu will get.
@@ -104,7 +105,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         background: bool,
     ) {
         let world = World::new(domain, object, vcpu, extended, background);
-        self.scheduler.add();
+        self.context.scheduler.add();
         self.foreground += usize::from(!background);
         self.worlds.push(Some(Box::new(world)));
     }
@@ -112,7 +113,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Runs until every foreground domain has ended, and says how each domain ended.
     pub fn run(&mut self) -> Vec<DomainReport> {
         while self.foreground > 0 {
-            match self.scheduler.next() {
+            match self.context.scheduler.next() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
             }
@@ -128,12 +129,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return;
         };
         self.load_extended_state(&mut world);
-        let started = self.platform.ticks();
+        let started = self.context.platform.ticks();
         let flow = self.run_slice(&mut world);
-        world.counters.ticks += self.platform.ticks().wrapping_sub(started);
+        world.counters.ticks += self.context.platform.ticks().wrapping_sub(started);
         match flow {
-            Flow::Continue | Flow::Yield => self.scheduler.requeue(id),
-            Flow::Block(deadline) => self.scheduler.block(id, deadline),
+            Flow::Continue | Flow::Yield => self.context.scheduler.requeue(id),
+            Flow::Block(deadline) => self.context.scheduler.block(id, deadline),
             Flow::End(reason, detail) => return self.end(world, reason, detail),
         }
         self.put_back(world);
@@ -141,35 +142,46 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     fn run_slice(&mut self, world: &mut World<V, P>) -> Flow {
-        let slice_end_ns = self.platform.now_ns().saturating_add(SLICE_NS);
-        self.arm_timer(slice_end_ns);
+        let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+        self.vendor.load(&mut world.vcpu);
+        self.attend(world, slice_end_ns);
         if core::mem::take(&mut world.call_again) {
             match self.call(world) {
                 Flow::Continue => {}
                 flow => return flow,
             }
         }
+        self.run_guest(world, slice_end_ns)
+    }
+
+    /// Enters the guest again and again, until an exit means that it must leave the CPU.
+    ///
+    /// This loop is the hypervisor's hot path: a short call goes round it without leaving it.
+    #[inline(never)]
+    fn run_guest(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         loop {
-            self.prepare(world);
-            let exit = self.vendor.run(&mut world.vcpu);
-            world.counters.count_exit(exit.kind());
-            match self.handle(exit, world, slice_end_ns) {
-                Flow::Continue => {}
-                flow => return flow,
+            if self.context.scheduler.wants_attention() {
+                self.attend(world, slice_end_ns);
             }
-            // Somebody else became ready: the slice has an end now.
-            if self.scheduler.take_became_ready() {
-                self.arm_timer(slice_end_ns);
+            let flow = match self.vendor.run(&mut world.vcpu) {
+                Left::ByCall => self.first_call(world),
+                Left::ByExit => self.handle(world, slice_end_ns),
+            };
+            if flow != Flow::Continue {
+                return flow;
             }
         }
     }
 
-    /// What has to be true before a guest is entered.
-    #[inline]
-    fn prepare(&mut self, world: &mut World<V, P>) {
+    /// Looks at what has changed: an upcall for this vcpu, translations that are wrong now, or
+    /// somebody else who has become ready, so that the slice has an end.
+    #[cold]
+    fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        let scheduler = &mut self.context.scheduler;
+        scheduler.attend();
         let id = world.object.id();
-        if self.scheduler.has_upcall(id) {
-            self.scheduler.clear_upcall(id);
+        if scheduler.has_upcall(id) {
+            scheduler.clear_upcall(id);
             if let Some(vector) = world.object.page().upcall_vector() {
                 world.vcpu.request_upcall(vector);
             }
@@ -179,32 +191,39 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.seen_flushes = flushes;
             world.vcpu.flush_translations();
         }
+        self.arm_timer(slice_end_ns);
     }
 
     /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while
     /// others wait, the end of the slice. When nothing is due there is no tick.
     fn arm_timer(&mut self, slice_end_ns: u64) {
-        let slice = self.scheduler.has_ready().then_some(slice_end_ns);
-        let due = [slice, self.scheduler.earliest_deadline(), self.limit_ns];
-        self.platform.arm_timer(due.into_iter().flatten().min());
+        let slice = self.context.scheduler.has_ready().then_some(slice_end_ns);
+        let due = [
+            slice,
+            self.context.scheduler.earliest_deadline(),
+            self.limit_ns,
+        ];
+        self.context
+            .platform
+            .arm_timer(due.into_iter().flatten().min());
     }
 
     /// Nobody can run: wait for the next deadline, or end those that nothing can ever wake.
     fn sleep(&mut self) {
-        if self.scheduler.earliest_deadline().is_none() {
+        if self.context.scheduler.earliest_deadline().is_none() {
             return self.end_all(StopReason::Deadlock);
         }
         self.arm_timer(u64::MAX);
-        self.platform.idle();
-        let now_ns = self.platform.now_ns();
-        self.scheduler.expire(now_ns);
+        self.context.platform.idle();
+        let now_ns = self.context.platform.now_ns();
+        self.context.scheduler.expire(now_ns);
         self.check_limit();
     }
 
     fn check_limit(&mut self) {
         if self
             .limit_ns
-            .is_some_and(|limit_ns| limit_ns <= self.platform.now_ns())
+            .is_some_and(|limit_ns| limit_ns <= self.context.platform.now_ns())
         {
             self.end_all(StopReason::TimeLimit);
         }
@@ -218,7 +237,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let previous = self.loaded.replace(id);
         let mut previous = previous.and_then(|id| self.worlds.get_mut(id.0 as usize)?.as_mut());
         let from = previous.as_mut().map(|world| &mut world.extended);
-        self.platform
+        self.context
+            .platform
             .switch_extended_state(from, &mut world.extended);
     }
 
@@ -257,7 +277,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Ends a domain and gives back all it had; what is left of it is its report.
     fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         let id = world.object.id();
-        self.scheduler.retire(id);
+        self.context.scheduler.retire(id);
         if self.loaded == Some(id) {
             self.loaded = None;
         }
@@ -267,30 +287,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             instruction_pointer: world.vcpu.instruction_pointer(),
         };
         let name = world.domain.name;
-        let platform = &mut self.platform;
+        let platform = &mut self.context.platform;
         world
             .domain
             .console
             .lock()
             .finish(|line| platform.console_line(name.as_str(), line));
         self.reports.push(DomainReport::new(&world, ending));
-        let scheduler = &mut self.scheduler;
-        world.domain.end(ending, &mut |wake| apply(scheduler, wake));
+        let context = &mut self.context;
+        world.domain.end(ending, &mut |wake| context.apply(wake));
         self.foreground -= usize::from(!world.background);
-    }
-
-    fn effects<'a>(scheduler: &'a mut Scheduler, platform: &'a mut P) -> LoopEffects<'a, P> {
-        LoopEffects {
-            scheduler,
-            platform,
-        }
-    }
-}
-
-/// Lets a wake-up take effect.
-fn apply(scheduler: &mut Scheduler, wake: Wake) {
-    match wake {
-        Wake::Blocked(id) => scheduler.wake(id),
-        Wake::Event(id) => scheduler.signal(id),
     }
 }

@@ -90,7 +90,7 @@ impl fmt::Display for DomainReport {
             write!(formatter, " {verb}={count}")?;
         }
         write!(formatter, "\n@exits name={name}")?;
-        for (kind, count) in EXIT_KINDS.iter().zip(self.counters.exits) {
+        for (kind, count) in EXIT_KINDS.iter().zip(self.counters.exits_by_kind()) {
             write!(formatter, " {kind}={count}")?;
         }
         let [sent, received, notified, coalesced] = self.traffic;

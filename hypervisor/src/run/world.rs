@@ -34,8 +34,8 @@ pub struct World<V: Vendor, P: Platform> {
 pub struct Counters {
     /// Calls by number of the verb; the last counts verbs that do not exist.
     pub calls: [u64; Verb::ALL.len() + 1],
-    /// Exits by [`ExitKind`].
-    pub exits: [u64; EXIT_KINDS.len()],
+    /// Exits by [`ExitKind`], without the calls of the guest's kernel.
+    exits: [u64; EXIT_KINDS.len()],
     /// Ticks of the time-stamp counter spent in it and for it; where the test bed counts
     /// instructions, these are instructions.
     pub ticks: u64,
@@ -50,7 +50,14 @@ impl Counters {
         self.calls[index] += 1;
     }
 
-    /// Counts an exit.
+    /// Exits by kind, calls included: each call that is not counted as an exit has caused one.
+    pub fn exits_by_kind(&self) -> [u64; EXIT_KINDS.len()] {
+        let mut exits = self.exits;
+        exits[ExitKind::Call as usize] += self.calls.iter().sum::<u64>();
+        exits
+    }
+
+    /// Counts an exit that is no call by a kernel; those are counted as calls.
     #[inline]
     pub fn count_exit(&mut self, kind: ExitKind) {
         self.exits[kind as usize] += 1;

@@ -12,8 +12,8 @@ pub struct Scheduler {
     queue: RunQueue,
     deadlines: DeadlineQueue,
     vcpus: Vec<Slot>,
-    /// A vcpu has become ready since the loop last looked.
-    became_ready: bool,
+    /// Something has changed that the loop must look at before it enters a guest again.
+    attention: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -92,7 +92,7 @@ impl Scheduler {
         {
             self.deadlines.clear(id);
             self.requeue(id);
-            self.became_ready = true;
+            self.attention = true;
         }
     }
 
@@ -100,6 +100,7 @@ impl Scheduler {
     pub fn signal(&mut self, id: VcpuId) {
         if let Some(slot) = self.slot_mut(id) {
             slot.upcall = true;
+            self.attention = true;
         }
         self.wake(id);
     }
@@ -117,10 +118,20 @@ impl Scheduler {
         }
     }
 
-    /// Whether a vcpu has become ready since the last time this was asked.
+    /// Whether a vcpu has become ready or got an upcall since [`Scheduler::attend`].
     #[inline]
-    pub fn take_became_ready(&mut self) -> bool {
-        core::mem::take(&mut self.became_ready)
+    pub fn wants_attention(&self) -> bool {
+        self.attention
+    }
+
+    /// Asks the loop to look.
+    pub fn call_attention(&mut self) {
+        self.attention = true;
+    }
+
+    /// The loop looks now.
+    pub fn attend(&mut self) {
+        self.attention = false;
     }
 
     /// Wakes every vcpu whose deadline has passed.
@@ -164,7 +175,8 @@ mod tests {
         assert_eq!(scheduler.next(), Some(only));
         scheduler.signal(only);
         assert!(scheduler.has_upcall(only));
-        assert!(!scheduler.has_ready() && !scheduler.take_became_ready());
+        assert!(!scheduler.has_ready() && scheduler.wants_attention());
+        scheduler.attend();
         scheduler.clear_upcall(only);
         assert!(!scheduler.has_upcall(only));
     }
@@ -179,7 +191,7 @@ mod tests {
         scheduler.expire(99);
         assert_eq!(scheduler.next(), None);
         scheduler.expire(100);
-        assert!(scheduler.take_became_ready());
+        assert!(scheduler.wants_attention());
         assert_eq!(scheduler.next(), Some(only));
         assert_eq!(scheduler.earliest_deadline(), None);
     }

@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
-use super::{ControlRegisters, Exit, GuestException, StartState, Vendor, VirtualCpu};
+use super::{ControlRegisters, Exit, GuestException, Left, StartState, Vendor, VirtualCpu};
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
 
@@ -97,6 +97,10 @@ pub struct FakeVcpu {
     steps: Receiver<Step>,
     /// Nanoseconds of a computation that are still to be spent.
     computing_ns: u64,
+    /// Why it left the CPU.
+    last_exit: Option<Exit>,
+    /// The values of the reply that is being made.
+    values: [u64; MAX_VALUES],
 }
 
 /// A virtual CPU: the script's end of the thread.
@@ -268,10 +272,26 @@ impl Vendor for Fake {
             go,
             steps,
             computing_ns: 0,
+            last_exit: None,
+            values: [0; MAX_VALUES],
         })
     }
 
-    fn run(&mut self, vcpu: &mut FakeVcpu) -> Exit {
+    fn load(&mut self, _vcpu: &mut FakeVcpu) {}
+
+    fn run(&mut self, vcpu: &mut FakeVcpu) -> Left {
+        match self.next_exit(vcpu) {
+            Exit::Call { privilege: 0 } => Left::ByCall,
+            exit => {
+                vcpu.last_exit = Some(exit);
+                Left::ByExit
+            }
+        }
+    }
+}
+
+impl Fake {
+    fn next_exit(&mut self, vcpu: &mut FakeVcpu) -> Exit {
         loop {
             if vcpu.computing_ns > 0 {
                 if lock(&self.clock).spend(&mut vcpu.computing_ns) {
@@ -329,8 +349,21 @@ impl VirtualCpu for FakeVcpu {
         lock(&self.shared).call.expect("registers of a call")
     }
 
-    fn complete_call(&mut self, reply: &Reply) {
-        self.effects(|effects| effects.reply = Some(*reply));
+    fn exit(&mut self) -> Exit {
+        self.last_exit.take().expect("an exit that is no call")
+    }
+
+    fn set_pair(&mut self, first: u64, second: u64) {
+        self.values = [first, second, 0, 0, 0];
+    }
+
+    fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
+        self.values = *values;
+    }
+
+    fn complete_call(&mut self, status: u64) {
+        let values = core::mem::take(&mut self.values);
+        self.effects(|effects| effects.reply = Some(Reply::from_registers(status, values)));
     }
 
     fn complete_cpuid(&mut self, answer: [u32; 4]) {

@@ -15,7 +15,7 @@ pub mod svm;
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{RawCall, Reply};
+use nuncio_abi::{RawCall, MAX_VALUES};
 
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames};
 use crate::nested::EntryFormat;
@@ -47,8 +47,20 @@ pub trait Vendor {
         start: &StartState,
     ) -> Result<Self::Vcpu, OutOfFrames>;
 
+    /// Gets ready to run this vcpu after another one.
+    fn load(&mut self, vcpu: &mut Self::Vcpu);
+
     /// Runs the guest until it needs the hypervisor.
-    fn run(&mut self, vcpu: &mut Self::Vcpu) -> Exit;
+    fn run(&mut self, vcpu: &mut Self::Vcpu) -> Left;
+}
+
+/// How a guest left the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Its kernel made a call: by far the most frequent exit, so it is not decoded any further.
+    ByCall,
+    /// For the reason that [`VirtualCpu::exit`] gives.
+    ByExit,
 }
 
 /// The state in which a virtual CPU starts, beyond what is the same for all.
@@ -79,11 +91,20 @@ pub struct ControlRegisters {
 
 /// A virtual CPU between two runs. Only the vcpu loop calls what changes it.
 pub trait VirtualCpu {
+    /// Why it left the CPU, after [`Left::ByExit`].
+    fn exit(&mut self) -> Exit;
+
     /// The registers of a call.
     fn call(&self) -> RawCall;
 
-    /// Puts a reply into the registers and moves past the call instruction.
-    fn complete_call(&mut self, reply: &Reply);
+    /// Puts the two values of a short reply into their registers.
+    fn set_pair(&mut self, first: u64, second: u64);
+
+    /// Puts the five values of a long reply into their registers.
+    fn set_values(&mut self, values: &[u64; MAX_VALUES]);
+
+    /// Puts the status of a reply into its register and moves past the call instruction.
+    fn complete_call(&mut self, status: u64);
 
     /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.
     fn complete_cpuid(&mut self, answer: [u32; 4]);

@@ -43,7 +43,7 @@ fn alone_a_vcpu_is_not_interrupted() {
         })],
     );
     assert_eq!(
-        outcome.reports[0].counters.exits[crate::vt::ExitKind::Interrupt as usize],
+        outcome.reports[0].counters.exits_by_kind()[crate::vt::ExitKind::Interrupt as usize],
         0
     );
 }

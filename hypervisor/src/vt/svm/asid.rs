@@ -32,17 +32,22 @@ pub struct AsidPool {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asid {
     number: u32,
-    generation: u64,
-    flush: bool,
+    /// The generation in which the number may be used; [`NO_GENERATION`] if not without a flush.
+    valid_in: u64,
+    /// The generation in which the number was given out.
+    given_in: u64,
 }
+
+const NO_GENERATION: u64 = 0;
 
 impl Asid {
     /// Asks for a flush before the next run.
     pub fn request_flush(&mut self) {
-        self.flush = true;
+        self.valid_in = NO_GENERATION;
     }
 
     /// The number for the control block.
+    #[inline]
     pub const fn number(&self) -> u32 {
         self.number
     }
@@ -57,7 +62,7 @@ impl AsidPool {
         AsidPool {
             next: count,
             count,
-            generation: 1,
+            generation: NO_GENERATION + 1,
             flush_by_asid,
         }
     }
@@ -65,7 +70,7 @@ impl AsidPool {
     /// Makes `asid` fit to run with, and says what must be flushed on entry.
     #[inline]
     pub fn prepare(&mut self, asid: &mut Asid) -> Flush {
-        if asid.generation == self.generation && !asid.flush {
+        if asid.valid_in == self.generation {
             return Flush::Nothing;
         }
         self.renew(asid)
@@ -73,8 +78,8 @@ impl AsidPool {
 
     #[cold]
     fn renew(&mut self, asid: &mut Asid) -> Flush {
-        let requested = core::mem::take(&mut asid.flush);
-        if asid.generation == self.generation && requested && self.flush_by_asid {
+        if asid.given_in == self.generation && self.flush_by_asid {
+            asid.valid_in = self.generation;
             return Flush::ThisAsid;
         }
         // A number that was not used in this generation has nothing cached.
@@ -85,8 +90,11 @@ impl AsidPool {
         } else {
             Flush::Nothing
         };
-        asid.number = self.next;
-        asid.generation = self.generation;
+        *asid = Asid {
+            number: self.next,
+            valid_in: self.generation,
+            given_in: self.generation,
+        };
         self.next = self.next.saturating_add(1);
         flush
     }

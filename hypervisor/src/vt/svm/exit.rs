@@ -93,15 +93,19 @@ pub fn decode(raw: &RawExit) -> Exit {
     }
 }
 
-/// The length of the instruction behind an exit, for CPUs that do not save the next RIP.
+/// Bytes in VMMCALL.
+pub const CALL_BYTES: u64 = 3;
+
+/// The length of the instruction behind an exit, for CPUs that do not save the next RIP; 0 where
+/// there is no instruction to be completed.
 ///
 /// The encodings have one length each as compilers write them; a guest that pads one with
 /// prefixes continues inside its own instruction and harms only itself.
-pub const fn instruction_length(exit: &Exit) -> u64 {
-    match exit {
-        Exit::Call { .. } => 3,
-        Exit::Cpuid { .. } | Exit::MsrRead { .. } | Exit::MsrWrite { .. } | Exit::CacheFlush => 2,
-        Exit::Halt { .. } => 1,
+pub const fn instruction_length(code: u64) -> u64 {
+    match code as u32 {
+        0x81 => CALL_BYTES,
+        CPUID | MSR | INVD | WBINVD => 2,
+        HLT => 1,
         _ => 0,
     }
 }
@@ -271,14 +275,16 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_the_encodings() {
-        assert_eq!(instruction_length(&Exit::Call { privilege: 0 }), 3);
-        assert_eq!(instruction_length(&Exit::MsrRead { index: 0 }), 2);
-        assert_eq!(
-            instruction_length(&Exit::Halt {
-                interrupts_enabled: true
-            }),
-            1
-        );
-        assert_eq!(instruction_length(&Exit::Interrupt), 0);
+        let lengths = [
+            (0x81, 3),
+            (0x72, 2),
+            (0x7C, 2),
+            (0x89, 2),
+            (0x78, 1),
+            (0x60, 0),
+        ];
+        for (code, length) in lengths {
+            assert_eq!(instruction_length(code), length, "{code:#x}");
+        }
     }
 }

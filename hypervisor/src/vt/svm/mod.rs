@@ -15,15 +15,15 @@ mod vmcb;
 use alloc::sync::Arc;
 
 use crate::cpu::msr;
-use crate::mem::{Account, Extent, Frame, OutOfFrames, PhysicalMemory};
+use crate::mem::{Account, Extent, Frame, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, NPT, NPT_1G};
 
-use super::{Exit, StartState, Vendor};
+use super::{Left, StartState, Vendor};
 
 pub use probe::{Features, Findings, Unsupported};
 pub use vcpu::SvmVcpu;
 
-use asid::AsidPool;
+use asid::{AsidPool, Flush};
 
 /// VM_HSAVE_PA: where VMRUN keeps the host's state.
 const VM_HSAVE_PA: u32 = 0xC001_0117;
@@ -65,6 +65,7 @@ pub struct Svm {
     asids: AsidPool,
     format: &'static dyn EntryFormat,
     host_block: Extent,
+    host_block_address: HostPhysical,
     io_map: Extent,
     msr_map: Extent,
     /// The CPU writes here at every VMRUN.
@@ -84,12 +85,14 @@ impl Svm {
         account: &Arc<Account>,
         passed_msrs: &[u32],
     ) -> Result<Self, OutOfFrames> {
+        let host_block = account.allocate(0)?;
         let svm = Svm {
             physical,
             features,
             asids: AsidPool::new(features.asids.min(MAX_ASIDS), features.flush_by_asid),
             format: if gigabyte_pages { &NPT_1G } else { &NPT },
-            host_block: account.allocate(0)?,
+            host_block_address: host_block.first().start(),
+            host_block,
             io_map: account.allocate(permission::IO_MAP_ORDER)?,
             msr_map: account.allocate(permission::MSR_MAP_ORDER)?,
             host_save: account.allocate(0)?,
@@ -112,6 +115,16 @@ impl Svm {
             assert!(on.and(saved).is_some(), "the CPU refuses to switch SVM on");
             insn::save_host_state(self.host_block.first().start());
         }
+    }
+
+    /// Writes the identifier and what is to be flushed. The entry that flushes is followed by one
+    /// more look, which clears the flush again.
+    #[cold]
+    fn prepare_asid(&mut self, vcpu: &mut SvmVcpu) {
+        let flush = self.asids.prepare(&mut vcpu.asid);
+        let word = u64::from(vcpu.asid.number()) | (flush as u64) << 32;
+        vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
+        vcpu.asid_is_stale = flush != Flush::Nothing;
     }
 
     fn control(&self, vmcb: vmcb::Vmcb) {
@@ -138,30 +151,26 @@ impl Vendor for Svm {
     ) -> Result<SvmVcpu, OutOfFrames> {
         let frame = account.allocate(0)?;
         let words = words_of(self.physical, frame.first())?;
-        let vcpu = SvmVcpu::new(frame, words, start);
+        let vcpu = SvmVcpu::new(frame, words, start, self.features.next_rip);
         self.control(vcpu.vmcb);
         Ok(vcpu)
     }
 
+    fn load(&mut self, vcpu: &mut SvmVcpu) {
+        vcpu.asid_is_stale = true;
+    }
+
     // UNSAFETY: the world switch.
     #[allow(unsafe_code)]
-    #[inline]
-    fn run(&mut self, vcpu: &mut SvmVcpu) -> Exit {
-        let flush = self.asids.prepare(&mut vcpu.asid);
-        vcpu.vmcb.set(
-            vmcb::ASID_AND_TLB_CONTROL,
-            u64::from(vcpu.asid.number()) | (flush as u64) << 32,
-        );
+    #[inline(always)]
+    fn run(&mut self, vcpu: &mut SvmVcpu) -> Left {
+        if vcpu.asid_is_stale {
+            self.prepare_asid(vcpu);
+        }
         // SAFETY: SVM is on as long as `self` exists; both blocks are frames owned by `self` and
         // `vcpu`, and the host's was filled when SVM was switched on.
-        unsafe {
-            insn::enter_guest(
-                &mut vcpu.registers,
-                vcpu.block(),
-                self.host_block.first().start(),
-            );
-        }
-        vcpu.take_exit(self.features.next_rip)
+        unsafe { insn::enter_guest(&mut vcpu.registers, vcpu.block(), self.host_block_address) };
+        vcpu.left()
     }
 }
 

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use nuncio_abi::{RawCall, Reply};
+use nuncio_abi::{RawCall, MAX_VALUES};
 
 use crate::mem::{Extent, HostPhysical, Words};
-use crate::vt::{ControlRegisters, Exit, GuestException, Registers, StartState, VirtualCpu};
+use crate::vt::{ControlRegisters, Exit, GuestException, Left, Registers, StartState, VirtualCpu};
 
 use super::asid::Asid;
 use super::exit::{self, RawExit};
@@ -16,18 +16,13 @@ pub struct SvmVcpu {
     pub(super) vmcb: Vmcb,
     pub(super) registers: Registers,
     pub(super) asid: Asid,
-    frame: Extent,
-    /// Length of the instruction behind the last exit, or the next RIP itself.
-    resume: Resume,
-}
-
-/// Where the guest goes on after the instruction that caused the exit.
-#[derive(Clone, Copy)]
-enum Resume {
-    /// This many bytes further on.
-    After(u64),
-    /// At this address, as the CPU says.
-    At(u64),
+    /// The identifier or what is to be flushed must be looked at before the next entry.
+    pub(super) asid_is_stale: bool,
+    block: HostPhysical,
+    /// Keeps the frame of the block.
+    _frame: Extent,
+    /// Whether the CPU saves the address of the next instruction.
+    has_next_rip: bool,
 }
 
 const EFER_SVME: u64 = 1 << 12;
@@ -62,7 +57,12 @@ const GENERAL_PROTECTION: u64 = 13;
 const INTERRUPT_SHADOW: u64 = 1;
 
 impl SvmVcpu {
-    pub(super) fn new(frame: Extent, words: &'static Words, start: &StartState) -> Self {
+    pub(super) fn new(
+        frame: Extent,
+        words: &'static Words,
+        start: &StartState,
+        has_next_rip: bool,
+    ) -> Self {
         let vcpu = SvmVcpu {
             vmcb: Vmcb::new(words),
             registers: Registers {
@@ -70,15 +70,18 @@ impl SvmVcpu {
                 ..Registers::default()
             },
             asid: Asid::default(),
-            frame,
-            resume: Resume::After(0),
+            asid_is_stale: true,
+            block: frame.first().start(),
+            _frame: frame,
+            has_next_rip,
         };
         vcpu.set_start_state(start);
         vcpu
     }
 
-    pub(super) fn block(&self) -> HostPhysical {
-        self.frame.first().start()
+    #[inline(always)]
+    pub(super) const fn block(&self) -> HostPhysical {
+        self.block
     }
 
     fn set_start_state(&self, start: &StartState) {
@@ -107,9 +110,41 @@ impl SvmVcpu {
         vmcb.set(vmcb::NESTED_CR3, start.nested_root.start().0);
     }
 
-    /// Decodes the exit that has just happened and keeps what completing it needs.
-    #[inline]
-    pub(super) fn take_exit(&mut self, has_next_rip: bool) -> Exit {
+    /// How the guest has just left.
+    #[inline(always)]
+    pub(super) fn left(&self) -> Left {
+        let is_call = self.vmcb.get(vmcb::EXIT_CODE) == exit::VMMCALL;
+        if is_call && self.vmcb.privilege() == 0 {
+            Left::ByCall
+        } else {
+            Left::ByExit
+        }
+    }
+
+    /// Goes on at `next`, the instruction behind the one that caused the exit.
+    #[inline(always)]
+    fn advance(&self, next: u64) {
+        let vmcb = self.vmcb;
+        vmcb.set(vmcb::RIP, next);
+        // A shadow of STI or MOV SS ends with the instruction it covered.
+        let shadow = vmcb.get(vmcb::INTERRUPT_SHADOW);
+        if shadow & INTERRUPT_SHADOW != 0 {
+            vmcb.set(vmcb::INTERRUPT_SHADOW, shadow & !INTERRUPT_SHADOW);
+        }
+    }
+
+    fn next_instruction(&self) -> u64 {
+        let vmcb = self.vmcb;
+        if self.has_next_rip {
+            return vmcb.get(vmcb::NEXT_RIP);
+        }
+        let length = exit::instruction_length(vmcb.get(vmcb::EXIT_CODE));
+        vmcb.get(vmcb::RIP).wrapping_add(length)
+    }
+}
+
+impl VirtualCpu for SvmVcpu {
+    fn exit(&mut self) -> Exit {
         let vmcb = self.vmcb;
         // An event whose delivery caused the exit is delivered again, unless its handler decides
         // otherwise (section 15.7.2).
@@ -117,27 +152,8 @@ impl SvmVcpu {
         if interrupted & EVENT_VALID != 0 {
             vmcb.set(vmcb::EVENT_INJECTION, interrupted);
         }
-        let code = vmcb.get(vmcb::EXIT_CODE);
-        let exit = if code == exit::VMMCALL {
-            Exit::Call {
-                privilege: vmcb.privilege(),
-            }
-        } else {
-            self.decode(code)
-        };
-        self.resume = if has_next_rip {
-            Resume::At(vmcb.get(vmcb::NEXT_RIP))
-        } else {
-            Resume::After(exit::instruction_length(&exit))
-        };
-        exit
-    }
-
-    #[cold]
-    fn decode(&self, code: u64) -> Exit {
-        let vmcb = self.vmcb;
         exit::decode(&RawExit {
-            code,
+            code: vmcb.get(vmcb::EXIT_CODE),
             info_1: vmcb.get(vmcb::EXIT_INFO_1),
             info_2: vmcb.get(vmcb::EXIT_INFO_2),
             rax: vmcb.get(vmcb::RAX),
@@ -147,10 +163,8 @@ impl SvmVcpu {
             privilege: vmcb.privilege(),
         })
     }
-}
 
-impl VirtualCpu for SvmVcpu {
-    #[inline]
+    #[inline(always)]
     fn call(&self) -> RawCall {
         RawCall {
             verb: self.vmcb.get(vmcb::RAX),
@@ -158,15 +172,20 @@ impl VirtualCpu for SvmVcpu {
         }
     }
 
-    #[inline]
-    fn complete_call(&mut self, reply: &Reply) {
-        match reply {
-            Reply::Error(_) | Reply::Done => {}
-            Reply::Pair(first, second) => self.registers.set_pair(*first, *second),
-            Reply::Full(values) => self.registers.set_values(values),
-        }
-        self.vmcb.set(vmcb::RAX, reply.status());
-        self.skip_instruction();
+    #[inline(always)]
+    fn set_pair(&mut self, first: u64, second: u64) {
+        self.registers.set_pair(first, second);
+    }
+
+    fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
+        self.registers.set_values(values);
+    }
+
+    #[inline(always)]
+    fn complete_call(&mut self, status: u64) {
+        let vmcb = self.vmcb;
+        vmcb.set(vmcb::RAX, status);
+        self.advance(vmcb.get(vmcb::RIP).wrapping_add(exit::CALL_BYTES));
     }
 
     fn complete_cpuid(&mut self, answer: [u32; 4]) {
@@ -184,19 +203,8 @@ impl VirtualCpu for SvmVcpu {
         self.skip_instruction();
     }
 
-    #[inline]
     fn skip_instruction(&mut self) {
-        let vmcb = self.vmcb;
-        let next = match self.resume {
-            Resume::At(address) => address,
-            Resume::After(length) => vmcb.get(vmcb::RIP).wrapping_add(length),
-        };
-        vmcb.set(vmcb::RIP, next);
-        // A shadow of STI or MOV SS ends with the instruction it covered.
-        let shadow = vmcb.get(vmcb::INTERRUPT_SHADOW);
-        if shadow & INTERRUPT_SHADOW != 0 {
-            vmcb.set(vmcb::INTERRUPT_SHADOW, shadow & !INTERRUPT_SHADOW);
-        }
+        self.advance(self.next_instruction());
     }
 
     fn inject(&mut self, exception: GuestException) {
@@ -227,6 +235,7 @@ impl VirtualCpu for SvmVcpu {
 
     fn flush_translations(&mut self) {
         self.asid.request_flush();
+        self.asid_is_stale = true;
     }
 
     fn control_registers(&self) -> ControlRegisters {
@@ -251,7 +260,6 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::{Account, Frame, GuestPhysical, PhysicalMemory};
-    use nuncio_abi::Error;
 
     const START: StartState = StartState {
         nested_root: Frame(0x99),
@@ -266,12 +274,19 @@ mod tests {
         let account = Account::new(arena.pool(), 4);
         let frame = account.allocate(0).unwrap();
         let words = arena.words(frame.first()).unwrap();
-        SvmVcpu::new(frame, words, &START)
+        SvmVcpu::new(frame, words, &START, false)
     }
 
     fn exit(vcpu: &mut SvmVcpu, code: u64) -> Exit {
         vcpu.vmcb.set(vmcb::EXIT_CODE, code);
-        vcpu.take_exit(false)
+        assert_eq!(vcpu.left(), Left::ByExit);
+        vcpu.exit()
+    }
+
+    fn call(vcpu: &mut SvmVcpu) -> RawCall {
+        vcpu.vmcb.set(vmcb::EXIT_CODE, 0x81);
+        assert_eq!(vcpu.left(), Left::ByCall);
+        vcpu.call()
     }
 
     #[test]
@@ -283,10 +298,10 @@ mod tests {
         vcpu.registers.rdx = 3;
         vcpu.registers.r10 = 4;
         vcpu.registers.r8 = 5;
-        assert_eq!(exit(&mut vcpu, 0x81), Exit::Call { privilege: 0 });
-        let call = vcpu.call();
+        let call = call(&mut vcpu);
         assert_eq!((call.verb, call.arguments), (9, [1, 2, 3, 4, 5]));
-        vcpu.complete_call(&Reply::Full([10, 11, 12, 13, 14]));
+        vcpu.set_values(&[10, 11, 12, 13, 14]);
+        vcpu.complete_call(0);
         assert_eq!(vcpu.vmcb.get(vmcb::RAX), 0);
         let registers = vcpu.registers;
         assert_eq!([registers.rdx, registers.r10, registers.r8], [10, 11, 12]);
@@ -295,21 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn a_call_from_outside_the_kernel_is_no_call() {
+        let mut vcpu = vcpu();
+        vcpu.vmcb.set(vmcb::PRIVILEGE, 3 << 24);
+        assert_eq!(exit(&mut vcpu, 0x81), Exit::Call { privilege: 3 });
+    }
+
+    #[test]
     fn an_error_changes_only_the_status() {
         let mut vcpu = vcpu();
         let before = vcpu.registers;
-        exit(&mut vcpu, 0x81);
-        vcpu.complete_call(&Reply::Error(Error::BadHandle));
-        assert_eq!(vcpu.vmcb.get(vmcb::RAX), Error::BadHandle.number());
+        call(&mut vcpu);
+        vcpu.complete_call(2);
+        assert_eq!(vcpu.vmcb.get(vmcb::RAX), 2);
         assert_eq!(vcpu.registers, before);
     }
 
     #[test]
     fn the_next_rip_is_taken_from_the_cpu_where_it_gives_one() {
         let mut vcpu = vcpu();
-        vcpu.vmcb.set(vmcb::EXIT_CODE, 0x72);
+        vcpu.has_next_rip = true;
+        exit(&mut vcpu, 0x72);
         vcpu.vmcb.set(vmcb::NEXT_RIP, 0x20_0004);
-        vcpu.take_exit(true);
         vcpu.complete_cpuid([1, 2, 3, 4]);
         assert_eq!(vcpu.instruction_pointer(), 0x20_0004);
     }
