@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES};
 
 use crate::mem::GuestPhysical;
-use crate::object::{Queued, Space, Traffic};
+use crate::object::{Space, Traffic};
 
 use super::{Caller, Effects};
 
@@ -18,10 +18,10 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, badge) = handles.port(port, Rights::SEND)?;
-    let message = fetch(&caller.domain.space, message)?;
+    let message = &fetch(&caller.domain.space, message)?;
     if port.is_console() {
-        effects.console(caller.domain, &message);
-    } else if let Some(wake) = port.send(Queued { message, badge })? {
+        effects.console(caller.domain, message);
+    } else if let Some(wake) = port.send(message, badge)? {
         effects.wake(wake);
     }
     Traffic::count(&caller.domain.traffic.sent);

@@ -151,6 +151,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
         self.vendor.load(&mut world.vcpu);
         self.attend(world, slice_end_ns);
+        self.arm_timer(slice_end_ns);
         if core::mem::take(&mut world.call_again) {
             match self.repeat_call(world) {
                 Flow::Continue => {}
@@ -184,7 +185,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
         let scheduler = &mut self.context.scheduler;
-        scheduler.attend();
+        let became_ready = scheduler.attend();
         let id = world.object.id();
         if scheduler.has_upcall(id) {
             scheduler.clear_upcall(id);
@@ -197,7 +198,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.seen_flushes = flushes;
             world.vcpu.flush_translations();
         }
-        self.arm_timer(slice_end_ns);
+        if became_ready {
+            self.arm_timer(slice_end_ns);
+        }
     }
 
     /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while

@@ -14,6 +14,8 @@ pub struct Scheduler {
     vcpus: Vec<Slot>,
     /// Something has changed that the loop must look at before it enters a guest again.
     attention: bool,
+    /// A vcpu has become ready since the loop last looked.
+    became_ready: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -93,6 +95,7 @@ impl Scheduler {
             self.deadlines.clear(id);
             self.requeue(id);
             self.attention = true;
+            self.became_ready = true;
         }
     }
 
@@ -129,9 +132,10 @@ impl Scheduler {
         self.attention = true;
     }
 
-    /// The loop looks now.
-    pub fn attend(&mut self) {
+    /// The loop looks now. Whether a vcpu has become ready since it last did.
+    pub fn attend(&mut self) -> bool {
         self.attention = false;
+        core::mem::take(&mut self.became_ready)
     }
 
     /// Wakes every vcpu whose deadline has passed.
