@@ -98,7 +98,10 @@ impl Space {
     /// Bytes that are mapped.
     pub fn mapped_bytes(&self) -> u64 {
         let state = self.state.lock();
-        let pages = state.regions.iter().map(|(_, pages, _)| pages);
+        let pages = state
+            .regions
+            .iter()
+            .map(|region| region.end.saturating_sub(region.start));
         pages
             .fold(0u64, u64::saturating_add)
             .saturating_mul(PAGE_BYTES)
@@ -129,25 +132,19 @@ impl Space {
         let offset = mapping.offset >> PAGE_SHIFT;
         let runs = memory.runs(offset, pages).ok_or(Error::BadAddress)?;
         let mut state = self.state.lock();
-        if state.regions.len() >= MAX_REGIONS {
+        let State { table, regions } = &mut *state;
+        if regions.len() >= MAX_REGIONS {
             return Err(Error::QuotaExhausted);
         }
-        let region = Region {
-            _memory: memory.clone(),
-        };
-        state
-            .regions
-            .insert(start, pages, region)
+        let place = regions
+            .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
-        if state
-            .table
+        table
             .map(mapping.address, &runs, mapping.access)
-            .is_err()
-        {
-            // The interval was inserted a moment ago, so taking it out again cannot fail.
-            let _ = state.regions.remove(start, pages);
-            return Err(Error::QuotaExhausted);
-        }
+            .map_err(|_| Error::QuotaExhausted)?;
+        place.fill(Region {
+            _memory: memory.clone(),
+        });
         Ok(())
     }
 
@@ -163,23 +160,21 @@ impl Space {
             return Err(Error::BadAddress);
         }
         let mut state = self.state.lock();
+        let State { table, regions } = &mut *state;
+        let taken = regions
+            .taken_range(start, pages)
+            .map_err(|_| Error::NotMapped)?;
         // Cutting a hole into a region leaves one region more.
-        match state.regions.len_after_remove(start, pages) {
-            Err(_) => return Err(Error::NotMapped),
-            Ok(regions) if regions > MAX_REGIONS => return Err(Error::QuotaExhausted),
-            Ok(_) => {}
+        if taken.len_after_remove() > MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
         }
-        state
-            .table
+        table
             .unmap(address, pages)
             .map_err(|_| Error::QuotaExhausted)?;
         // Flush first, free second: whoever sees the frames free also sees the new number.
         self.flushes.fetch_add(1, Ordering::AcqRel);
-        state
-            .regions
-            .remove(start, pages)
-            .map(|_| ())
-            .map_err(|_| Error::NotMapped)
+        drop(taken.remove());
+        Ok(())
     }
 
     /// The words of the page at an address, if the guest has it with that access.
@@ -301,13 +296,13 @@ mod tests {
     #[test]
     fn unmapping_asks_for_a_flush_and_frees_the_memory_with_its_last_user() {
         let fixture = fixture(64);
-        let used = fixture.account.used();
         fixture
             .space
             .map(&fixture.memory, &mapping(0, 0, 0x8000))
             .unwrap();
+        let used = fixture.account.used();
         drop(fixture.memory);
-        assert!(fixture.account.used() >= used, "still mapped");
+        assert_eq!(fixture.account.used(), used, "still mapped");
         fixture.space.unmap(GuestPhysical(0), 0x8000).unwrap();
         assert_eq!(fixture.space.flushes(), 1);
         assert!(fixture.account.used() <= used - 8);
