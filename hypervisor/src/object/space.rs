@@ -139,9 +139,9 @@ impl Space {
         let place = regions
             .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
-        table
-            .map(mapping.address, &runs, mapping.access)
-            .map_err(|_| Error::QuotaExhausted)?;
+        let outcome = table.map(mapping.address, &runs, mapping.access);
+        self.announce_stale(table);
+        outcome.map_err(|_| Error::QuotaExhausted)?;
         place.fill(Region {
             _memory: memory.clone(),
         });
@@ -168,11 +168,10 @@ impl Space {
         if taken.len_after_remove() > MAX_REGIONS {
             return Err(Error::QuotaExhausted);
         }
-        table
-            .unmap(address, pages)
-            .map_err(|_| Error::QuotaExhausted)?;
+        let outcome = table.unmap(address, pages);
         // Flush first, free second: whoever sees the frames free also sees the new number.
-        self.flushes.fetch_add(1, Ordering::AcqRel);
+        self.announce_stale(table);
+        outcome.map_err(|_| Error::QuotaExhausted)?;
         drop(taken.remove());
         Ok(())
     }
@@ -191,6 +190,14 @@ impl Space {
         let mut state = self.state.lock();
         self.flushes.fetch_add(1, Ordering::AcqRel);
         state.regions.clear();
+    }
+
+    /// Has the CPU forget what it has cached if a change has made that wrong. Even a change that
+    /// has failed can have: tables may have been given back for it.
+    fn announce_stale(&self, table: &mut NestedTable) {
+        if table.take_stale() {
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn page_range(&self, address: GuestPhysical, length: u64) -> Result<(u64, u64), Error> {
@@ -305,7 +312,36 @@ mod tests {
         assert_eq!(fixture.account.used(), used, "still mapped");
         fixture.space.unmap(GuestPhysical(0), 0x8000).unwrap();
         assert_eq!(fixture.space.flushes(), 1);
-        assert!(fixture.account.used() <= used - 8);
+        assert_eq!(fixture.account.used(), used - 8);
+    }
+
+    #[test]
+    fn empty_tables_are_used_again_or_pay_for_others_after_a_flush() {
+        let fixture = fixture(12);
+        let Fixture { space, memory, .. } = &fixture;
+        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0), 0x1000).unwrap();
+        space.map(memory, &mapping(0x1000, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0x1000), 0x1000).unwrap();
+        assert_eq!((fixture.account.used(), space.flushes()), (12, 2));
+        space.map(memory, &mapping(1 << 38, 0, 0x1000)).unwrap();
+        assert_eq!((fixture.account.used(), space.flushes()), (12, 3));
+        let refused = space.map(memory, &mapping(0, 0, 0x1000));
+        assert_eq!(refused, Err(Error::QuotaExhausted));
+        assert_eq!(space.flushes(), 3, "there was no empty table");
+    }
+
+    #[test]
+    fn a_refused_map_that_gave_tables_back_asks_for_a_flush() {
+        let fixture = fixture(12);
+        let Fixture { space, memory, .. } = &fixture;
+        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0), 0x1000).unwrap();
+        let used = fixture.account.used();
+        let refused = space.map(memory, &mapping((1 << 38) - 0x1000, 0, 0x2000));
+        assert_eq!(refused, Err(Error::QuotaExhausted));
+        assert!(fixture.account.used() < used);
+        assert_eq!((space.flushes(), space.mapped_bytes()), (2, 0));
     }
 
     #[test]
