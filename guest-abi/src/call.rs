@@ -223,9 +223,10 @@ impl Call {
                 })
             }),
             Verb::Query => unused(raw, 2).and_then(|()| {
+                let item = QueryItem::from_number(second).ok_or(Error::BadArgument)?;
                 Ok(Call::Query {
                     handle: handle(first)?,
-                    item: QueryItem::from_number(second).ok_or(Error::BadArgument)?,
+                    item,
                 })
             }),
             Verb::Stop => unused(raw, 2).and_then(|()| {
