@@ -5,6 +5,8 @@
 use alloc::string::String;
 use core::fmt;
 
+const MIB: u64 = 1 << 20;
+
 /// What is wrong with the boot information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootError {
@@ -58,10 +60,17 @@ pub enum BootError {
         /// What is wrong with the place.
         problem: &'static str,
     },
+    /// Two modules have one name.
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// No stretch of RAM is large enough for the hypervisor's heap.
     NoRoom {
         /// The size of the heap.
         heap_bytes: u64,
+        /// The size of the largest free stretch that could be used.
+        largest_bytes: u64,
     },
 }
 
@@ -97,10 +106,19 @@ impl fmt::Display for BootError {
                 start,
                 problem,
             } => write!(formatter, "boot module '{name}' at {start:#x} {problem}"),
-            BootError::NoRoom { heap_bytes } => write!(
+            BootError::SameName { name } => write!(
                 formatter,
-                "no free RAM of {heap_bytes} bytes in one piece below 4 GiB; \
-                 give the machine more memory or smaller modules"
+                "two boot modules are named '{name}'; give each a name of its own"
+            ),
+            BootError::NoRoom {
+                heap_bytes,
+                largest_bytes,
+            } => write!(
+                formatter,
+                "the hypervisor needs {} MiB of free RAM in one piece below 4 GiB, and the largest \
+                 piece has {} MiB; give the machine more memory or smaller modules",
+                heap_bytes.div_ceil(MIB),
+                largest_bytes / MIB
             ),
         }
     }

@@ -16,7 +16,13 @@ use crate::mem::{HostPhysical, PAGE_BYTES};
 const LOW_MEMORY_BYTES: u64 = 1 << 20;
 /// The heap must be inside what `entry.S` maps.
 const HEAP_LIMIT: u64 = 1 << 32;
-const HEAP_MINIMUM_BYTES: u64 = 8 << 20;
+/// What the largest plan can make the hypervisor allocate, since running out is a panic; the heap
+/// rounds every piece up to a power of two. The queues of 256 ports, each of 256 messages of 80
+/// bytes: 8 MiB. 1024 regions in each of 64 domains, at up to 100 bytes: 6.5 MiB. The bookkeeping
+/// of 256 page-table frames in each of them, at 100 bytes: 1.6 MiB. 64 sets of extended registers,
+/// 11 KiB each with AMX: 1 MiB. The plan's text and what is parsed from it, 1100 boot modules, the
+/// page tables: the rest.
+const HEAP_MINIMUM_BYTES: u64 = 24 << 20;
 /// The part of the RAM that the heap gets on top of its minimum. The frame allocator keeps up to
 /// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:
 /// 32 bytes in 4096 are 1/128.
@@ -99,7 +105,18 @@ fn place_heap(free: &[HostRange], heap_bytes: u64) -> Result<HostRange, BootErro
             (range.contains_range(&heap) && heap.end().0 <= HEAP_LIMIT).then_some(heap)
         })
         .next()
-        .ok_or(BootError::NoRoom { heap_bytes })
+        .ok_or(BootError::NoRoom {
+            heap_bytes,
+            largest_bytes: largest_below(free, HEAP_LIMIT),
+        })
+}
+
+/// Length of the largest piece below the limit.
+fn largest_below(free: &[HostRange], limit: u64) -> u64 {
+    free.iter()
+        .map(|range| range.end().0.min(limit).saturating_sub(range.start().0))
+        .max()
+        .unwrap_or(0)
 }
 
 fn modules(
@@ -107,7 +124,7 @@ fn modules(
     image: HostRange,
     ram: &[HostRange],
 ) -> Result<Vec<BootModule>, BootError> {
-    let mut modules = Vec::with_capacity(information.modules.len());
+    let mut modules: Vec<BootModule> = Vec::with_capacity(information.modules.len());
     for loaded in &information.modules {
         let module = BootModule {
             name: module_name(&loaded.text).to_string(),
@@ -120,6 +137,11 @@ fn modules(
                 start: module.start.0,
                 problem,
             });
+        }
+        // Nothing says which one a plan means. What has no name cannot be meant at all.
+        let is_named = |other: &BootModule| other.name == module.name;
+        if !module.name.is_empty() && modules.iter().any(is_named) {
+            return Err(BootError::SameName { name: module.name });
         }
         modules.push(module);
     }
@@ -158,6 +180,7 @@ fn module_name(text: &str) -> &str {
 mod tests {
     use super::super::{LoadedModule, MemoryEntry};
     use super::*;
+    use alloc::format;
     use proptest::prelude::*;
 
     const MIB: u64 = 1 << 20;
@@ -175,8 +198,8 @@ mod tests {
             range: *range,
             is_ram: true,
         });
-        let modules = modules.iter().map(|range| LoadedModule {
-            text: "/tmp/file name".into(),
+        let modules = modules.iter().zip(0..).map(|(range, number)| LoadedModule {
+            text: format!("/tmp/file name{number}"),
             range: *range,
         });
         BootInformation {
@@ -205,11 +228,11 @@ mod tests {
             image(),
         )
         .unwrap();
-        // The gap between image and module is too small for 8 MiB + 255 MiB / 128.
+        // The gap between image and module is too small for 24 MiB + 255 MiB / 128.
         assert_eq!(division.heap.start().0, 2 * MIB + 0x2000);
         let ram_bytes = 255 * MIB + 0x9_f000;
         assert_eq!(division.handover.ram_bytes, ram_bytes);
-        assert!(division.heap.length() >= 8 * MIB + ram_bytes / 128);
+        assert!(division.heap.length() >= 24 * MIB + ram_bytes / 128);
         assert_eq!(
             division.handover.usable,
             [
@@ -217,7 +240,7 @@ mod tests {
                 HostRange::new(division.heap.end(), HostPhysical(256 * MIB)).unwrap(),
             ]
         );
-        assert_eq!(division.handover.modules[0].name, "name");
+        assert_eq!(division.handover.modules[0].name, "name0");
         assert_eq!(division.handover.modules[0].length, 0x1001);
         assert_eq!(division.module_pages, [range(2 * MIB, 0x2000)]);
     }
@@ -242,17 +265,35 @@ mod tests {
         ] {
             let error = divide(&information(&ram, &[module]), image()).unwrap_err();
             assert!(error.to_string().ends_with(problem), "{error}");
-            assert!(error.to_string().contains("'name'"), "{error}");
+            assert!(error.to_string().contains("'name0'"), "{error}");
         }
     }
 
     #[test]
-    fn too_little_ram_is_an_error() {
-        let ram = [range(MIB, 8 * MIB)];
-        assert!(matches!(
-            divide(&information(&ram, &[]), image()),
-            Err(BootError::NoRoom { .. })
-        ));
+    fn two_modules_of_one_name_are_an_error() {
+        let ram = [range(MIB, 63 * MIB)];
+        let mut information = information(&ram, &[range(32 * MIB, 1), range(40 * MIB, 0)]);
+        assert!(divide(&information, image()).is_ok());
+        information.modules[1].text = "/other/path name0".into();
+        let error = divide(&information, image()).unwrap_err();
+        assert!(error.to_string().contains("'name0'"), "{error}");
+        for module in &mut information.modules {
+            module.text.clear();
+        }
+        assert!(divide(&information, image()).is_ok());
+    }
+
+    #[test]
+    fn too_little_ram_is_an_error_that_says_how_much_is_needed() {
+        let ram = [range(MIB, 15 * MIB), range(1 << 32, 64 * MIB)];
+        let error = divide(&information(&ram, &[]), image()).unwrap_err();
+        let largest_bytes = 16 * MIB - image().end().0;
+        assert!(
+            matches!(error, BootError::NoRoom { largest_bytes: found, .. } if found == largest_bytes)
+        );
+        let text = error.to_string();
+        assert!(text.contains("needs 25 MiB of free RAM"), "{text}");
+        assert!(text.contains("largest piece has 14 MiB"), "{text}");
     }
 
     proptest! {

@@ -12,13 +12,14 @@
 //! | `test=execute-data` | a call into the heap | page fault, instruction fetch |
 //! | `test=invalid-opcode` | an instruction that does not exist | invalid opcode |
 //!
-//! Three more check what needs a real CPU and let the machine go on; a failure is a panic:
+//! Four more check what needs a real CPU and let the machine go on; a failure is a panic:
 //!
 //! | word | what must hold |
 //! | --- | --- |
 //! | `test=fault-fix-up` | an XSETBV and a WRMSR that fault are survived |
 //! | `test=nmi` | an NMI is counted and returns |
-//! | `test=extended-state` | two sets of SSE, XCR0 and debug registers stay apart |
+//! | `test=debug-exception` | an instruction breakpoint on the hypervisor's code is passed |
+//! | `test=extended-state` | two sets of SSE, XCR0, x87 and debug registers stay apart |
 
 // UNSAFETY: the point of this module is to break the rules that page tables must enforce.
 #![allow(unsafe_code)]
@@ -52,6 +53,7 @@ pub fn run(command_line: &str, platform: &Platform) {
         Some("invalid-opcode") => invalid_opcode(),
         Some("fault-fix-up") => fault_fix_up(),
         Some("nmi") => nmi(platform),
+        Some("debug-exception") => debug_exception(platform),
         Some("extended-state") => extended_state(),
         Some(other) => panic!("there is no self test '{other}'"),
     }
@@ -115,6 +117,28 @@ fn nmi(platform: &Platform) {
     assert_eq!(platform.nmi_count(), before + 1);
 }
 
+fn debug_exception(platform: &Platform) {
+    // DR7: breakpoint 0 is on, for instruction fetches; bit 10 is always 1.
+    const ON: u64 = 1 << 10 | 1;
+    const OFF: u64 = 1 << 10;
+    let before = platform.debug_exception_count();
+    // SAFETY: the breakpoint lies on the NOP and is off again behind it; its handler returns.
+    unsafe {
+        asm!(
+            "lea {address}, [rip + 2f]",
+            "mov dr0, {address}",
+            "mov dr7, {on}",
+            "2: nop",
+            "mov dr7, {off}",
+            address = out(reg) _,
+            on = in(reg) ON,
+            off = in(reg) OFF,
+            options(nostack),
+        );
+    }
+    assert_eq!(platform.debug_exception_count(), before + 1);
+}
+
 fn extended_state() {
     const PATTERN: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
     const BREAKPOINT: u64 = 0x1234_5678;
@@ -125,15 +149,46 @@ fn extended_state() {
     assert_eq!(vector_register(), [0, 0]);
     set_vector_register(PATTERN);
     set_debug_register(BREAKPOINT);
+    let first_pointer = use_x87();
     assert!(extended_state::try_write_xcr0(0b11).is_some());
     first.save();
     second.restore();
     assert_eq!((vector_register(), debug_register()), ([0, 0], 0));
+    assert_ne!(x87_instruction_pointer(), first_pointer);
+    let second_pointer = use_x87();
     second.save();
     assert_eq!((first.xcr0(), second.xcr0()), (0b11, 0b1));
     first.restore();
     assert_eq!((vector_register(), debug_register()), (PATTERN, BREAKPOINT));
+    assert_ne!(x87_instruction_pointer(), second_pointer);
     second.restore();
+}
+
+/// Executes an x87 instruction and returns the lower half of its address, which is another one
+/// wherever this is called.
+#[inline(always)]
+fn use_x87() -> u32 {
+    let address: u64;
+    // SAFETY: loads a number into a register that the hypervisor's own code does not use.
+    unsafe {
+        asm!(
+            "2: fld1",
+            "lea {address}, [rip + 2b]",
+            address = out(reg) address,
+            options(nomem, nostack),
+        );
+    }
+    assert_eq!(x87_instruction_pointer(), address as u32);
+    address as u32
+}
+
+/// The lower half of the address of the last x87 instruction.
+fn x87_instruction_pointer() -> u32 {
+    // The environment has the pointer in its fourth word (Intel SDM vol. 1, figure 8-9).
+    let mut environment = [0u32; 7];
+    // SAFETY: stores 28 bytes into `environment`.
+    unsafe { asm!("fnstenv [{}]", in(reg) &mut environment, options(nostack)) };
+    environment[3]
 }
 
 fn vector_register() -> [u64; 2] {

@@ -1,7 +1,11 @@
 //! The registers that the hypervisor itself never uses and therefore leaves to the guest while it
 //! handles an exit: x87, SSE, AVX and whatever else XSAVE knows, XCR0, and DR0 to DR3.
 //!
-//! They change hands only when another vcpu runs.
+//! They change hands only when another vcpu runs. What the last one left in places that XSAVE does
+//! not cover goes at the same moment: x87 pointers on some CPUs, and the branch predictors.
+//!
+//! A guest may put into XCR0 what the CPU has, even what CPUID hides from it: not every CPU reports
+//! its XSETBV, and everything is saved and restored whether the guest was told of it or not.
 
 // UNSAFETY: XSAVE, XRSTOR, XGETBV, XSETBV and moves to debug registers.
 #![allow(unsafe_code)]
@@ -12,6 +16,8 @@ use core::arch::asm;
 use core::ptr::NonNull;
 
 use raw_cpuid::native_cpuid::cpuid_count;
+
+use super::msr;
 
 /// CPUID leaf of the extended state (Intel SDM vol. 2, CPUID; AMD APM vol. 3, E.3.8).
 const LEAF: u32 = 0xD;
@@ -29,6 +35,19 @@ const MXCSR_RESET: u32 = 0x1F80;
 /// XCR0 after a reset: x87 alone.
 const XCR0_RESET: u64 = 1;
 
+/// CPUID leaf Fn8000_0008, and in its EBX: XSAVE and XRSTOR always handle the x87 pointers; IBPB
+/// (AMD APM vol. 3, E.4.7).
+const EXTENDED_LEAF: u32 = 0x8000_0008;
+const EBX_X87_POINTERS: u32 = 1 << 2;
+const EBX_BRANCH_BARRIER: u32 = 1 << 12;
+/// CPUID leaf 7, and in its EDX: IBRS and IBPB (Intel SDM vol. 2, CPUID).
+const STRUCTURED_LEAF: u32 = 7;
+const EDX_BRANCH_BARRIER: u32 = 1 << 26;
+
+/// IA32_PRED_CMD, and the bit that makes the CPU forget where indirect branches went (IBPB).
+const PREDICTION_COMMAND: u32 = 0x49;
+const BRANCH_BARRIER: u64 = 1;
+
 /// What this CPU can keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -36,35 +55,36 @@ pub struct Capabilities {
     pub supported: u64,
     /// Bytes of an area that holds all of it.
     pub area_bytes: usize,
+    /// XRSTOR always replaces the x87 instruction and data pointers.
+    pub restores_x87_pointers: bool,
+    /// The CPU can be told to forget its indirect branches.
+    pub has_branch_barrier: bool,
 }
 
 impl Capabilities {
     /// Asks the CPU.
     pub fn detect() -> Self {
-        let leaf = cpuid_count(LEAF, 0);
+        let answer = |leaf: u32| {
+            let highest = cpuid_count(leaf & 1 << 31, 0).eax;
+            (leaf <= highest).then(|| cpuid_count(leaf, 0))
+        };
+        let state = cpuid_count(LEAF, 0);
+        let extended_ebx = answer(EXTENDED_LEAF).map_or(0, |leaf| leaf.ebx);
+        let structured_edx = answer(STRUCTURED_LEAF).map_or(0, |leaf| leaf.edx);
         Capabilities {
-            supported: u64::from(leaf.edx) << 32 | u64::from(leaf.eax) | XCR0_RESET,
+            supported: u64::from(state.edx) << 32 | u64::from(state.eax) | XCR0_RESET,
             // ECX: the size for all supported bits, whatever XCR0 is now.
-            area_bytes: (leaf.ecx as usize).max(MINIMUM_AREA_BYTES),
+            area_bytes: (state.ecx as usize).max(MINIMUM_AREA_BYTES),
+            // Intel's CPUs always do and never say so: their pointers are cleared for nothing.
+            restores_x87_pointers: extended_ebx & EBX_X87_POINTERS != 0,
+            has_branch_barrier: has_branch_barrier(extended_ebx, structured_edx),
         }
     }
+}
 
-    /// Whether XSETBV takes this value, so that a guest's can be checked before it is used
-    /// (Intel SDM vol. 1, 13.3).
-    pub const fn accepts_xcr0(&self, value: u64) -> bool {
-        const X87: u64 = 1 << 0;
-        const SSE: u64 = 1 << 1;
-        const AVX: u64 = 1 << 2;
-        const MPX: u64 = 0b11 << 3;
-        const AVX512: u64 = 0b111 << 5;
-        const AMX: u64 = 0b11 << 17;
-        value & X87 != 0
-            && value & !self.supported == 0
-            && (value & AVX == 0 || value & SSE != 0)
-            && (value & AVX512 == 0 || (value & AVX != 0 && value & AVX512 == AVX512))
-            && (value & MPX == 0 || value & MPX == MPX)
-            && (value & AMX == 0 || value & AMX == AMX)
-    }
+/// Each vendor has its own bit.
+const fn has_branch_barrier(extended_ebx: u32, structured_edx: u32) -> bool {
+    extended_ebx & EBX_BRANCH_BARRIER != 0 || structured_edx & EDX_BRANCH_BARRIER != 0
 }
 
 /// Turns all of it on, for the first restore. Needs CR4.OSXSAVE.
@@ -136,9 +156,15 @@ impl ExtendedState {
         self.debug = read_debug_registers();
     }
 
-    /// Puts the registers into the CPU.
+    /// Puts the registers into the CPU, for a vcpu other than the last one.
     pub fn restore(&self) {
+        if self.capabilities.has_branch_barrier {
+            forget_branches();
+        }
         write_xcr0(self.capabilities.supported);
+        if !self.capabilities.restores_x87_pointers {
+            clear_x87_pointers();
+        }
         // SAFETY: the area was written by XSAVE or by `new`, so its header is valid and XRSTOR
         // does not fault; the hypervisor keeps nothing in these registers.
         unsafe {
@@ -159,6 +185,33 @@ impl Drop for ExtendedState {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with the same layout, which follows from `capabilities`.
         unsafe { dealloc(self.area.as_ptr(), layout(&self.capabilities)) };
+    }
+}
+
+/// Keeps the branches that one domain has trained out of what the next one executes speculatively
+/// (AMD, "Indirect Branch Control Extension"; Intel SDM vol. 4, IA32_PRED_CMD).
+fn forget_branches() {
+    // SAFETY: the register takes commands to the branch predictors, which change only how fast
+    // code runs. A CPU that refuses it has lied about it, and nothing else helps there.
+    let _ = unsafe { msr::write(PREDICTION_COMMAND, BRANCH_BARRIER) };
+}
+
+/// Puts addresses of the hypervisor, the same for all, where the last domain's x87 instruction and
+/// data pointers are. Without an unmasked exception pending, these CPUs neither save nor load them
+/// (AMD APM vol. 5, FXRSTOR; CVE-2006-1056).
+fn clear_x87_pointers() {
+    static CONSTANT: u32 = 0;
+    // SAFETY: the registers still hold the last domain's x87 state, which has been saved; XRSTOR
+    // replaces all of it but the pointers. FNCLEX drops its pending exceptions and FFREE makes room
+    // for the number, so that nothing can fault. The hypervisor uses no x87 registers.
+    unsafe {
+        asm!(
+            "fnclex",
+            "ffree st(7)",
+            "fild dword ptr [{constant}]",
+            constant = in(reg) &raw const CONSTANT,
+            options(nostack, readonly),
+        );
     }
 }
 
@@ -241,16 +294,15 @@ mod tests {
     const FULL: Capabilities = Capabilities {
         supported: 0x602E7,
         area_bytes: 2696,
+        restores_x87_pointers: true,
+        has_branch_barrier: true,
     };
 
     #[test]
-    fn impossible_combinations_are_refused() {
-        for good in [0x1, 0x3, 0x7, 0xE7, 0x2E7, 0x60001] {
-            assert!(FULL.accepts_xcr0(good), "{good:#x}");
-        }
-        for bad in [0, 0x2, 0x5, 0x27, 0xE3, 0x9, 0x1B, 0x20001, 1 << 63 | 1] {
-            assert!(!FULL.accepts_xcr0(bad), "{bad:#x}");
-        }
+    fn the_branch_barrier_is_found_where_either_vendor_announces_it() {
+        assert!(has_branch_barrier(1 << 12, 0));
+        assert!(has_branch_barrier(0, 1 << 26));
+        assert!(!has_branch_barrier(!(1 << 12), !(1 << 26)));
     }
 
     #[test]

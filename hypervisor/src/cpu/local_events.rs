@@ -12,6 +12,8 @@ pub(super) struct LocalEvents {
     pub(super) timer_running: AtomicBool,
     /// NMIs so far.
     pub(super) nmis: AtomicU64,
+    /// Debug exceptions so far.
+    pub(super) debug_exceptions: AtomicU64,
     /// Interrupts so far at vectors that nobody programmed.
     pub(super) unexpected_interrupts: AtomicU64,
 }
@@ -21,5 +23,6 @@ pub(super) static EVENTS: LocalEvents = LocalEvents {
     timer_fired: AtomicBool::new(false),
     timer_running: AtomicBool::new(false),
     nmis: AtomicU64::new(0),
+    debug_exceptions: AtomicU64::new(0),
     unexpected_interrupts: AtomicU64::new(0),
 };

@@ -138,6 +138,11 @@ impl Platform {
         EVENTS.nmis.load(Ordering::Relaxed)
     }
 
+    /// Debug exceptions that came to the hypervisor instead of a guest.
+    pub fn debug_exception_count(&self) -> u64 {
+        EVENTS.debug_exceptions.load(Ordering::Relaxed)
+    }
+
     /// Interrupts at vectors that nobody programmed.
     pub fn unexpected_interrupt_count(&self) -> u64 {
         EVENTS.unexpected_interrupts.load(Ordering::Relaxed)

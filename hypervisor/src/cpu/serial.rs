@@ -25,6 +25,9 @@ const TRANSMITTER_EMPTY: u8 = 1 << 6;
 /// byte is given up. A byte at 115200 baud takes 87 us; a poll takes at least some nanoseconds.
 const MAX_POLLS: u32 = 1 << 20;
 
+/// How COM1 has answered so far.
+static PATIENCE: Patience = Patience::new();
+
 /// Held for one call of [`print`] or [`print_bytes`], so that lines of several CPUs do not mix.
 static LINE: Mutex<()> = Mutex::new(());
 
@@ -115,19 +118,78 @@ fn write_byte(byte: u8) {
     INSIDE_LINE.store(byte != b'\n', Ordering::Relaxed);
 }
 
-/// Polls the line status. A byte written before the holding register is empty is lost.
+/// Waits for a bit of the line status. A byte written before the holding register is empty is lost.
 fn wait_for(status: u8) {
-    for _ in 0..MAX_POLLS {
+    PATIENCE.wait(|| {
         // SAFETY: reading the line status of COM1 clears error bits that nobody looks at.
         let current = unsafe { Port::<u8>::new(LINE_STATUS).read() };
-        if current & status != 0 {
-            return;
+        current & status != 0
+    });
+}
+
+/// How long a device is waited for: [`MAX_POLLS`] polls, but a single one after it has once been
+/// silent for that long, until it answers again. A dead UART costs one long wait, not one a byte.
+struct Patience {
+    exhausted: AtomicBool,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Patience {
+            exhausted: AtomicBool::new(false),
         }
-        core::hint::spin_loop();
+    }
+
+    fn wait(&self, mut is_ready: impl FnMut() -> bool) {
+        let polls = if self.exhausted.load(Ordering::Relaxed) {
+            1
+        } else {
+            MAX_POLLS
+        };
+        let has_answered = (0..polls).any(|_| {
+            let ready = is_ready();
+            if !ready {
+                core::hint::spin_loop();
+            }
+            ready
+        });
+        self.exhausted.store(!has_answered, Ordering::Relaxed);
     }
 }
 
 fn write_port(port: u16, value: u8) {
     // SAFETY: only this module uses the ports of COM1, and no setting of the UART touches memory.
     unsafe { Port::<u8>::new(port).write(value) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a device is polled that becomes ready at the poll of this number, if ever.
+    fn polls(patience: &Patience, ready_at: Option<u32>) -> u32 {
+        let mut count = 0;
+        patience.wait(|| {
+            count += 1;
+            ready_at.is_some_and(|ready_at| count >= ready_at)
+        });
+        count
+    }
+
+    #[test]
+    fn a_dead_device_is_waited_for_only_once() {
+        let patience = Patience::new();
+        assert_eq!(polls(&patience, Some(1000)), 1000);
+        assert_eq!(polls(&patience, None), MAX_POLLS);
+        assert_eq!(polls(&patience, None), 1);
+        assert_eq!(polls(&patience, Some(2)), 1);
+    }
+
+    #[test]
+    fn a_device_that_answers_again_is_waited_for_again() {
+        let patience = Patience::new();
+        polls(&patience, None);
+        assert_eq!(polls(&patience, Some(1)), 1);
+        assert_eq!(polls(&patience, Some(1000)), 1000);
+    }
 }

@@ -71,6 +71,13 @@ const STRUCTURED_EBX: u32 = 1 << 0
 const STRUCTURED_ECX: u32 = 1 << 2 | 1 << 8 | 1 << 9 | 1 << 10;
 /// Leaf 7 EDX: fast short REP MOV.
 const STRUCTURED_EDX: u32 = 1 << 4;
+/// Leaf 0xD: x87, SSE and AVX.
+const OFFERED_COMPONENTS: u32 = 0b111;
+const AVX_COMPONENT: u32 = 1 << 2;
+/// The legacy region and the header of an XSAVE area, and AVX's 256 bytes right behind them: on
+/// every CPU, because AVX was the first component with a place of its own (Intel SDM vol. 1, 13.4).
+const LEGACY_AREA_BYTES: u32 = 512 + 64;
+const AVX_AREA_BYTES: u32 = LEGACY_AREA_BYTES + 256;
 /// Leaf 8000_0001 ECX: LAHF, ABM, SSE4A, misaligned SSE, 3DNow prefetch, FMA4, TBM.
 const EXTENDED_ECX: u32 = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 16 | 1 << 21;
 /// Leaf 8000_0001 EDX: the bits that AMD repeats from leaf 1, SYSCALL, NX, FFXSR is left out,
@@ -86,10 +93,9 @@ pub fn answer(leaf: u32, subleaf: u32, host: Answer, xsave_enabled: bool) -> Ans
     match leaf {
         1 => features(host, xsave_enabled),
         7 if subleaf == 0 => masked(host, [0, STRUCTURED_EBX, STRUCTURED_ECX, STRUCTURED_EDX]),
-        // XSAVEOPT, XSAVEC and XGETBV with ECX = 1; no supervisor states.
-        0xD if subleaf == 1 => masked(host, [0b111, ALL, 0, 0]),
-        // The vendor and the highest leaf; caches; the layout of the XSAVE area.
-        0 | 2 | 4 | 0xD => host,
+        0xD => extended_state(subleaf, host),
+        // The vendor and the highest leaf; caches.
+        0 | 2 | 4 => host,
         HYPERVISOR_BASE => {
             let [ebx, ecx, edx] = SIGNATURE;
             [HYPERVISOR_BASE + 1, ebx, ecx, edx]
@@ -116,6 +122,29 @@ fn features(host: Answer, xsave_enabled: bool) -> Answer {
     let [eax, ebx, ecx, edx] = masked(host, [ALL, 0xFFFF, FEATURES_ECX, FEATURES_EDX]);
     let mirrored = if xsave_enabled { OSXSAVE } else { 0 };
     [eax, ebx | 1 << 16, ecx | mirrored | HYPERVISOR_PRESENT, edx]
+}
+
+/// Leaf 0xD offers the components whose instructions leaf 1 offers.
+///
+/// Others stay within reach: XSETBV takes what the CPU has, and not every CPU lets it be caught. A
+/// guest that uses one it was not told of keeps it to itself, since all of them change hands with
+/// the vcpu. EBX is the size for what the guest itself has switched on.
+fn extended_state(subleaf: u32, host: Answer) -> Answer {
+    match subleaf {
+        0 => {
+            let components = host[0] & OFFERED_COMPONENTS;
+            let bytes = if components & AVX_COMPONENT != 0 {
+                AVX_AREA_BYTES
+            } else {
+                LEGACY_AREA_BYTES
+            };
+            [components, host[1], bytes, 0]
+        }
+        // XSAVEOPT, XSAVEC and XGETBV with ECX = 1; no supervisor components.
+        1 => masked(host, [0b111, ALL, 0, 0]),
+        2 => host,
+        _ => [0; 4],
+    }
 }
 
 fn masked(host: Answer, allowed: Answer) -> Answer {
@@ -157,7 +186,21 @@ mod tests {
         assert_eq!(bytes, b"NuncioNuncio");
     }
 
+    #[test]
+    fn only_components_with_visible_instructions_are_offered() {
+        let everything = [u32::MAX, 0x2AC8, 0x2AC8, u32::MAX];
+        assert_eq!(answer(0xD, 0, everything, true), [0b111, 0x2AC8, 832, 0]);
+        assert_eq!(answer(0xD, 0, [0b11, 576, 576, 0], true), [3, 576, 576, 0]);
+        assert_eq!(answer(0xD, 1, EVERYTHING, true), [0b111, u32::MAX, 0, 0]);
+        assert_eq!(answer(0xD, 2, [256, 576, 0, 0], true), [256, 576, 0, 0]);
+    }
+
     proptest! {
+        #[test]
+        fn hidden_components_have_no_size(subleaf in 3u32..) {
+            prop_assert_eq!(answer(0xD, subleaf, EVERYTHING, true), [0; 4]);
+        }
+
         #[test]
         fn leaves_without_an_entry_read_as_zero(leaf: u32, subleaf: u32) {
             let listed = matches!(leaf, 0..=2 | 4 | 7 | 0xD | 0x4000_0000 | 0x4000_0001 | 0x8000_0000..=0x8000_0008);

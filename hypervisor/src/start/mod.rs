@@ -103,6 +103,12 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
         serial::print(format_args!("{report}\n"));
     }
     serial::print(format_args!("@frames before={before} after={after}\n"));
+    if before != after {
+        log::error!(
+            "{before} frames were free before the first domain and {after} are after the last; \
+             the hypervisor has lost track of some, so the run counts as failed"
+        );
+    }
     let all_good = reports.iter().all(|report| report.verdict == Verdict::Good);
     if all_good && before == after {
         Verdict::Good

@@ -51,6 +51,7 @@ const WBINVD: u32 = 0x89;
 const MONITOR: u32 = 0x8A;
 const MWAIT: u32 = 0x8B;
 const MWAIT_ARMED: u32 = 0x8C;
+const RDPRU: u32 = 0x8E;
 const NESTED_PAGE_FAULT: u32 = 0x400;
 const INVALID: u32 = 0xFFFF_FFFF;
 
@@ -83,7 +84,7 @@ pub fn decode(raw: &RawExit) -> Exit {
         },
         RDPMC => Exit::RefusedInstruction,
         RSM | INVLPGA | VMRUN | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | MONITOR | MWAIT
-        | MWAIT_ARMED => Exit::ForbiddenInstruction,
+        | MWAIT_ARMED | RDPRU => Exit::ForbiddenInstruction,
         NESTED_PAGE_FAULT => Exit::Memory {
             address: GuestPhysical(raw.info_2),
             access: fault_access(raw.info_1),
@@ -223,6 +224,7 @@ mod tests {
             ),
             (raw(0x80), Exit::ForbiddenInstruction),
             (raw(0x8B), Exit::ForbiddenInstruction),
+            (raw(0x8E), Exit::ForbiddenInstruction),
             (raw(0x6F), Exit::RefusedInstruction),
             (raw(0x76), Exit::CacheFlush),
             (raw(0x89), Exit::CacheFlush),

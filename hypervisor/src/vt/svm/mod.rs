@@ -29,6 +29,8 @@ use asid::{AsidPool, Flush};
 const VM_HSAVE_PA: u32 = 0xC001_0117;
 const EFER: u32 = 0xC000_0080;
 const EFER_SVME: u64 = 1 << 12;
+/// What RDTSCP and RDPID read: guests may execute both without an exit.
+const TSC_AUX: u32 = 0xC000_0103;
 
 /// Exceptions that are caught on their way to the guest. #DB (1) and #AC (17) can be made to
 /// loop inside the CPU without end; #MC (18) is the machine's, not the guest's.
@@ -52,8 +54,8 @@ const VECTOR_3: u32 = 1 << 0
     | 1 << 31;
 
 /// Vector 4 (offset 010h): VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, WBINVD, MONITOR,
-/// MWAIT in both forms.
-const VECTOR_4: u32 = 0x7F | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// MWAIT in both forms, RDPRU, which reads performance counters of the whole CPU.
+const VECTOR_4: u32 = 0x7F | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
 
 /// The largest identifier pool that is worth having; real CPUs offer 32,768.
 const MAX_ASIDS: u32 = 1 << 15;
@@ -108,11 +110,14 @@ impl Svm {
     fn switch_on(&self) {
         let efer = msr::read(EFER).unwrap_or_default();
         // SAFETY: the CPU has SVM (the caller holds its features), and both frames belong to
-        // this object, which lives as long as guests run on this CPU.
+        // this object, which lives as long as guests run on this CPU. TSC_AUX is only a number.
         unsafe {
             let on = msr::write(EFER, efer | EFER_SVME);
             let saved = msr::write(VM_HSAVE_PA, self.host_save.first().start().0);
             assert!(on.and(saved).is_some(), "the CPU refuses to switch SVM on");
+            // Whatever the firmware left there is none of the guests' business. A CPU without the
+            // register has neither instruction.
+            let _ = msr::write(TSC_AUX, 0);
             insn::save_host_state(self.host_block.first().start());
         }
     }
