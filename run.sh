@@ -128,7 +128,7 @@ tests() {
     need_qemu
     need_toolchain lints
     ((${#bed[@]} + ${#filter[@]} > 0)) || check
-    ((${#bed[@]} > 0)) || step "host tests" cargo test --workspace "${filter[@]}"
+    ((${#bed[@]} > 0)) || step "host tests" cargo test --workspace --no-fail-fast "${filter[@]}"
     build_images
     build_tools --workspace --bins
     step "boot tests" "$CARGO_TARGET_DIR/debug/nuncio-boot-tests" "${bed[@]}" "${filter[@]}"

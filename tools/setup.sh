@@ -23,11 +23,10 @@ install() {
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
     say "$why: installing $*"
     log=$scratch/install
-    if ! "${apt[@]}" install -y --no-install-recommends "$@" >"$log" 2>&1; then
-        # The list of packages may be missing or old.
-        { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >"$log" 2>&1 ||
-            die "$why, and it could not be installed: $(tail -n 1 "$log"); run: apt-get install $*"
-    fi
+    # The list of packages may be missing or old; without a network an old one may still do.
+    "${apt[@]}" update >"$log" 2>&1 || true
+    "${apt[@]}" install -y --no-install-recommends "$@" >"$log" 2>&1 ||
+        die "$why, and it could not be installed: $(tail -n 1 "$log"); run: apt-get install $*"
 }
 
 need_qemu() {
@@ -62,12 +61,14 @@ installed_toolchain_works() {
 
 # Debian's packages bring the standard library as source; it is built along with the images.
 use_debian_toolchain() {
-    local packages=(rustc-web cargo-web rust-web-src lld) missing=() name
+    local packages=(rustc-web cargo-web rust-web-src lld ca-certificates) missing=() name
     [[ ${1:-} != lints ]] || packages+=(rustfmt-web rust-web-clippy)
     for name in "${packages[@]}"; do
         dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q ' installed$' || missing+=("$name")
     done
-    ((${#missing[@]} == 0)) || install "no Rust toolchain that can build for $target" "${missing[@]}"
+    # An installed one that is too old is upgraded.
+    is_new_enough /usr/bin/rustc || missing=("${packages[@]}")
+    ((${#missing[@]} == 0)) || install "what builds for $target is missing" "${missing[@]}"
     is_new_enough /usr/bin/rustc ||
         die "Debian's rustc is too old; add the security updates to the sources of apt, or install Rust with rustup"
     export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc

@@ -1,5 +1,6 @@
 //! Calls with their arguments typed, and both directions of the conversion from registers.
 
+use crate::message::mask;
 use crate::{
     Error, Handle, Header, Outgoing, QueryItem, RawCall, Rights, Verb, MAX_ARGUMENTS, PAGE_BYTES,
     REGISTER_WORDS, VERSION,
@@ -222,9 +223,10 @@ impl Call {
                 })
             }),
             Verb::Query => unused(raw, 2).and_then(|()| {
+                let item = QueryItem::from_number(second).ok_or(Error::BadArgument)?;
                 Ok(Call::Query {
                     handle: handle(first)?,
-                    item: QueryItem::from_number(second).ok_or(Error::BadArgument)?,
+                    item,
                 })
             }),
             Verb::Stop => unused(raw, 2).and_then(|()| {
@@ -271,8 +273,11 @@ fn decode_send(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
         }
     } else {
         let words = [first, second, third];
-        let used = usize::from(header.length).div_ceil(8);
-        if words.iter().skip(used).any(|word| *word != 0) {
+        let length = header.length;
+        let behind = first & !mask(length)
+            | second & !mask(length.saturating_sub(8))
+            | third & !mask(length.saturating_sub(16));
+        if behind != 0 {
             return Err(Error::BadArgument);
         }
         Outgoing::Registers {
@@ -409,12 +414,24 @@ mod tests {
     }
 
     #[test]
-    fn words_past_a_short_message_are_zero() {
-        let raw = RawCall {
-            verb: Verb::Send.number(),
-            arguments: [Handle::new(1, 1).raw(), 8, 1, 0, 1],
+    fn bits_past_a_short_message_are_zero() {
+        let send = |length: u64, words: [u64; 3]| {
+            let [first, second, third] = words;
+            Call::decode(&RawCall {
+                verb: Verb::Send.number(),
+                arguments: [Handle::new(1, 1).raw(), length, first, second, third],
+            })
         };
-        assert_eq!(Call::decode(&raw), Err(Error::BadArgument));
+        assert!(send(1, [0xFF, 0, 0]).is_ok());
+        assert!(send(17, [u64::MAX, u64::MAX, 0xFF]).is_ok());
+        for (length, words) in [
+            (0, [1, 0, 0]),
+            (1, [0x100, 0, 0]),
+            (8, [1, 0, 1]),
+            (17, [1, 1, 0x100]),
+        ] {
+            assert_eq!(send(length, words), Err(Error::BadArgument), "{length}");
+        }
     }
 
     #[test]

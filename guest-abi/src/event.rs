@@ -26,14 +26,14 @@ const WORDS_PER_SLOT: usize = 2;
 ///
 /// ```
 /// use core::sync::atomic::AtomicU64;
-/// use nuncio_abi::VcpuPage;
+/// use nuncio_abi::{Posted, VcpuPage};
 ///
 /// let words: [AtomicU64; 512] = core::array::from_fn(|_| AtomicU64::new(0));
 /// let page = VcpuPage::new(&words);
 /// let free = page.slot(3).unwrap();
 /// free.enable(u64::MAX);
-/// assert!(free.post(0b101));
-/// assert!(!free.post(0b001), "already pending: coalesced");
+/// assert_eq!(free.post(0b101), Posted::Announced);
+/// assert_eq!(free.post(0b001), Posted::Coalesced);
 /// assert_eq!(page.ready(), 1 << 3);
 /// assert_eq!(free.take(), 0b101);
 /// assert_eq!(page.ready(), 0);
@@ -86,6 +86,17 @@ impl<'a> VcpuPage<'a> {
     }
 }
 
+/// What became of bits that were posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// An enabled bit became pending that was not: the vcpu has to be told.
+    Announced,
+    /// Bits became pending, none of them enabled: they wait to be enabled.
+    Masked,
+    /// Every bit was pending already.
+    Coalesced,
+}
+
 /// One event word of a vcpu page.
 #[derive(Clone, Copy)]
 pub struct EventWord<'a> {
@@ -97,19 +108,20 @@ pub struct EventWord<'a> {
 
 impl EventWord<'_> {
     /// Sets pending bits (the hypervisor's side of `notify`).
-    ///
-    /// Returns whether the vcpu has to be told: an enabled bit became pending that was not. If
-    /// not, the notification has been coalesced with an earlier one, or waits to be enabled.
     #[inline]
-    pub fn post(self, bits: u64) -> bool {
+    pub fn post(self, bits: u64) -> Posted {
         // The pending bits come before the ready bit and `take` goes the other way round, so a
         // bit that arrives between its two steps is either taken or announced.
         let before = self.pending.fetch_or(bits, Ordering::SeqCst);
-        if bits & !before & self.enabled.load(Ordering::SeqCst) == 0 {
-            return false;
+        let fresh = bits & !before;
+        if fresh & self.enabled.load(Ordering::SeqCst) != 0 {
+            self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
+            Posted::Announced
+        } else if fresh != 0 {
+            Posted::Masked
+        } else {
+            Posted::Coalesced
         }
-        self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
-        true
     }
 
     /// Takes the enabled bits that are pending and clears them.
@@ -156,7 +168,8 @@ mod tests {
         let words = page();
         let page = VcpuPage::new(&words);
         let word = page.slot(0).unwrap();
-        assert!(!word.post(0b10));
+        assert_eq!(word.post(0b10), Posted::Masked);
+        assert_eq!(word.post(0b10), Posted::Coalesced);
         assert_eq!((page.ready(), word.take()), (0, 0));
         word.enable(0b10);
         assert_eq!((page.ready(), word.take()), (1, 0b10));
@@ -209,8 +222,13 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Post(slot, bits) => {
-                        let fresh = bits & !pending[slot] & enabled[slot] != 0;
-                        prop_assert_eq!(page.slot(slot).unwrap().post(bits), fresh);
+                        let fresh = bits & !pending[slot];
+                        let expected = match (fresh, fresh & enabled[slot]) {
+                            (0, _) => Posted::Coalesced,
+                            (_, 0) => Posted::Masked,
+                            _ => Posted::Announced,
+                        };
+                        prop_assert_eq!(page.slot(slot).unwrap().post(bits), expected);
                         pending[slot] |= bits;
                     }
                     Step::Take(slot) => {

@@ -29,7 +29,7 @@ pub use boot_info::{
 pub use call::{Call, Deadline};
 pub use clock::{ClockScale, TimePage, TIME_PAGE_WORDS};
 pub use error::Error;
-pub use event::{EventWord, VcpuPage, EVENT_SLOTS};
+pub use event::{EventWord, Posted, VcpuPage, EVENT_SLOTS};
 pub use handle::{Handle, ObjectKind};
 pub use message::{
     Header, Message, Outgoing, MESSAGE_BYTES, MESSAGE_WORDS, REGISTER_BYTES, REGISTER_WORDS,

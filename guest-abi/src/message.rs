@@ -38,6 +38,25 @@ impl Message {
         })
     }
 
+    /// A message of this length whose words are taken from `source` one after the other, cut off
+    /// behind the last byte; `None` if it has more than 64 bytes.
+    #[inline]
+    pub fn from_words(length: u8, source: impl Iterator<Item = u64>) -> Option<Self> {
+        if u64::from(length) > MESSAGE_BYTES {
+            return None;
+        }
+        let mut words = [0; MESSAGE_WORDS];
+        let mut left = length;
+        for (word, value) in words.iter_mut().zip(source) {
+            *word = value & mask(left);
+            left = left.saturating_sub(8);
+            if left == 0 {
+                break;
+            }
+        }
+        Some(Message { length, words })
+    }
+
     /// The bytes of all eight words; the first `length` of them are the message.
     pub fn to_bytes(&self) -> [u8; MESSAGE_BYTES as usize] {
         let mut bytes = [0; MESSAGE_BYTES as usize];
@@ -45,6 +64,16 @@ impl Message {
             *chunk = word.to_le_bytes();
         }
         bytes
+    }
+}
+
+/// The bits of a word that belong to a message which has `left` bytes from that word on.
+#[inline]
+pub(crate) const fn mask(left: u8) -> u64 {
+    match left {
+        0 => 0,
+        1..=7 => (1 << (left * 8)) - 1,
+        _ => u64::MAX,
     }
 }
 
@@ -92,7 +121,7 @@ impl Header {
 /// Where the message of a `send` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// In the three registers of the call; words past the length are zero.
+    /// In the three registers of the call; bits past the length are zero.
     Registers {
         /// Length in bytes, 0 to 24.
         length: u8,
@@ -120,6 +149,18 @@ mod tests {
         assert_eq!(message.words[2..], [0; 6]);
         assert!(Message::from_bytes(&[0; 64]).is_some());
         assert!(Message::from_bytes(&[0; 65]).is_none());
+    }
+
+    #[test]
+    fn nothing_behind_the_last_byte_gets_into_a_message() {
+        for length in 0..=64u8 {
+            let message = Message::from_words(length, core::iter::repeat(u64::MAX)).unwrap();
+            let bytes = message.to_bytes();
+            let (inside, behind) = bytes.split_at(usize::from(length));
+            assert!(inside.iter().all(|byte| *byte == 0xFF));
+            assert!(behind.iter().all(|byte| *byte == 0));
+        }
+        assert!(Message::from_words(65, core::iter::repeat(0)).is_none());
     }
 
     #[test]

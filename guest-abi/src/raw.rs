@@ -51,8 +51,8 @@ impl Reply {
 
     /// Reads the registers of a reply as the caller sees them.
     ///
-    /// A hypervisor returns only errors of the version agreed on in `hello`, so a status outside
-    /// the table cannot come from a conforming one; it reads as [`Error::BadArgument`].
+    /// A hypervisor that serves the guest's version returns only that version's errors, so a status
+    /// outside the table cannot come from a conforming one; it reads as [`Error::BadArgument`].
     pub fn from_registers(status: u64, values: [u64; MAX_VALUES]) -> Self {
         match status {
             0 => Reply::Full(values),

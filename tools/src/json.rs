@@ -86,7 +86,6 @@ struct Stop {
     text: String,
     rip: u64,
     frames: u64,
-    entries: u64,
     instructions: Option<u64>,
 }
 
@@ -178,7 +177,6 @@ fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
             text: domain.why().unwrap_or_default(),
             rip: stop.rip,
             frames: stop.frames,
-            entries: stop.entries,
             instructions: counted.then_some(stop.ticks),
         }),
         calls: map(&domain.calls),

@@ -19,8 +19,10 @@ pub fn render(report: &Report, counted: bool) -> String {
         ("calls", calls as fn(&DomainReport) -> &Counts),
         ("exits", exits),
     ] {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n\n{}", by_name(report, title, counts).trim_fmt());
+        if let Some(table) = by_name(report, title, counts) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n\n{}", table.trim_fmt());
+        }
     }
     for domain in &report.domains {
         let failed = domain.stop.filter(|stop| !stop.is_success());
@@ -61,7 +63,6 @@ fn overview(report: &Report, counted: bool) -> Table {
         "notified",
         "coalesced",
         "frames",
-        "entries",
     ];
     if counted {
         header.push("instructions");
@@ -90,20 +91,23 @@ fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
     );
     let stop = |value: u64| domain.stop.map_or("-".to_owned(), |_| grouped(value));
     row.push(stop(domain.stop.map_or(0, |stop| stop.frames)));
-    row.push(stop(domain.stop.map_or(0, |stop| stop.entries)));
     if counted {
         row.push(stop(domain.stop.map_or(0, |stop| stop.ticks)));
     }
     row
 }
 
-/// A table of named counts; names that nobody has above zero are left out.
-fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -> Table {
+/// A table of named counts; names that nobody has above zero are left out, and so is a table
+/// without names.
+fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -> Option<Table> {
     let mut names: Vec<&str> = Vec::new();
     for (name, count) in report.domains.iter().flat_map(counts) {
         if *count > 0 && !names.contains(&name.as_str()) {
             names.push(name);
         }
+    }
+    if names.is_empty() {
+        return None;
     }
     let header = std::iter::once(title).chain(names.iter().copied());
     let rows = report.domains.iter().map(|domain| {
@@ -114,7 +118,7 @@ fn by_name(report: &Report, title: &str, counts: fn(&DomainReport) -> &Counts) -
         let values = names.iter().map(count);
         std::iter::once(domain.name.clone()).chain(values).collect()
     });
-    table(header.map(str::to_owned).collect(), rows)
+    Some(table(header.map(str::to_owned).collect(), rows))
 }
 
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {
@@ -160,8 +164,8 @@ mod tests {
     fn a_failed_domain_has_its_reason_in_plain_words() {
         let mut report = Report::new(["good", "bad"].into_iter(), None);
         for line in [
-            "@domain name=good reason=1 detail=0 ticks=1234 frames=16 entries=3",
-            "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16 entries=3",
+            "@domain name=good reason=1 detail=0 ticks=1234 frames=16",
+            "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16",
             "@calls name=good send=7 map=0",
         ] {
             report.take(&Line::parse(line));

@@ -1,8 +1,8 @@
 //! `notify`: set bits of an event.
 
-use nuncio_abi::{Error, Handle, Rights};
+use nuncio_abi::{Error, Handle, Posted, Rights};
 
-use crate::object::Traffic;
+use crate::object::{Traffic, Wake};
 
 use super::{Caller, Effects};
 
@@ -14,11 +14,12 @@ pub(super) fn notify(
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
-    let wake = handles.event(event, Rights::NOTIFY)?.notify(bits)?;
+    let (posted, vcpu) = handles.event(event, Rights::NOTIFY)?.notify(bits)?;
     Traffic::count(&caller.domain.traffic.notified);
-    match wake {
-        Some(wake) => effects.wake(wake),
-        None => Traffic::count(&caller.domain.traffic.coalesced),
+    match posted {
+        Posted::Announced => effects.wake(Wake::Event(vcpu)),
+        Posted::Masked => {}
+        Posted::Coalesced => Traffic::count(&caller.domain.traffic.coalesced),
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES, MESSAGE_WORDS};
+use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES};
 
 use crate::mem::GuestPhysical;
-use crate::object::{Queued, Space, Traffic};
+use crate::object::{Space, Traffic};
 
 use super::{Caller, Effects};
 
@@ -18,10 +18,10 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, badge) = handles.port(port, Rights::SEND)?;
-    let message = fetch(&caller.domain.space, message)?;
+    let message = &fetch(&caller.domain.space, message)?;
     if port.is_console() {
-        effects.console(caller.domain, &message);
-    } else if let Some(wake) = port.send(Queued { message, badge })? {
+        effects.console(caller.domain, message);
+    } else if let Some(wake) = port.send(message, badge)? {
         effects.wake(wake);
     }
     Traffic::count(&caller.domain.traffic.sent);
@@ -52,10 +52,6 @@ fn from_memory(space: &Space, length: u8, address: u64) -> Result<Message, Error
         .words(address, Rights::READ)
         .ok_or(Error::BadAddress)?;
     let first = (address.page_offset() / 8) as usize;
-    let used = usize::from(length).div_ceil(8);
-    let mut words = [0; MESSAGE_WORDS];
-    for (word, source) in words.iter_mut().zip(page.iter().skip(first)).take(used) {
-        *word = source.load(Relaxed);
-    }
-    Ok(Message { length, words })
+    let words = page.iter().skip(first).map(|word| word.load(Relaxed));
+    Message::from_words(length, words).ok_or(Error::BadArgument)
 }

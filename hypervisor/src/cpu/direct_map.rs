@@ -15,6 +15,8 @@ use crate::mem::{Frame, PhysicalMemory, Words};
 pub struct DirectMap {
     /// Sorted, without overlaps.
     ranges: Vec<HostRange>,
+    /// The largest of them, which holds nearly every frame that is asked for.
+    largest: HostRange,
 }
 
 impl DirectMap {
@@ -27,21 +29,38 @@ impl DirectMap {
     /// 2. No Rust object lies in them, now or later, other than the words given out here.
     pub unsafe fn new(usable: &[HostRange], modules: &[HostRange]) -> &'static Self {
         let ranges = merge(usable.iter().chain(modules).copied().collect());
-        Box::leak(Box::new(DirectMap { ranges }))
+        let largest = ranges
+            .iter()
+            .max_by_key(|range| range.length())
+            .copied()
+            .unwrap_or(HostRange::EMPTY);
+        Box::leak(Box::new(DirectMap { ranges, largest }))
     }
 
+    #[inline]
     fn contains(&self, frame: Frame) -> bool {
+        holds(&self.largest, frame) || self.search(frame)
+    }
+
+    #[cold]
+    fn search(&self, frame: Frame) -> bool {
         let first_after = self
             .ranges
             .partition_point(|range| range.first_frame() <= frame);
         first_after
             .checked_sub(1)
             .and_then(|index| self.ranges.get(index))
-            .is_some_and(|range| frame.0 - range.first_frame().0 < range.frame_count())
+            .is_some_and(|range| holds(range, frame))
     }
 }
 
+#[inline]
+fn holds(range: &HostRange, frame: Frame) -> bool {
+    frame.0.wrapping_sub(range.first_frame().0) < range.frame_count()
+}
+
 impl PhysicalMemory for DirectMap {
+    #[inline]
     fn words(&self, frame: Frame) -> Option<&'static Words> {
         if !self.contains(frame) {
             return None;

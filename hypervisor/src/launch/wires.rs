@@ -98,6 +98,10 @@ impl Wires {
         let (Some(name), Some(draft)) = (name, drafts.get_mut(grant.domain)) else {
             return Ok(());
         };
+        // Only the receiver's page has the slot; to anybody else the number means nothing.
+        let receives =
+            grant.rights.contains(Rights::RECEIVE) || grant.rights.contains(Rights::WAIT);
+        let slot = if receives { slot } else { 0 };
         draft
             .give(name.as_str(), object, grant.rights, slot)
             .map_err(|fault| fault.of(&draft.domain.name))

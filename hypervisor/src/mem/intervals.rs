@@ -1,7 +1,7 @@
 //! A map from ranges of pages to values, such as what a guest-physical address space holds where.
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::vec::{Drain, Vec};
+use core::ops::Range;
 
 /// A value that can be split when a part of its interval is removed.
 pub trait Piece {
@@ -9,13 +9,13 @@ pub trait Piece {
     fn skip(&self, pages: u64) -> Self;
 }
 
-/// Pages `start` to `start + pages - 1` and what they hold.
+/// Pages `start` to `end - 1` and what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval<V> {
     /// Number of the first page.
     pub start: u64,
-    /// How many pages, at least 1.
-    pub pages: u64,
+    /// Number of the page after the last one.
+    pub end: u64,
     /// What they hold.
     pub value: V,
 }
@@ -29,10 +29,36 @@ pub struct Overlap;
 pub struct Gap;
 
 /// Intervals of pages that do not overlap. Neighbours are never joined.
+///
+/// A change is first looked up, which can fail, and then made, which cannot: what else depends
+/// on it can be done in between.
+///
+/// It is meant for some hundred intervals: a lookup is a binary search, and a change moves the
+/// intervals behind it.
 #[derive(Clone, Debug)]
 pub struct IntervalMap<V> {
-    /// By first page; the value is the page after the last one and what the pages hold.
-    intervals: BTreeMap<u64, (u64, V)>,
+    /// By address, none of them empty.
+    intervals: Vec<Interval<V>>,
+}
+
+/// A range of pages that are all free.
+pub struct FreeRange<'a, V> {
+    intervals: &'a mut Vec<Interval<V>>,
+    pages: Range<u64>,
+    /// Where an interval in it belongs.
+    index: usize,
+}
+
+/// A range of pages that are all taken.
+pub struct TakenRange<'a, V> {
+    intervals: &'a mut Vec<Interval<V>>,
+    pages: Range<u64>,
+    /// The intervals that the pages are in.
+    indices: Range<usize>,
+    /// Whether the first of them begins before the range.
+    has_head: bool,
+    /// Whether the last of them ends behind it.
+    has_tail: bool,
 }
 
 impl<V> Default for IntervalMap<V> {
@@ -45,12 +71,11 @@ impl<V> IntervalMap<V> {
     /// An empty map.
     pub const fn new() -> Self {
         IntervalMap {
-            intervals: BTreeMap::new(),
+            intervals: Vec::new(),
         }
     }
 
-    /// How many intervals there are; each [`IntervalMap::insert`] of at least
-    /// one page adds one.
+    /// How many intervals there are.
     pub fn len(&self) -> usize {
         self.intervals.len()
     }
@@ -60,116 +85,116 @@ impl<V> IntervalMap<V> {
         self.intervals.is_empty()
     }
 
-    /// Adds an interval of pages that are all free. An empty one changes nothing.
-    pub fn insert(&mut self, start: u64, pages: u64, value: V) -> Result<(), Overlap> {
-        if pages == 0 {
-            return Ok(());
-        }
-        let end = start.checked_add(pages).ok_or(Overlap)?;
-        if self.last_before(end).is_some_and(|last| last.end > start) {
-            return Err(Overlap);
-        }
-        self.intervals.insert(start, (end, value));
-        Ok(())
+    /// The interval that holds the page.
+    pub fn find(&self, page: u64) -> Option<&Interval<V>> {
+        let interval = self.intervals.get(self.first_behind(page))?;
+        (interval.start <= page).then_some(interval)
     }
 
-    /// The interval that holds the page: its first page, its length in pages, its value.
-    pub fn find(&self, page: u64) -> Option<(u64, u64, &V)> {
-        let found = self.holder(page)?;
-        Some((found.start, found.end - found.start, found.value))
-    }
-
-    /// All intervals by address: first page, length in pages, value.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &V)> {
-        self.intervals
-            .iter()
-            .map(|(&start, (end, value))| (start, end - start, value))
+    /// All intervals by address.
+    pub fn iter(&self) -> impl Iterator<Item = &Interval<V>> {
+        self.intervals.iter()
     }
 
     /// Removes every interval.
     pub fn clear(&mut self) {
-        self.intervals.clear();
+        self.intervals = Vec::new();
     }
 
-    /// How many intervals there would be after [`IntervalMap::remove`] of the range: at most one
-    /// more than there are now.
-    pub fn len_after_remove(&self, start: u64, pages: u64) -> Result<usize, Gap> {
-        let end = start.checked_add(pages).ok_or(Gap)?;
-        let mut remaining = self.len();
-        let mut page = start;
-        while page < end {
-            let holder = self.holder(page).ok_or(Gap)?;
-            let keeps_head = holder.start < page;
-            let keeps_tail = holder.end > end;
-            remaining = remaining - 1 + usize::from(keeps_head) + usize::from(keeps_tail);
-            page = holder.end;
+    /// The range of pages, if it is free.
+    pub fn free_range(&mut self, start: u64, pages: u64) -> Result<FreeRange<'_, V>, Overlap> {
+        let end = start.checked_add(pages).ok_or(Overlap)?;
+        let index = self.first_behind(start);
+        let overlaps = |next: &Interval<V>| start < end && next.start < end;
+        if self.intervals.get(index).is_some_and(overlaps) {
+            return Err(Overlap);
         }
-        Ok(remaining)
-    }
-
-    /// The interval that holds the page.
-    fn holder(&self, page: u64) -> Option<Found<'_, V>> {
-        self.last_before(page.checked_add(1)?)
-            .filter(|found| found.end > page)
-    }
-
-    /// The last interval that begins before the page.
-    fn last_before(&self, page: u64) -> Option<Found<'_, V>> {
-        let (&start, (end, value)) = self.intervals.range(..page).next_back()?;
-        Some(Found {
-            start,
-            end: *end,
-            value,
+        Ok(FreeRange {
+            intervals: &mut self.intervals,
+            pages: start..end,
+            index,
         })
     }
-}
 
-impl<V: Piece> IntervalMap<V> {
-    /// Removes a range of pages that are all taken and returns what they held, by address.
-    ///
-    /// An interval that reaches out of the range on either side keeps that part. An empty range removes
-    /// nothing.
-    pub fn remove(&mut self, start: u64, pages: u64) -> Result<Vec<Interval<V>>, Gap> {
-        self.len_after_remove(start, pages)?;
-        let mut removed = Vec::new();
-        if pages == 0 {
-            return Ok(removed);
-        }
-        self.split_at(start);
-        self.split_at(start + pages);
+    /// The range of pages, if all of it is taken.
+    pub fn taken_range(&mut self, start: u64, pages: u64) -> Result<TakenRange<'_, V>, Gap> {
+        let end = start.checked_add(pages).ok_or(Gap)?;
+        let first = self.first_behind(start);
+        let mut behind = first;
         let mut page = start;
-        while page < start + pages {
-            let Some((end, value)) = self.intervals.remove(&page) else {
-                break;
-            };
-            removed.push(Interval {
-                start: page,
-                pages: end - page,
-                value,
-            });
-            page = end;
+        let mut has_head = false;
+        while page < end {
+            let holder = self.intervals.get(behind).ok_or(Gap)?;
+            if holder.start > page {
+                return Err(Gap);
+            }
+            has_head |= holder.start < start;
+            page = holder.end;
+            behind += 1;
         }
-        Ok(removed)
+        Ok(TakenRange {
+            intervals: &mut self.intervals,
+            pages: start..end,
+            indices: first..behind,
+            has_head,
+            has_tail: page > end,
+        })
     }
 
-    /// Makes an interval begin at the page if one goes across it.
-    fn split_at(&mut self, page: u64) {
-        let Some((&start, (end, value))) = self.intervals.range_mut(..page).next_back() else {
-            return;
-        };
-        if *end > page {
-            let tail = (*end, value.skip(page - start));
-            *end = page;
-            self.intervals.insert(page, tail);
+    /// The first interval that ends behind the page.
+    fn first_behind(&self, page: u64) -> usize {
+        self.intervals
+            .partition_point(|interval| interval.end <= page)
+    }
+}
+
+impl<V> FreeRange<'_, V> {
+    /// Makes one interval of the pages, unless there are none.
+    #[inline]
+    pub fn fill(self, value: V) {
+        let Range { start, end } = self.pages;
+        if start < end {
+            let interval = Interval { start, end, value };
+            self.intervals.insert(self.index, interval);
         }
     }
 }
 
-/// An interval in the map.
-struct Found<'a, V> {
-    start: u64,
-    end: u64,
-    value: &'a V,
+impl<'a, V: Piece> TakenRange<'a, V> {
+    /// How many intervals there would be in the map after [`TakenRange::remove`]: at most one
+    /// more than there are now.
+    pub fn len_after_remove(&self) -> usize {
+        let kept = usize::from(self.has_head) + usize::from(self.has_tail);
+        self.intervals.len() - self.indices.len() + kept
+    }
+
+    /// Removes the pages; gives what they held, by address.
+    ///
+    /// An interval that reaches out of the range on either side keeps that part.
+    #[inline]
+    pub fn remove(mut self) -> Drain<'a, Interval<V>> {
+        if self.has_head {
+            self.split(self.indices.start, self.pages.start);
+            self.indices.start += 1;
+            self.indices.end += 1;
+        }
+        if self.has_tail {
+            self.split(self.indices.end - 1, self.pages.end);
+        }
+        self.intervals.drain(self.indices)
+    }
+
+    /// Makes two intervals of one that begins before the page and ends behind it.
+    fn split(&mut self, index: usize, page: u64) {
+        let interval = &mut self.intervals[index];
+        let tail = Interval {
+            start: page,
+            end: interval.end,
+            value: interval.value.skip(page - interval.start),
+        };
+        interval.end = page;
+        self.intervals.insert(index + 1, tail);
+    }
 }
 
 #[cfg(test)]

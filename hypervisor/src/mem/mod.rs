@@ -23,5 +23,5 @@ pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
 pub use bytes::{ByteSource, FrameBytes};
 pub use frames::FramePool;
-pub use intervals::{Gap, Interval, IntervalMap, Overlap, Piece};
+pub use intervals::{FreeRange, Gap, Interval, IntervalMap, Overlap, Piece, TakenRange};
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};

@@ -1,9 +1,11 @@
 //! A position in a range of guest pages and in what they are to hold.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use nuncio_abi::Rights;
 
 use super::{EntryFormat, Level};
-use crate::mem::Frame;
+use crate::mem::{Frame, Words};
 
 /// Contiguous frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A range that will hold these runs one after the other, at least readable.
+    /// A range that will hold these runs one after the other.
     pub(super) fn mapping(page: u64, runs: &'a [Run], access: Rights, page_limit: u64) -> Self {
         let pages = runs
             .iter()
@@ -58,7 +60,7 @@ impl<'a> Cursor<'a> {
             content: Content::Memory {
                 run: nowhere,
                 rest: runs,
-                access: access.intersection(Rights::ACCESS) | Rights::READ,
+                access,
             },
             ..Cursor::clearing(page, pages, page_limit)
         };
@@ -104,12 +106,42 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves on to a page, unless it is there already.
+    /// Writes what is left of the range in the last-level table that it stands in, and moves on
+    /// past it.
+    pub(super) fn write_pages(&mut self, table: &Words, format: &dyn EntryFormat) {
+        let index = Level::Kib4.index(self.page);
+        let end = index.saturating_add(self.span(Level::Mib2) as usize);
+        let mut entries = table.get(index..end).unwrap_or_default();
+        while !entries.is_empty() {
+            let next = self.frames_ahead().min(entries.len() as u64) as usize;
+            let Some((now, later)) = entries.split_at_checked(next).filter(|_| next > 0) else {
+                break;
+            };
+            match &self.content {
+                Content::Nothing => clear(now),
+                Content::Memory { run, access, .. } => {
+                    format.fill(now, run.frame, *access, Level::Kib4);
+                }
+            }
+            self.advance_to(self.page.saturating_add(next as u64));
+            entries = later;
+        }
+    }
+
+    /// Moves on to a page, unless    /// Moves on to a page, unless it is there already.
     pub(super) fn advance_to(&mut self, page: u64) {
         let pages = page.saturating_sub(self.page);
         self.page = self.page.saturating_add(pages);
         self.left = self.left.saturating_sub(pages);
         self.skip_frames(pages);
+    }
+
+    /// Pages from here on that get their content from contiguous frames, or that get none.
+    fn frames_ahead(&self) -> u64 {
+        match &self.content {
+            Content::Nothing => self.left,
+            Content::Memory { run, .. } => run.pages,
+        }
     }
 
     /// Moves on in the runs, past their ends where it must.
@@ -126,5 +158,12 @@ impl<'a> Cursor<'a> {
         }
         run.frame = run.frame.offset(pages);
         run.pages = run.pages.saturating_sub(pages);
+    }
+}
+
+/// Makes entries absent.
+pub(super) fn clear(entries: &[AtomicU64]) {
+    for entry in entries {
+        entry.store(0, Ordering::Relaxed);
     }
 }

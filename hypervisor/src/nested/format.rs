@@ -1,5 +1,7 @@
 //! What the engine needs to know about page-table entries.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use nuncio_abi::Rights;
 
 use crate::mem::{Frame, WORDS_PER_PAGE};
@@ -50,6 +52,16 @@ pub trait EntryFormat: Sync {
 
     /// The highest level at which memory can be mapped.
     fn largest_leaf(&self) -> Level;
+
+    /// Makes each of these entries map as much as the level covers, all contiguous from `first`
+    /// on. A method of the format so that filling a table takes one dynamic call.
+    fn fill(&self, entries: &[AtomicU64], first: Frame, access: Rights, level: Level) {
+        let mut frame = first;
+        for entry in entries {
+            entry.store(self.leaf(frame, access, level), Ordering::Relaxed);
+            frame = frame.offset(level.pages());
+        }
+    }
 }
 
 impl Level {

@@ -3,8 +3,8 @@
 //! [`NestedTable`] is the engine, the same for every CPU; an [`EntryFormat`] is all that differs
 //! between them. It builds on `mem` and knows nothing of guests, objects or calls.
 //!
-//! Invariant: every table but the root is linked from exactly one entry, has entries of its own,
-//! and lies in a frame that the engine owns.
+//! Invariant: every table but the root is linked from exactly one entry and lies in a frame that
+//! the engine owns.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -20,6 +20,7 @@ mod cursor;
 mod format;
 mod npt;
 mod table;
+mod tables;
 mod walk;
 
 pub use cursor::Run;

@@ -1,18 +1,17 @@
 //! The page-table engine.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::Rights;
 
-use super::cursor::Cursor;
+use super::cursor::{clear, Cursor};
+use super::tables::Tables;
 use super::walk::{Node, Slot, Walk, Work};
 use super::{Entry, EntryFormat, Level, Run};
-use crate::mem::{
-    Account, Extent, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words, PAGE_SHIFT,
-};
+use crate::mem::{Account, Extent, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, PAGE_SHIFT};
 
 /// The first guest-physical address that cannot be mapped: four levels translate 48 bits.
 pub const ADDRESS_LIMIT: GuestPhysical = GuestPhysical(1 << 48);
@@ -32,16 +31,18 @@ pub struct Translation {
 
 /// One guest-physical address space, as tables that the CPU walks.
 ///
-/// The frames of the tables are charged to an account and go back to it. They go back at once,
-/// so whoever takes something out of the table flushes the CPU's cached translations before the
-/// guest runs again. Dropping the table takes everything out of it.
+/// The frames of the tables are charged to an account. A table that has become empty stays, for
+/// what is mapped there next; its frame goes back when the `NestedTable` is dropped, when a change
+/// finds too few frames for the tables that it needs (then all empty tables of the space go), or
+/// when a large page takes the place of the table.
+///
+/// Frames go back at once, and what the CPU has cached of the tables may be wrong after any
+/// change: whoever makes one asks [`NestedTable::take_stale`] afterwards, whether or not the
+/// change has failed, and flushes before the guest runs again.
 pub struct NestedTable {
     account: Arc<Account>,
-    walk: Walk,
     root: Extent,
-    root_words: &'static Words,
-    /// The tables below the root.
-    tables: BTreeMap<Frame, Extent>,
+    tables: Tables,
 }
 
 impl NestedTable {
@@ -55,10 +56,8 @@ impl NestedTable {
         let root_words = physical.words(root.first()).ok_or(OutOfFrames::Memory)?;
         Ok(NestedTable {
             account: Arc::clone(account),
-            walk: Walk { physical, format },
             root,
-            root_words,
-            tables: BTreeMap::new(),
+            tables: Tables::new(Walk { physical, format }, root_words),
         })
     }
 
@@ -73,9 +72,9 @@ impl NestedTable {
         if address >= ADDRESS_LIMIT {
             return None;
         }
-        let Walk { physical, format } = self.walk;
+        let Walk { physical, format } = self.tables.walk;
         let page = address.0 >> PAGE_SHIFT;
-        let mut words = self.root_words;
+        let mut words = self.tables.root;
         for level in Level::DOWNWARD {
             let value = words.get(level.index(page))?.load(Ordering::Relaxed);
             match format.decode(value, level) {
@@ -99,7 +98,8 @@ impl NestedTable {
     ///
     /// The range ends below [`ADDRESS_LIMIT`] and nothing is mapped in it. (Pages past the limit
     /// are left out; what was mapped is replaced.) If there are too few frames for the tables,
-    /// nothing changes.
+    /// what is mapped stays the same.
+    #[inline]
     pub fn map(
         &mut self,
         address: GuestPhysical,
@@ -108,36 +108,78 @@ impl NestedTable {
     ) -> Result<(), OutOfFrames> {
         debug_assert!(address.is_page_aligned());
         let page = address.0 >> PAGE_SHIFT;
+        let access = access.intersection(Rights::ACCESS) | Rights::READ;
+        if let [run] = runs {
+            if let Some(entries) = self.entries(page, run.pages) {
+                let Walk { format, .. } = self.tables.walk;
+                format.fill(entries, run.frame, access, Level::Kib4);
+                return Ok(());
+            }
+        }
         self.change(Cursor::mapping(page, runs, access, PAGE_LIMIT))
     }
 
-    /// Takes out whatever is mapped in a range of pages, and the tables that become empty.
+    /// Takes out whatever is mapped in a range of pages.
     ///
-    /// It needs frames if a large page goes only in part; if there are too few, nothing changes.
+    /// It needs frames if a large page goes only in part; if there are too few, what is mapped
+    /// stays the same.
+    #[inline]
     pub fn unmap(&mut self, address: GuestPhysical, pages: u64) -> Result<(), OutOfFrames> {
         debug_assert!(address.is_page_aligned());
         let page = address.0 >> PAGE_SHIFT;
-        self.change(Cursor::clearing(page, pages, PAGE_LIMIT))
+        self.tables.stale = true;
+        match self.entries(page, pages) {
+            Some(entries) => {
+                clear(entries);
+                Ok(())
+            }
+            None => self.change(Cursor::clearing(page, pages, PAGE_LIMIT)),
+        }
     }
 
+    /// Whether what the CPU has cached may have become wrong since this was asked last.
+    #[must_use]
+    pub fn take_stale(&mut self) -> bool {
+        mem::take(&mut self.tables.stale)
+    }
+
+    /// The entries of a range that is a part of one last-level table, if that table is there: to
+    /// change them takes no walk and no frames.
+    #[inline]
+    fn entries(&mut self, page: u64, pages: u64) -> Option<&'static [AtomicU64]> {
+        if page >= PAGE_LIMIT || pages >= Level::Mib2.pages() {
+            return None;
+        }
+        let first = Level::Kib4.index(page);
+        let table = self.tables.last_table(page)?;
+        table.get(first..first.saturating_add(pages as usize))
+    }
+
+    #[inline(never)]
     fn change(&mut self, mut at: Cursor) -> Result<(), OutOfFrames> {
-        let walk = self.walk;
-        let root = Node::Table(self.root_words);
-        let mut count = Count { tables: 0 };
-        walk.run(root, Level::ROOT, &mut at.clone(), &mut count);
-        let mut edit = Edit {
-            walk,
-            spare: take_frames(&self.account, count.tables)?,
-            tables: &mut self.tables,
-            prunes: at.clears(),
-        };
-        walk.run(root, Level::ROOT, &mut at, &mut edit);
+        let walk = self.tables.walk;
+        let spare = self.take_spare(&at).or_else(|shortage| {
+            if self.tables.prune() {
+                self.take_spare(&at)
+            } else {
+                Err(shortage)
+            }
+        })?;
+        let top = self.tables.top();
+        let tables = &mut self.tables;
+        walk.run(top, Level::ROOT, &mut at, &mut Edit { spare, tables });
         Ok(())
     }
-}
 
-fn take_frames(account: &Arc<Account>, count: u64) -> Result<Vec<Extent>, OutOfFrames> {
-    (0..count).map(|_| account.allocate(0)).collect()
+    /// The frames for the tables that a change needs.
+    fn take_spare(&self, at: &Cursor) -> Result<Vec<Extent>, OutOfFrames> {
+        let mut count = Count { tables: 0 };
+        let Tables { walk, .. } = self.tables;
+        walk.run(self.tables.top(), Level::ROOT, &mut at.clone(), &mut count);
+        (0..count.tables)
+            .map(|_| self.account.allocate(0))
+            .collect()
+    }
 }
 
 /// Counts the tables that a change needs.
@@ -146,8 +188,6 @@ struct Count {
 }
 
 impl Work for Count {
-    const VISITS_PAGES: bool = false;
-
     fn set(&mut self, _: &Slot, _: u64) {}
 
     fn expand(&mut self, slot: &Slot) -> Option<Node> {
@@ -155,48 +195,42 @@ impl Work for Count {
         Some(Node::Planned(slot.entry))
     }
 
-    fn leave(&mut self, _: &Slot, _: Frame) {}
+    fn write_pages(&mut self, _: Node, _: &mut Cursor) {}
 }
 
 /// Makes a change.
 struct Edit<'a> {
-    walk: Walk,
     spare: Vec<Extent>,
-    tables: &'a mut BTreeMap<Frame, Extent>,
-    /// Whether tables can become empty.
-    prunes: bool,
+    tables: &'a mut Tables,
 }
 
 impl Work for Edit<'_> {
-    const VISITS_PAGES: bool = true;
-
     fn set(&mut self, slot: &Slot, value: u64) {
         if let Some(word) = slot.word {
             word.store(value, Ordering::Relaxed);
         }
+        if let (Entry::Table(table), Some(level)) = (slot.entry, slot.level.below()) {
+            self.tables.release(table, level);
+        }
     }
 
     fn expand(&mut self, slot: &Slot) -> Option<Node> {
+        let Walk { physical, format } = self.tables.walk;
         let extent = self.spare.pop()?;
-        let words = self.walk.physical.words(extent.first())?;
+        let words = physical.words(extent.first())?;
         if let (Entry::Leaf { frame, access }, Some(level)) = (slot.entry, slot.level.below()) {
-            for (page, word) in (0..).step_by(level.pages() as usize).zip(words) {
-                let leaf = self.walk.format.leaf(frame.offset(page), access, level);
-                word.store(leaf, Ordering::Relaxed);
-            }
+            format.fill(words, frame, access, level);
         }
         // Release: a CPU that walks the table now must not see the link before the entries.
-        let link = self.walk.format.table(extent.first());
+        let link = format.table(extent.first());
         slot.word?.store(link, Ordering::Release);
-        self.tables.insert(extent.first(), extent);
+        self.tables.add(extent);
         Some(Node::Table(words))
     }
 
-    fn leave(&mut self, slot: &Slot, table: Frame) {
-        let is_empty = |words: &Words| words.iter().all(|word| word.load(Ordering::Relaxed) == 0);
-        if self.prunes && self.walk.physical.words(table).is_some_and(is_empty) {
-            self.set(slot, 0);
-            self.tables.remove(&table);
+    fn write_pages(&mut self, table: Node, at: &mut Cursor) {
+        if let Node::Table(words) = table {
+            at.write_pages(words, self.tables.walk.format);
         }
     }
 }

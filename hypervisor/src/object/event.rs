@@ -1,9 +1,10 @@
 //! Events: bits that are notified into a word of the waiter's vcpu page.
 
-use nuncio_abi::Error;
+use nuncio_abi::{Error, Posted};
 use spin::Mutex;
 
-use super::{Target, Wake};
+use super::Target;
+use crate::sched::VcpuId;
 
 /// An event. Its word lies in the memory of the domain that waits for it.
 pub struct Event {
@@ -26,15 +27,15 @@ impl Event {
         self.slot
     }
 
-    /// Sets bits. Returns who has to be told, or `None` if the notification was coalesced.
+    /// Sets bits. Says what became of them, and of whose vcpu.
     ///
     /// # Errors
     /// `PeerGone` if nobody waits for the event any more.
     #[inline]
-    pub fn notify(&self, bits: u64) -> Result<Option<Wake>, Error> {
+    pub fn notify(&self, bits: u64) -> Result<(Posted, VcpuId), Error> {
         let target = self.target.lock();
         let target = target.as_ref().ok_or(Error::PeerGone)?;
-        Ok(target.post(bits).then_some(Wake::Event(target.vcpu)))
+        Ok((target.post(bits), target.vcpu))
     }
 
     /// The waiter is gone: its page must not be touched again.
@@ -48,7 +49,6 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::{Frame, PhysicalMemory};
-    use crate::sched::VcpuId;
     use nuncio_abi::VcpuPage;
 
     #[test]
@@ -62,8 +62,8 @@ mod tests {
         });
         let word = VcpuPage::new(page).slot(2).unwrap();
         word.enable(u64::MAX);
-        assert_eq!(event.notify(1), Ok(Some(Wake::Event(vcpu))));
-        assert_eq!(event.notify(1), Ok(None));
+        assert_eq!(event.notify(1), Ok((Posted::Announced, vcpu)));
+        assert_eq!(event.notify(1), Ok((Posted::Coalesced, vcpu)));
         assert_eq!(word.take(), 1);
         event.detach();
         assert_eq!(event.notify(1), Err(Error::PeerGone));

@@ -49,21 +49,27 @@ impl HandleTable {
     /// # Errors
     /// `QuotaExhausted` when the table is full.
     pub fn insert(&mut self, held: Held) -> Result<Handle, Error> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.new_place()?,
+        };
+        let entry = self.entry_mut(index)?;
+        let handle = Handle::new(index, entry.generation);
         held.object.opened(held.rights);
-        if let Some(index) = self.free.pop() {
-            let entry = self.entry_mut(index)?;
-            entry.held = Some(held);
-            return Ok(Handle::new(index, entry.generation));
-        }
+        entry.held = Some(held);
+        Ok(handle)
+    }
+
+    fn new_place(&mut self) -> Result<u16, Error> {
         if self.entries.len() >= MAX_DOMAIN_HANDLES {
             return Err(Error::QuotaExhausted);
         }
         let index = u16::try_from(self.entries.len()).map_err(|_| Error::QuotaExhausted)?;
         self.entries.push(Entry {
             generation: FIRST_GENERATION,
-            held: Some(held),
+            held: None,
         });
-        Ok(Handle::new(index, FIRST_GENERATION))
+        Ok(index)
     }
 
     /// Takes a handle away and returns what it stood for.
@@ -279,6 +285,18 @@ mod tests {
             table.insert(held(0)).unwrap();
         }
         assert_eq!(table.insert(held(0)), Err(Error::QuotaExhausted));
+        let port = Arc::new(Port::console());
+        let sender = Held {
+            object: Object::Port(port.clone()),
+            rights: Rights::SEND,
+            badge: 0,
+        };
+        assert_eq!(table.insert(sender), Err(Error::QuotaExhausted));
+        assert_eq!(
+            port.senders(),
+            0,
+            "a handle that was not given counts for nothing"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::slice;
 
 use crate::mem::{Account, Extent, Frame, OutOfFrames, PAGE_BYTES};
 use crate::nested::Run;
@@ -53,36 +55,78 @@ impl Memory {
 
     /// The frame of a page; `None` past the end.
     pub fn frame(&self, page: u64) -> Option<Frame> {
-        let last = self.offsets.partition_point(|start| *start <= page);
-        let index = last.checked_sub(1)?;
-        let inside = page.checked_sub(*self.offsets.get(index)?)?;
-        let extent = self.extents.get(index)?;
+        let (extents, inside) = self.extents_from(page);
+        let extent = extents.first()?;
         (inside < extent.count()).then(|| extent.first().offset(inside))
     }
 
     /// The contiguous pieces behind a range of pages; `None` if it leaves the object.
-    pub fn runs(&self, offset: u64, pages: u64) -> Option<Vec<Run>> {
-        let end = offset.checked_add(pages).filter(|end| *end <= self.pages)?;
-        let mut runs = Vec::new();
-        let first = self
-            .offsets
-            .partition_point(|start| *start <= offset)
-            .saturating_sub(1);
-        let mut position = offset;
-        for (extent, start) in self.extents.iter().zip(&self.offsets).skip(first) {
-            if position >= end {
-                break;
+    pub fn runs(&self, offset: u64, pages: u64) -> Option<Runs> {
+        offset.checked_add(pages).filter(|end| *end <= self.pages)?;
+        let (extents, inside) = self.extents_from(offset);
+        match extents.first() {
+            Some(extent) if extent.count().saturating_sub(inside) >= pages => {
+                Some(Runs::One(Run {
+                    frame: extent.first().offset(inside),
+                    pages,
+                }))
             }
-            let inside = position.saturating_sub(*start);
-            let available = extent.count().saturating_sub(inside);
-            let pages = available.min(end.saturating_sub(position));
-            runs.push(Run {
-                frame: extent.first().offset(inside),
-                pages,
-            });
-            position = position.saturating_add(pages);
+            _ => Some(Runs::Several(several_runs(extents, inside, pages))),
         }
-        Some(runs)
+    }
+
+    /// The extents from the one on that holds the page, and how far in that one the page is.
+    fn extents_from(&self, page: u64) -> (&[Extent], u64) {
+        let behind = self.offsets.partition_point(|start| *start <= page);
+        let index = behind.saturating_sub(1);
+        let start = self.offsets.get(index).copied().unwrap_or_default();
+        let extents = self.extents.get(index..).unwrap_or_default();
+        (extents, page.saturating_sub(start))
+    }
+}
+
+/// The pieces of so many pages that begin `inside` pages into the first extent.
+fn several_runs(extents: &[Extent], mut inside: u64, mut pages: u64) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for extent in extents {
+        let available = extent.count().saturating_sub(inside).min(pages);
+        runs.push(Run {
+            frame: extent.first().offset(inside),
+            pages: available,
+        });
+        inside = 0;
+        pages = pages.saturating_sub(available);
+        if pages == 0 {
+            break;
+        }
+    }
+    runs
+}
+
+/// Contiguous pieces of a memory object, in order. Most ranges are a single one, which takes no
+/// allocation.
+#[derive(Debug)]
+pub enum Runs {
+    /// A single piece.
+    One(Run),
+    /// Any other number of pieces.
+    Several(Vec<Run>),
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs::Several(Vec::new())
+    }
+}
+
+impl Deref for Runs {
+    type Target = [Run];
+
+    fn deref(&self) -> &[Run] {
+        match self {
+            Runs::One(run) => slice::from_ref(run),
+            Runs::Several(runs) => runs,
+        }
     }
 }
 
@@ -111,6 +155,18 @@ mod tests {
             prop_assert_eq!(actual.as_deref(), expected);
             prop_assert_eq!(memory.frame(offset), flat.get(offset as usize).copied());
         }
+    }
+
+    #[test]
+    fn a_range_in_one_piece_is_one_run() {
+        let account = Account::new(Arena::leak(64, 64).pool(), 64);
+        let extents = [3, 0, 2].map(|order| account.allocate(order).unwrap());
+        let memory = Memory::from_extents(Vec::from(extents));
+        for (offset, pages) in [(0, 8), (3, 2), (8, 1), (9, 4), (12, 1)] {
+            let runs = memory.runs(offset, pages).unwrap();
+            assert!(matches!(runs, Runs::One(_)), "{runs:?}");
+        }
+        assert_eq!(memory.runs(7, 3).unwrap().len(), 3);
     }
 
     #[test]

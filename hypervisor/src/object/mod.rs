@@ -25,6 +25,7 @@ mod event;
 mod handles;
 mod memory;
 mod port;
+mod ring;
 mod space;
 mod vcpu;
 

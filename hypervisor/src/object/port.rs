@@ -1,10 +1,9 @@
 //! Ports: bounded queues of messages with one receiver.
 
-use alloc::collections::VecDeque;
-
-use nuncio_abi::{Error, Message};
+use nuncio_abi::{Error, Message, Posted};
 use spin::Mutex;
 
+use super::ring::Ring;
 use super::{Target, Wake};
 
 /// A message and the badge of the handle through which it came.
@@ -18,12 +17,11 @@ pub struct Queued {
 
 /// A port.
 pub struct Port {
-    capacity: usize,
     state: Mutex<State>,
 }
 
 struct State {
-    queue: VecDeque<Queued>,
+    queue: Ring,
     receiver: Receiver,
     senders: usize,
 }
@@ -44,9 +42,8 @@ impl Port {
     /// A port for at most `capacity` messages, announced at `receiver`.
     pub fn new(capacity: usize, receiver: Target) -> Self {
         Port {
-            capacity,
             state: Mutex::new(State {
-                queue: VecDeque::with_capacity(capacity),
+                queue: Ring::new(capacity),
                 receiver: Receiver::Vcpu {
                     target: receiver,
                     blocked: false,
@@ -59,9 +56,8 @@ impl Port {
     /// The port behind every domain's console handle.
     pub fn console() -> Self {
         Port {
-            capacity: 0,
             state: Mutex::new(State {
-                queue: VecDeque::new(),
+                queue: Ring::new(0),
                 receiver: Receiver::Console,
                 senders: 0,
             }),
@@ -76,22 +72,20 @@ impl Port {
 
     /// Messages queued, and how many there can be.
     pub fn usage(&self) -> (usize, usize) {
-        (self.state.lock().queue.len(), self.capacity)
+        let state = self.state.lock();
+        (state.queue.len(), state.queue.capacity())
     }
 
     /// Queues a message. Returns who has to be told.
     ///
     /// # Errors
     /// `PeerGone` without a receiver, `QueueFull` without room.
-    pub fn send(&self, queued: Queued) -> Result<Option<Wake>, Error> {
+    pub fn send(&self, message: &Message, badge: u64) -> Result<Option<Wake>, Error> {
         let mut state = self.state.lock();
         if matches!(state.receiver, Receiver::Gone) {
             return Err(Error::PeerGone);
         }
-        if state.queue.len() >= self.capacity {
-            return Err(Error::QueueFull);
-        }
-        state.queue.push_back(queued);
+        state.queue.push(message, badge).ok_or(Error::QueueFull)?;
         Ok(state.announce())
     }
 
@@ -111,16 +105,21 @@ impl Port {
             });
         };
         let accepted = accept(first)?;
-        state.queue.pop_front();
+        state.queue.pop();
         Ok(accepted)
     }
 
     /// The receiver goes to sleep until a message comes. `false` if one has come meanwhile.
     pub fn block_receiver(&self) -> bool {
         let mut state = self.state.lock();
-        let nothing_to_do = state.queue.is_empty() && state.senders != 0;
+        let nothing_to_do = state.queue.len() == 0 && state.senders != 0;
         state.set_blocked(nothing_to_do);
         nothing_to_do
+    }
+
+    #[cfg(test)]
+    pub(super) fn senders(&self) -> usize {
+        self.state.lock().senders
     }
 
     pub(super) fn sender_added(&self) {
@@ -159,7 +158,8 @@ impl State {
                 Some(Wake::Blocked(target.vcpu))
             }
             Receiver::Vcpu { target, .. } => {
-                target.post(ARRIVAL).then_some(Wake::Event(target.vcpu))
+                let posted = target.post(ARRIVAL);
+                (posted == Posted::Announced).then_some(Wake::Event(target.vcpu))
             }
             Receiver::Console | Receiver::Gone => None,
         }
@@ -200,6 +200,10 @@ mod tests {
         }
     }
 
+    fn send(port: &Port, number: u64) -> Result<Option<Wake>, Error> {
+        port.send(&queued(number).message, number)
+    }
+
     proptest! {
         #[test]
         fn a_port_is_a_bounded_queue(capacity in 1usize..5, steps in proptest::collection::vec(any::<bool>(), 0..80)) {
@@ -209,7 +213,7 @@ mod tests {
                 let number = number as u64;
                 if send {
                     let expected = if model.len() < capacity { Ok(()) } else { Err(Error::QueueFull) };
-                    prop_assert_eq!(port.send(queued(number)).map(|_| ()), expected);
+                    prop_assert_eq!(send(&port, number).map(|_| ()), expected);
                     if expected.is_ok() {
                         model.push_back(queued(number));
                     }
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn a_message_that_cannot_be_delivered_stays_first() {
         let (port, _) = port(2);
-        port.send(queued(1)).unwrap();
+        send(&port, 1).unwrap();
         let refused = port.receive(|_| Err::<(), _>(Error::BufferTooSmall));
         assert_eq!(refused, Err(Error::BufferTooSmall));
         assert_eq!(port.receive(|queued| Ok(*queued)), Ok(queued(1)));
@@ -235,7 +239,7 @@ mod tests {
     fn a_blocked_receiver_is_woken_and_finds_no_arrival_bit() {
         let (port, page) = port(2);
         assert!(port.block_receiver());
-        assert_eq!(port.send(queued(1)), Ok(Some(Wake::Blocked(RECEIVER))));
+        assert_eq!(send(&port, 1), Ok(Some(Wake::Blocked(RECEIVER))));
         assert_eq!(page.ready(), 0);
         assert!(!port.block_receiver(), "there is a message now");
     }
@@ -245,9 +249,9 @@ mod tests {
         let (port, page) = port(2);
         assert!(port.block_receiver());
         assert_eq!(port.receive(|queued| Ok(*queued)), Err(Error::QueueEmpty));
-        assert_eq!(port.send(queued(1)), Ok(Some(Wake::Event(RECEIVER))));
+        assert_eq!(send(&port, 1), Ok(Some(Wake::Event(RECEIVER))));
         assert_eq!(page.ready(), 1);
-        assert_eq!(port.send(queued(2)), Ok(None), "coalesced");
+        assert_eq!(send(&port, 2), Ok(None), "coalesced");
     }
 
     #[test]
@@ -264,11 +268,11 @@ mod tests {
     #[test]
     fn messages_outlive_their_sender_but_not_their_receiver() {
         let (first, _) = port(1);
-        first.send(queued(1)).unwrap();
+        send(&first, 1).unwrap();
         first.sender_gone(&mut |_| {});
         assert_eq!(first.receive(|queued| Ok(*queued)), Ok(queued(1)));
         let (second, _) = port(1);
         second.receiver_gone();
-        assert_eq!(second.send(queued(1)), Err(Error::PeerGone));
+        assert_eq!(send(&second, 1), Err(Error::PeerGone));
     }
 }

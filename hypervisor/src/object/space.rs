@@ -98,7 +98,10 @@ impl Space {
     /// Bytes that are mapped.
     pub fn mapped_bytes(&self) -> u64 {
         let state = self.state.lock();
-        let pages = state.regions.iter().map(|(_, pages, _)| pages);
+        let pages = state
+            .regions
+            .iter()
+            .map(|region| region.end.saturating_sub(region.start));
         pages
             .fold(0u64, u64::saturating_add)
             .saturating_mul(PAGE_BYTES)
@@ -129,25 +132,19 @@ impl Space {
         let offset = mapping.offset >> PAGE_SHIFT;
         let runs = memory.runs(offset, pages).ok_or(Error::BadAddress)?;
         let mut state = self.state.lock();
-        if state.regions.len() >= MAX_REGIONS {
+        let State { table, regions } = &mut *state;
+        if regions.len() >= MAX_REGIONS {
             return Err(Error::QuotaExhausted);
         }
-        let region = Region {
-            _memory: memory.clone(),
-        };
-        state
-            .regions
-            .insert(start, pages, region)
+        let place = regions
+            .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
-        if state
-            .table
-            .map(mapping.address, &runs, mapping.access)
-            .is_err()
-        {
-            // The interval was inserted a moment ago, so taking it out again cannot fail.
-            let _ = state.regions.remove(start, pages);
-            return Err(Error::QuotaExhausted);
-        }
+        let outcome = table.map(mapping.address, &runs, mapping.access);
+        self.announce_stale(table);
+        outcome.map_err(|_| Error::QuotaExhausted)?;
+        place.fill(Region {
+            _memory: memory.clone(),
+        });
         Ok(())
     }
 
@@ -163,23 +160,20 @@ impl Space {
             return Err(Error::BadAddress);
         }
         let mut state = self.state.lock();
+        let State { table, regions } = &mut *state;
+        let taken = regions
+            .taken_range(start, pages)
+            .map_err(|_| Error::NotMapped)?;
         // Cutting a hole into a region leaves one region more.
-        match state.regions.len_after_remove(start, pages) {
-            Err(_) => return Err(Error::NotMapped),
-            Ok(regions) if regions > MAX_REGIONS => return Err(Error::QuotaExhausted),
-            Ok(_) => {}
+        if taken.len_after_remove() > MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
         }
-        state
-            .table
-            .unmap(address, pages)
-            .map_err(|_| Error::QuotaExhausted)?;
+        let outcome = table.unmap(address, pages);
         // Flush first, free second: whoever sees the frames free also sees the new number.
-        self.flushes.fetch_add(1, Ordering::AcqRel);
-        state
-            .regions
-            .remove(start, pages)
-            .map(|_| ())
-            .map_err(|_| Error::NotMapped)
+        self.announce_stale(table);
+        outcome.map_err(|_| Error::QuotaExhausted)?;
+        drop(taken.remove());
+        Ok(())
     }
 
     /// The words of the page at an address, if the guest has it with that access.
@@ -196,6 +190,14 @@ impl Space {
         let mut state = self.state.lock();
         self.flushes.fetch_add(1, Ordering::AcqRel);
         state.regions.clear();
+    }
+
+    /// Has the CPU forget what it has cached if a change has made that wrong. Even a change that
+    /// has failed can have: tables may have been given back for it.
+    fn announce_stale(&self, table: &mut NestedTable) {
+        if table.take_stale() {
+            self.flushes.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn page_range(&self, address: GuestPhysical, length: u64) -> Result<(u64, u64), Error> {
@@ -301,16 +303,45 @@ mod tests {
     #[test]
     fn unmapping_asks_for_a_flush_and_frees_the_memory_with_its_last_user() {
         let fixture = fixture(64);
-        let used = fixture.account.used();
         fixture
             .space
             .map(&fixture.memory, &mapping(0, 0, 0x8000))
             .unwrap();
+        let used = fixture.account.used();
         drop(fixture.memory);
-        assert!(fixture.account.used() >= used, "still mapped");
+        assert_eq!(fixture.account.used(), used, "still mapped");
         fixture.space.unmap(GuestPhysical(0), 0x8000).unwrap();
         assert_eq!(fixture.space.flushes(), 1);
-        assert!(fixture.account.used() <= used - 8);
+        assert_eq!(fixture.account.used(), used - 8);
+    }
+
+    #[test]
+    fn empty_tables_are_used_again_or_pay_for_others_after_a_flush() {
+        let fixture = fixture(12);
+        let Fixture { space, memory, .. } = &fixture;
+        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0), 0x1000).unwrap();
+        space.map(memory, &mapping(0x1000, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0x1000), 0x1000).unwrap();
+        assert_eq!((fixture.account.used(), space.flushes()), (12, 2));
+        space.map(memory, &mapping(1 << 38, 0, 0x1000)).unwrap();
+        assert_eq!((fixture.account.used(), space.flushes()), (12, 3));
+        let refused = space.map(memory, &mapping(0, 0, 0x1000));
+        assert_eq!(refused, Err(Error::QuotaExhausted));
+        assert_eq!(space.flushes(), 3, "there was no empty table");
+    }
+
+    #[test]
+    fn a_refused_map_that_gave_tables_back_asks_for_a_flush() {
+        let fixture = fixture(12);
+        let Fixture { space, memory, .. } = &fixture;
+        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
+        space.unmap(GuestPhysical(0), 0x1000).unwrap();
+        let used = fixture.account.used();
+        let refused = space.map(memory, &mapping((1 << 38) - 0x1000, 0, 0x2000));
+        assert_eq!(refused, Err(Error::QuotaExhausted));
+        assert!(fixture.account.used() < used);
+        assert_eq!((space.flushes(), space.mapped_bytes()), (2, 0));
     }
 
     #[test]

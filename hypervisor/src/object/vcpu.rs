@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use nuncio_abi::VcpuPage;
+use nuncio_abi::{Posted, VcpuPage};
 
 use crate::mem::{OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
@@ -71,11 +71,11 @@ impl Vcpu {
 }
 
 impl Target {
-    /// Posts bits to the slot; whether the vcpu has to be told.
+    /// Posts bits to the slot.
     #[inline]
-    pub fn post(&self, bits: u64) -> bool {
+    pub fn post(&self, bits: u64) -> Posted {
         VcpuPage::new(self.page)
             .slot(usize::from(self.slot))
-            .is_some_and(|word| word.post(bits))
+            .map_or(Posted::Masked, |word| word.post(bits))
     }
 }

@@ -19,7 +19,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         world.counters.count_exit(exit.kind());
         match exit {
             Exit::Call { .. } => inject(world, GuestException::InvalidOpcode),
-            Exit::Interrupt | Exit::Nmi => self.interrupt(slice_end_ns),
+            Exit::Interrupt | Exit::Nmi => self.interrupt(world, slice_end_ns),
             Exit::Cpuid { leaf, subleaf } => self.cpuid(world, leaf, subleaf),
             Exit::MsrRead { index } => self.read_msr(world, index),
             Exit::MsrWrite { index, value } => write_msr(world, index, value),
@@ -65,6 +65,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Flow::Continue
     }
 
+    /// Makes the call again that has put the vcpu to sleep.
+    #[inline(never)]
+    pub(super) fn repeat_call(&mut self, world: &mut World<V, P>) -> Flow {
+        self.call(world)
+    }
+
     fn stop(&mut self, world: &mut World<V, P>, id: DomainId, code: u64) -> Flow {
         if id == world.domain.id {
             return Flow::End(StopReason::Exited, code);
@@ -74,7 +80,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Flow::Continue
     }
 
-    fn interrupt(&mut self, slice_end_ns: u64) -> Flow {
+    fn interrupt(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         if !self.context.platform.service_interrupts() {
             return Flow::Continue;
         }
@@ -82,6 +88,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.context.scheduler.expire(now_ns);
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
         if limit_reached || (now_ns >= slice_end_ns && self.context.scheduler.has_ready()) {
+            // A call that kept the CPU past the end of the slice, such as one that prints.
+            world.overdrawn_ns += now_ns.saturating_sub(slice_end_ns);
             return Flow::Yield;
         }
         self.arm_timer(slice_end_ns);
@@ -105,15 +113,20 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Flow::Continue
     }
 
-    /// HLT sleeps until the next upcall, and not at all if one is on its way.
+    /// HLT sleeps until the next upcall, and not at all if one is due.
+    ///
+    /// A guest may have enabled bits that were pending already, or chosen its vector after an
+    /// event came; neither makes an exit, so the ready word is looked at here once more.
     fn halt(&mut self, world: &mut World<V, P>, interrupts_enabled: bool) -> Flow {
         if !interrupts_enabled {
             return Flow::End(StopReason::HaltedForEver, 0);
         }
         world.vcpu.skip_instruction();
-        let on_its_way =
-            world.vcpu.upcall_is_pending() || self.context.scheduler.has_upcall(world.object.id());
-        if on_its_way {
+        let id = world.object.id();
+        if world.object.page().ready() != 0 {
+            self.context.scheduler.signal(id);
+        }
+        if world.vcpu.upcall_is_pending() || self.context.scheduler.has_upcall(id) {
             Flow::Continue
         } else {
             Flow::Block(Deadline::NEVER)

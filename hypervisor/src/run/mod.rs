@@ -8,6 +8,8 @@
 //!
 //! Invariant: nothing a guest does makes one turn of the loop take longer than the longest call.
 
+#![forbid(unsafe_code)]
+
 mod context;
 mod exits;
 mod platform;
@@ -113,7 +115,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Runs until every foreground domain has ended, and says how each domain ended.
     pub fn run(&mut self) -> Vec<DomainReport> {
         while self.foreground > 0 {
-            match self.context.scheduler.next() {
+            match self.context.scheduler.pick() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
             }
@@ -128,6 +130,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some(mut world) = self.take(id) else {
             return;
         };
+        if self.context.scheduler.has_ready() && world.pay_back(SLICE_NS) {
+            self.context.scheduler.requeue(id);
+            return self.put_back(world);
+        }
         self.load_extended_state(&mut world);
         let started = self.context.platform.ticks();
         let flow = self.run_slice(&mut world);
@@ -145,8 +151,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
         self.vendor.load(&mut world.vcpu);
         self.attend(world, slice_end_ns);
+        self.arm_timer(slice_end_ns);
         if core::mem::take(&mut world.call_again) {
-            match self.call(world) {
+            match self.repeat_call(world) {
                 Flow::Continue => {}
                 flow => return flow,
             }
@@ -178,7 +185,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
         let scheduler = &mut self.context.scheduler;
-        scheduler.attend();
+        let became_ready = scheduler.attend();
         let id = world.object.id();
         if scheduler.has_upcall(id) {
             scheduler.clear_upcall(id);
@@ -191,7 +198,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.seen_flushes = flushes;
             world.vcpu.flush_translations();
         }
-        self.arm_timer(slice_end_ns);
+        if became_ready {
+            self.arm_timer(slice_end_ns);
+        }
     }
 
     /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while

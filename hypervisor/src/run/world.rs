@@ -25,6 +25,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub seen_flushes: u64,
     /// Whether the run goes on without it.
     pub background: bool,
+    /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
+    pub overdrawn_ns: u64,
     /// What it has done.
     pub counters: Counters,
 }
@@ -65,6 +67,14 @@ impl Counters {
 }
 
 impl<V: Vendor, P: Platform> World<V, P> {
+    /// Pays back the length of a slice; whether there was as much to pay, so that the vcpu lets
+    /// this turn pass.
+    pub fn pay_back(&mut self, slice_ns: u64) -> bool {
+        let owes_a_turn = self.overdrawn_ns >= slice_ns;
+        self.overdrawn_ns = self.overdrawn_ns.saturating_sub(slice_ns);
+        owes_a_turn
+    }
+
     /// A vcpu that has not run yet.
     pub fn new(
         domain: Arc<Domain>,
@@ -81,6 +91,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
             extended,
             call_again: false,
             background,
+            overdrawn_ns: 0,
             counters: Counters::default(),
         }
     }

@@ -14,6 +14,8 @@ pub struct Scheduler {
     vcpus: Vec<Slot>,
     /// Something has changed that the loop must look at before it enters a guest again.
     attention: bool,
+    /// A vcpu has become ready since the loop last looked.
+    became_ready: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -51,7 +53,7 @@ impl Scheduler {
     }
 
     /// Takes the next vcpu to run.
-    pub fn next(&mut self) -> Option<VcpuId> {
+    pub fn pick(&mut self) -> Option<VcpuId> {
         let id = self.queue.pop()?;
         self.set(id, State::Running);
         Some(id)
@@ -93,6 +95,7 @@ impl Scheduler {
             self.deadlines.clear(id);
             self.requeue(id);
             self.attention = true;
+            self.became_ready = true;
         }
     }
 
@@ -129,9 +132,10 @@ impl Scheduler {
         self.attention = true;
     }
 
-    /// The loop looks now.
-    pub fn attend(&mut self) {
+    /// The loop looks now. Whether a vcpu has become ready since it last did.
+    pub fn attend(&mut self) -> bool {
         self.attention = false;
+        core::mem::take(&mut self.became_ready)
     }
 
     /// Wakes every vcpu whose deadline has passed.
@@ -172,7 +176,7 @@ mod tests {
     fn a_signal_reaches_a_running_vcpu_without_queueing_it_twice() {
         let mut scheduler = Scheduler::new();
         let only = scheduler.add();
-        assert_eq!(scheduler.next(), Some(only));
+        assert_eq!(scheduler.pick(), Some(only));
         scheduler.signal(only);
         assert!(scheduler.has_upcall(only));
         assert!(!scheduler.has_ready() && scheduler.wants_attention());
@@ -185,14 +189,14 @@ mod tests {
     fn a_deadline_wakes_once() {
         let mut scheduler = Scheduler::new();
         let only = scheduler.add();
-        scheduler.next();
+        scheduler.pick();
         scheduler.block(only, Deadline(100));
         assert_eq!(scheduler.earliest_deadline(), Some(100));
         scheduler.expire(99);
-        assert_eq!(scheduler.next(), None);
+        assert_eq!(scheduler.pick(), None);
         scheduler.expire(100);
         assert!(scheduler.wants_attention());
-        assert_eq!(scheduler.next(), Some(only));
+        assert_eq!(scheduler.pick(), Some(only));
         assert_eq!(scheduler.earliest_deadline(), None);
     }
 
@@ -203,7 +207,7 @@ mod tests {
         scheduler.retire(only);
         scheduler.wake(only);
         scheduler.signal(only);
-        assert_eq!(scheduler.next(), None);
+        assert_eq!(scheduler.pick(), None);
     }
 
     #[derive(Clone, Debug)]
@@ -238,7 +242,7 @@ mod tests {
                 match (step, running) {
                     (Step::Next, None) => {
                         running = ready.pop_front();
-                        prop_assert_eq!(scheduler.next(), running);
+                        prop_assert_eq!(scheduler.pick(), running);
                     }
                     (Step::Requeue, Some(id)) => {
                         scheduler.requeue(id);

@@ -293,6 +293,10 @@ impl Vendor for Fake {
 impl Fake {
     fn next_exit(&mut self, vcpu: &mut FakeVcpu) -> Exit {
         loop {
+            // As on hardware: a pending interrupt exits before the guest gets anywhere.
+            if lock(&self.clock).fired {
+                return Exit::Interrupt;
+            }
             if vcpu.computing_ns > 0 {
                 if lock(&self.clock).spend(&mut vcpu.computing_ns) {
                     return Exit::Interrupt;
@@ -303,7 +307,7 @@ impl Fake {
             match vcpu.steps.recv().expect("the script did not panic") {
                 Step::Compute(ns) => vcpu.computing_ns = ns,
                 Step::Exit(exit) => {
-                    lock(&self.clock).now_ns += EXIT_NS;
+                    lock(&self.clock).pass(EXIT_NS);
                     return exit;
                 }
             }
@@ -328,6 +332,17 @@ impl Clock {
                 *work_ns = 0;
                 false
             }
+        }
+    }
+
+    /// Time passes in the hypervisor.
+    pub fn pass(&mut self, ns: u64) {
+        self.now_ns += ns;
+        if self
+            .timer_ns
+            .is_some_and(|timer_ns| timer_ns <= self.now_ns)
+        {
+            self.fire();
         }
     }
 

@@ -77,7 +77,7 @@ fn two_domains_of_one_name(bed: &str) -> Result<(), Failed> {
     let outcome = Run::new(bed)?.manifest(&text)?.go()?;
     outcome
         .ends(2, "invalid")?
-        .complains("manifest.toml:9: there is already a domain named")?;
+        .complains("manifest.toml:9: there is another domain named")?;
     Ok(())
 }
 
@@ -109,7 +109,10 @@ fn too_little_memory(bed: &str) -> Result<(), Failed> {
 }
 
 fn cpu_without_virtualization(bed: &str) -> Result<(), Failed> {
-    let outcome = Run::new(bed)?.option("--qemu-cpu", "max,-svm").go()?;
+    let outcome = Run::new(bed)?
+        .input(b"x")?
+        .option("--qemu-cpu", "max,-svm")
+        .go()?;
     outcome.ends(3, "refused")?.complains("SVM")?;
     Ok(())
 }

@@ -1,22 +1,23 @@
 //! Tests of the checker itself: each rule is broken once and must be noticed.
 
+use super::table::Kind;
 use super::*;
 
 const TABLE: &[Module] = &[
     Module {
         name: "mem",
         uses: &[],
-        is_pure: true,
+        kind: Kind::Pure,
     },
     Module {
         name: "call",
         uses: &["mem"],
-        is_pure: true,
+        kind: Kind::Pure,
     },
     Module {
         name: "vt",
         uses: &["mem"],
-        is_pure: false,
+        kind: Kind::Hardware,
     },
 ];
 

@@ -1,7 +1,7 @@
 //! Unsafe code: only in modules that say why they need it, each block with the reason why it holds,
 //! and none at all in pure modules.
 
-use super::table::Module;
+use super::table::{Kind, Module};
 use super::SourceFile;
 
 /// What is wrong with the unsafe code of one file.
@@ -26,7 +26,7 @@ pub fn violations(file: &SourceFile) -> Vec<String> {
 /// Pure modules that do not forbid unsafe code.
 pub fn pure_modules(files: &[SourceFile], table: &[Module]) -> Vec<String> {
     let mut violations = Vec::new();
-    for row in table.iter().filter(|row| row.is_pure) {
+    for row in table.iter().filter(|row| row.kind == Kind::Pure) {
         let root = files.iter().find(|file| file.module() == [row.name]);
         if let Some(file) = root {
             let forbids = |line: &str| line.trim() == "#![forbid(unsafe_code)]";

@@ -87,6 +87,14 @@ impl Check<'_> {
         if domains.is_empty() {
             self.wrong(None, "there is no domain; add a [[domain]] table");
         }
+        if let (true, Some(first)) = (
+            domains.iter().all(|domain| domain.background),
+            domains.first(),
+        ) {
+            let text = "every domain is in the background, so the run would end before it began; \
+                        take `background` from one";
+            self.wrong(Some(first.name.span()), text);
+        }
         let last = domains.last().map(|domain| &domain.name);
         self.at_most(domains.len(), limits::DOMAINS, "domains", last.as_ref());
         self.unique("domain", domains.iter().map(|domain| &domain.name));
@@ -108,8 +116,7 @@ impl Check<'_> {
             if let Some(first) = seen.get(name.get_ref().as_str()) {
                 let line = self.source.problem(Some(first.clone()), "").line;
                 let text = format!(
-                    "there is already {} {what} named {:?} (line {}); names must differ",
-                    article(what),
+                    "there is another {what} named {:?} (line {}); names must differ",
                     name.get_ref(),
                     line.unwrap_or(0)
                 );
@@ -283,13 +290,5 @@ impl Check<'_> {
             }
         }
         File::Path(path)
-    }
-}
-
-fn article(noun: &str) -> &'static str {
-    if noun.starts_with('o') {
-        "an"
-    } else {
-        "a"
     }
 }

@@ -21,6 +21,8 @@ pub const DEFAULT_PORT_CAPACITY: i64 = 16;
 pub const NAME: usize = NAME_BYTES - 1;
 /// Bytes in a command line; the page that carries it adds a zero.
 pub const COMMAND_LINE: usize = COMMAND_LINE_BYTES - 1;
+/// Bytes in a domain's RAM or a shared memory.
+pub const MEMORY_BYTES: u64 = 1 << 40;
 /// Memory is handed out in pages.
 pub const PAGE: u64 = PAGE_BYTES;
 /// Bytes in one file that is handed to a machine: the input, a module or an image.

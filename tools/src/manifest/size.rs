@@ -20,9 +20,15 @@ pub fn parse(text: &str) -> Result<u64, String> {
     count.checked_mul(factor).ok_or_else(|| not_a_size(text))
 }
 
-/// Reads a size that is a whole number of pages and not zero.
+/// Reads the size of a memory: a whole number of pages, not zero and not beyond the limit.
 pub fn parse_pages(text: &str) -> Result<u64, String> {
     let bytes = parse(text)?;
+    if bytes > limits::MEMORY_BYTES {
+        return Err(format!(
+            "{text:?} is more than {} GiB, the limit; use less",
+            limits::MEMORY_BYTES >> 30
+        ));
+    }
     if bytes == 0 || bytes % limits::PAGE != 0 {
         return Err(format!(
             "{text:?} is not a whole number of pages; use a multiple of {} bytes above zero",
@@ -67,6 +73,10 @@ mod tests {
     #[test]
     fn pages() {
         assert_eq!(parse_pages("4 KiB"), Ok(4096));
+        assert_eq!(parse_pages("1024 GiB"), Ok(1 << 40));
+        assert!(parse_pages("1025 GiB")
+            .unwrap_err()
+            .contains("1024 GiB, the limit"));
         for text in ["0", "4095", "1 KiB"] {
             assert!(parse_pages(text).unwrap_err().contains("pages"), "{text}");
         }

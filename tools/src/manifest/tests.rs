@@ -133,13 +133,13 @@ fn names() {
         "name = \"b\"",
         "name = \"a\"",
         14,
-        "already a domain named \"a\" (line 4)",
+        "another domain named \"a\" (line 4)",
     );
     assert_among(
         "name = \"free\"",
         "name = \"line\"",
         30,
-        "already an object named \"line\"",
+        "another object named \"line\"",
     );
     assert_among(
         "name = \"free\"",
@@ -166,6 +166,13 @@ fn sizes_and_numbers() {
     );
     assert_problem("background = true", "vcpus = 2", 17, "1 to 1 vcpus");
     assert_problem("\"16 MiB\"", "16", 6, "invalid type");
+}
+
+#[test]
+fn a_run_waits_for_somebody() {
+    let from = "memory = \"16 MiB\"";
+    let to = "memory = \"16 MiB\"\nbackground = true";
+    assert_problem(from, to, 4, "every domain is in the background");
 }
 
 #[test]

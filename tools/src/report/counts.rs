@@ -40,8 +40,6 @@ pub struct Stop {
     pub ticks: u64,
     /// Frames that it had.
     pub frames: u64,
-    /// How often it was entered.
-    pub entries: u64,
 }
 
 /// Messages and notifications of one domain.
@@ -124,7 +122,6 @@ impl DomainReport {
             rip: number("rip").unwrap_or(0),
             ticks: number("ticks").unwrap_or(0),
             frames: number("frames").unwrap_or(0),
-            entries: number("entries").unwrap_or(0),
         };
         super::set_once(&mut self.stop, stop)?;
         self.note = fields.get("text").map(str::to_owned);

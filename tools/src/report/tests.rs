@@ -22,7 +22,7 @@ fn a_whole_run_is_read() {
         "an ordinary log line",
         "@ready domains=2",
         &digest,
-        "@domain name=producer reason=1 detail=0 rip=0x0 ticks=123 frames=4096 entries=321 pages=0x1000",
+        "@domain name=producer reason=1 detail=0 rip=0x0 ticks=123 frames=4096 pages=0x1000",
         "@calls name=producer hello=1 send=320 unknown=0",
         "@exits name=producer call=400 cpuid=2",
         "@traffic name=producer sent=320 received=0 notified=1 coalesced=7",
@@ -149,7 +149,6 @@ fn reasons_read_as_sentences() {
         rip: 0,
         ticks: 0,
         frames: 0,
-        entries: 0,
     };
     assert_eq!(stop(1, 3).short(), "exited, code 3");
     assert_eq!(stop(3, 0x4000).short(), "bad-memory 0x4000");

@@ -2,7 +2,7 @@
 //! from the very bytes that were copied.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -21,45 +21,20 @@ pub struct Copied {
 
 /// Copies `from` to `to`. `what` names the file in messages.
 pub fn copy(what: &str, from: &Path, to: &Path) -> Result<Copied, Verdict> {
-    let wrong = |text: String| Verdict::new(Kind::Invalid, text);
-    let cannot_read = |error: std::io::Error| {
-        wrong(format!(
-            "cannot read {what} {}: {error}; check the path and its permissions",
-            from.display()
-        ))
-    };
-    let metadata = fs::metadata(from).map_err(cannot_read)?;
-    // A pipe or a device could keep the tool waiting for ever.
-    if !metadata.is_file() {
-        let sort = if metadata.is_dir() {
-            "a directory"
-        } else {
-            "no regular file"
-        };
-        return Err(wrong(format!(
-            "{what} {} is {sort}; name a file",
-            from.display()
-        )));
-    }
-    let mut source = File::open(from)
-        .map_err(cannot_read)?
-        .take(limits::FILE_BYTES + 1);
-    let cannot_write = |error| {
-        wrong(format!(
-            "cannot write {}: {error}; make room in the directory for temporary files (TMPDIR)",
-            to.display()
-        ))
-    };
-    let mut target = File::create(to).map_err(cannot_write)?;
+    // One byte more than the limit, to see that there is more.
+    let mut source = open(what, from)?.take(limits::FILE_BYTES + 1);
+    let mut target = File::create(to).map_err(|error| cannot_write(to, &error))?;
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
-        let count = source.read(&mut buffer).map_err(cannot_read)?;
+        let count = source.read(&mut buffer);
+        let count = count.map_err(|error| cannot_read(what, from, &error))?;
         let chunk = buffer.get(..count).unwrap_or_default();
         if chunk.is_empty() {
             break;
         }
         hash.update(chunk);
-        target.write_all(chunk).map_err(cannot_write)?;
+        let written = target.write_all(chunk);
+        written.map_err(|error| cannot_write(to, &error))?;
         bytes += chunk.len() as u64;
     }
     if bytes > limits::FILE_BYTES {
@@ -69,10 +44,43 @@ pub fn copy(what: &str, from: &Path, to: &Path) -> Result<Copied, Verdict> {
             limits::FILE_BYTES >> 20
         )));
     }
-    Ok(Copied {
-        bytes,
-        sha256: hex(&hash.finalize()),
-    })
+    let sha256 = hex(&hash.finalize());
+    Ok(Copied { bytes, sha256 })
+}
+
+fn open(what: &str, path: &Path) -> Result<File, Verdict> {
+    let metadata = fs::metadata(path).map_err(|error| cannot_read(what, path, &error))?;
+    // A pipe or a device could keep the tool waiting for ever.
+    if !metadata.is_file() {
+        let sort = if metadata.is_dir() {
+            "a directory"
+        } else {
+            "no regular file"
+        };
+        return Err(wrong(format!(
+            "{what} {} is {sort}; name a file",
+            path.display()
+        )));
+    }
+    File::open(path).map_err(|error| cannot_read(what, path, &error))
+}
+
+fn wrong(text: String) -> Verdict {
+    Verdict::new(Kind::Invalid, text)
+}
+
+fn cannot_read(what: &str, path: &Path, error: &io::Error) -> Verdict {
+    wrong(format!(
+        "cannot read {what} {}: {error}; check the path and its permissions",
+        path.display()
+    ))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Verdict {
+    let path = path.display();
+    wrong(format!(
+        "cannot write {path}: {error}; make room in the directory for temporary files (TMPDIR)"
+    ))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -121,13 +121,7 @@ fn boot(
     let names = manifest.domains.iter().map(|domain| domain.name.as_str());
     let mut report = Report::new(names, manifest.digest.as_deref());
     let mut bed_error = String::new();
-    let mut command = bed.command(&Machine {
-        run_dir: staged.dir.path().to_owned(),
-        memory_mib: options.memory_mib.unwrap_or(staged.memory_mib),
-        modules: staged.modules.clone(),
-        count: options.count,
-        cpu: options.cpu.clone(),
-    });
+    let mut command = bed.command(&machine(options, staged));
     command.current_dir(staged.dir.path());
 
     screen.start(format!("running on {}", bed.name()));
@@ -143,29 +137,40 @@ fn boot(
     screen.finish();
     let ending = ending.map_err(|error| cannot_start(bed, &error))?;
 
-    let foreground = manifest.domains.iter().filter(|domain| !domain.background);
-    let foreground: Vec<_> = foreground.map(|domain| domain.name.clone()).collect();
     let verdict = judge(&Case {
         bed: bed.name(),
         ending: &ending,
         meaning: status(&ending).map(|status| bed.meaning(status)),
         bed_error: &bed_error,
         report: &report,
-        foreground: &foreground,
+        foreground: &foreground(manifest),
         expected: expected(manifest, staged),
         limit_seconds: options.limit_seconds,
     });
+    let input = staged.input.clone();
     Ok(Run {
         verdict,
         report,
-        input: staged
-            .input
-            .clone()
-            .map(|copied| (sources.input.clone(), copied)),
+        input: input.map(|copied| (sources.input.clone(), copied)),
         counted: options.count,
         hypervisor: sources.hypervisor(),
         wall: start.elapsed(),
     })
+}
+
+fn machine(options: &Options, staged: &Staged) -> Machine {
+    Machine {
+        run_dir: staged.dir.path().to_owned(),
+        memory_mib: options.memory_mib.unwrap_or(staged.memory_mib),
+        modules: staged.modules.clone(),
+        count: options.count,
+        cpu: options.cpu.clone(),
+    }
+}
+
+fn foreground(manifest: &Manifest) -> Vec<String> {
+    let domains = manifest.domains.iter().filter(|domain| !domain.background);
+    domains.map(|domain| domain.name.clone()).collect()
 }
 
 fn take_line(report: &mut Report, screen: &Screen, text: &str) {

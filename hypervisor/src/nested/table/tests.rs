@@ -84,19 +84,131 @@ fn a_large_page_is_split_only_around_the_hole() {
     bed.check_structure();
 }
 
+fn unmap(bed: &mut Bed, page: u64, pages: u64) {
+    let address = GuestPhysical(page << PAGE_SHIFT);
+    bed.table.unmap(address, pages).unwrap();
+}
+
 #[test]
-fn empty_tables_are_given_back() {
+fn empty_tables_stay_for_what_comes_next() {
     for format in FORMATS {
         let mut bed = Bed::new(format);
         map(&mut bed, 5, &[run(900, 1)]);
         map(&mut bed, PAGE_LIMIT - 1, &[run(901, 1)]);
         assert_eq!(bed.account.used(), 7);
-        bed.table.unmap(GuestPhysical(0), 4).unwrap();
-        assert_eq!(bed.account.used(), 7, "nothing was there");
-        bed.table.unmap(GuestPhysical(0), u64::MAX).unwrap();
-        assert_eq!(bed.account.used(), 1);
-        assert_eq!(level_at(&bed, 5), None);
+        unmap(&mut bed, 0, u64::MAX);
+        assert_eq!((level_at(&bed, 5), bed.account.used()), (None, 7));
+        let _ballast = bed.starve(0);
+        map(&mut bed, 6, &[run(902, 1)]);
+        assert_eq!(bed.found(6), Some((Frame(902), rw())));
     }
+}
+
+#[test]
+fn empty_tables_pay_for_tables_that_cannot_be_had_otherwise() {
+    for format in FORMATS {
+        let mut bed = Bed::new(format);
+        map(&mut bed, 1 << 18, &[run(901, 1)]);
+        map(&mut bed, 5, &[run(900, 1)]);
+        unmap(&mut bed, 5, 1);
+        assert_eq!(bed.account.used(), 6);
+        let _ballast = bed.starve(0);
+        let used = bed.account.used();
+        map(&mut bed, 2 << 18, &[run(902, 1)]);
+        assert_eq!(bed.account.used(), used, "two went and two came");
+        assert_eq!(bed.found(1 << 18), Some((Frame(901), rw())));
+        let address = GuestPhysical(1 << 47);
+        let full = bed.table.map(address, &[run(903, 1)], rw());
+        assert_eq!(full, Err(OutOfFrames::Quota), "nothing is empty now");
+    }
+}
+
+#[test]
+fn empty_tables_pay_for_splitting_a_large_page() {
+    let mut bed = Bed::new(&NPT);
+    map(&mut bed, 5, &[run(900, 1)]);
+    map(&mut bed, 1 << 27, &[run(512, 512)]);
+    unmap(&mut bed, 5, 1);
+    let _ballast = bed.starve(0);
+    let used = bed.account.used();
+    unmap(&mut bed, 1 << 27, 1);
+    assert_eq!(bed.account.used(), used - 2, "three went and one came");
+    assert_eq!(level_at(&bed, (1 << 27) + 1), Some(Level::Kib4));
+}
+
+#[test]
+fn a_failed_change_can_give_empty_tables_back() {
+    let mut bed = Bed::new(&NPT);
+    map(&mut bed, 5, &[run(900, 1)]);
+    unmap(&mut bed, 5, 1);
+    let ballast = bed.starve(0);
+    let far_apart = [run(0, 1), run(1 << 20, 1 << 20)];
+    let outcome = bed.table.map(GuestPhysical(0), &far_apart, rw());
+    assert_eq!(outcome, Err(OutOfFrames::Quota));
+    drop(ballast);
+    assert_eq!(bed.account.used(), 1);
+    bed.check_structure();
+}
+
+#[test]
+fn a_large_page_takes_the_place_of_empty_tables() {
+    let cases: [(&dyn EntryFormat, Level, u64); 3] = [
+        (&NPT, Level::Mib2, 3),
+        (&NPT_1G, Level::Gib1, 2),
+        (&Toy, Level::Gib512, 1),
+    ];
+    for (format, level, tables) in cases {
+        let mut bed = Bed::new(format);
+        map(&mut bed, 0, &[run(1, 1)]);
+        map(&mut bed, level.pages() - 1, &[run(1, 1)]);
+        unmap(&mut bed, 0, level.pages());
+        let ballast = bed.starve(0);
+        map(&mut bed, 0, &[run(0, level.pages())]);
+        drop(ballast);
+        assert_eq!(level_at(&bed, 1), Some(level));
+        assert_eq!(bed.account.used(), tables);
+        bed.check_structure();
+    }
+}
+
+#[test]
+fn a_table_that_has_gone_is_not_written_to() {
+    let mut bed = Bed::new(&NPT);
+    map(&mut bed, 5, &[run(900, 1)]);
+    unmap(&mut bed, 5, 1);
+    map(&mut bed, 0, &[run(512, 512)]);
+    unmap(&mut bed, 0, 512);
+    map(&mut bed, 6, &[run(901, 1)]);
+    assert_eq!(bed.found(6), Some((Frame(901), rw())));
+    assert_eq!(bed.found(5), None);
+}
+
+#[test]
+fn the_caller_learns_when_to_flush() {
+    let mut bed = Bed::new(&NPT);
+    map(&mut bed, 5, &[run(900, 1)]);
+    map(&mut bed, 6, &[run(901, 1)]);
+    assert!(!bed.table.take_stale(), "nothing was there before");
+    unmap(&mut bed, 5, 1);
+    assert!(bed.table.take_stale());
+    assert!(!bed.table.take_stale(), "it is told once");
+    unmap(&mut bed, 6, 1);
+    assert!(bed.table.take_stale());
+    map(&mut bed, 0, &[run(512, 512)]);
+    assert!(bed.table.take_stale(), "a table has given way");
+}
+
+#[test]
+fn the_caller_learns_when_to_flush_after_a_failure() {
+    let mut bed = Bed::new(&NPT);
+    map(&mut bed, 5, &[run(900, 1)]);
+    unmap(&mut bed, 5, 1);
+    assert!(bed.table.take_stale());
+    let _ballast = bed.starve(0);
+    let far_apart = [run(0, 1), run(1 << 20, 1 << 20)];
+    let outcome = bed.table.map(GuestPhysical(0), &far_apart, rw());
+    assert!(outcome.is_err());
+    assert!(bed.table.take_stale(), "the empty tables have gone");
 }
 
 #[test]
@@ -106,10 +218,12 @@ fn the_address_limit_holds() {
     assert_eq!(bed.found(PAGE_LIMIT - 1), Some((Frame(10), rw())));
     assert_eq!(bed.table.translate(ADDRESS_LIMIT), None);
     assert_eq!(bed.table.translate(GuestPhysical(u64::MAX)), None);
+    map(&mut bed, 1, &[run(30, 1)]);
     map(&mut bed, PAGE_LIMIT, &[run(20, 1)]);
     assert_eq!(level_at(&bed, 0), None, "the address does not wrap around");
-    bed.table.unmap(ADDRESS_LIMIT, 1).unwrap();
-    assert_eq!(bed.account.used(), 4);
+    unmap(&mut bed, PAGE_LIMIT + 1, 1);
+    assert_eq!(bed.found(1), Some((Frame(30), rw())));
+    assert_eq!(bed.account.used(), 7);
 }
 
 #[test]

@@ -121,7 +121,7 @@ proptest! {
 
     #[test]
     fn no_sequence_of_deeds_harms_the_hypervisor(first in deeds(), second in deeds()) {
-        let plan = alloc::format!("{PAIR}").replacen('\n', "\nlimit-ms 10000\n", 1);
+        let plan = PAIR.replacen('\n', "\nlimit-ms 10000\n", 1);
         let outcome = run(&plan, std::vec![guest(first), guest(second)]);
         prop_assert_eq!(outcome.reports.len(), 2);
     }

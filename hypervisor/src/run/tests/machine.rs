@@ -76,6 +76,9 @@ impl Platform for FakePlatform {
     }
 
     fn console_line(&mut self, domain: &str, line: &str) {
+        // A serial line of 115,200 baud.
+        let bytes = domain.len() as u64 + line.len() as u64 + 4;
+        self.clock.lock().unwrap().pass(bytes * 87_000);
         self.lines
             .lock()
             .unwrap()

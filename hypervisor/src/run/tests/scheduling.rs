@@ -5,7 +5,7 @@ use alloc::vec;
 use nuncio_abi::{Call, Deadline, Error, StopReason};
 
 use super::machine::script;
-use super::talking::{receive, PAIR};
+use super::talking::{receive, send, PAIR};
 use super::{run, stop};
 use crate::vt::Exit;
 
@@ -31,6 +31,29 @@ fn a_spinning_neighbour_takes_no_more_than_its_slices() {
     assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
     assert_eq!(outcome.ending(1), (StopReason::RunEnded, 0));
     assert!(outcome.now_ns < 120_000_000, "{} ns", outcome.now_ns);
+}
+
+#[test]
+fn who_floods_the_console_pays_for_it_with_turns() {
+    let outcome = run(
+        BACKGROUND,
+        vec![
+            script(|guest| {
+                guest.compute(200_000_000)?;
+                stop(guest, 0)
+            }),
+            script(|guest| loop {
+                send(
+                    guest,
+                    "console",
+                    b"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
+                )?
+                .unwrap();
+            }),
+        ],
+    );
+    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
+    assert!(outcome.now_ns < 500_000_000, "{} ns", outcome.now_ns);
 }
 
 #[test]

@@ -227,6 +227,65 @@ fn notifications_wake_coalesce_and_reach_the_upcall() {
 }
 
 #[test]
+fn halting_with_an_event_ready_does_not_sleep() {
+    let outcome = run(
+        PAIR,
+        vec![
+            script(|guest| {
+                let event = handle(guest, "bell");
+                guest.call(Call::Notify { event, bits: 1 })?.unwrap();
+                stop(guest, 0)
+            }),
+            script(|guest| {
+                let halt = crate::vt::Exit::Halt {
+                    interrupts_enabled: true,
+                };
+                guest.compute(1_000_000)?;
+                guest
+                    .call(Call::Wait {
+                        deadline: Deadline(2_000_000),
+                    })?
+                    .unwrap_err();
+                let info = guest.boot_info();
+                let page = VcpuPage::new(guest.words(GuestPhysical(info.vcpu_page)).unwrap());
+                let word = page.slot(info.handle("bell").unwrap().slot()).unwrap();
+                // Enabled after the event came, and the vector chosen after that.
+                word.enable(1);
+                page.set_upcall_vector(64);
+                assert_eq!(guest.exit(halt)?.upcall, Some(64));
+                stop(guest, 0)
+            }),
+        ],
+    );
+    assert_eq!(outcome.ending(1), (StopReason::Exited, 0));
+}
+
+#[test]
+fn what_lies_behind_a_message_stays_at_home() {
+    run(
+        PAIR,
+        vec![
+            script(|guest| {
+                let page = guest.words(GuestPhysical(0x30_0000)).unwrap();
+                page[0].store(u64::from_le_bytes(*b"Asecret!"), Relaxed);
+                let port = handle(guest, "mail");
+                let message = Outgoing::Memory {
+                    length: 1,
+                    address: 0x30_0000,
+                };
+                guest.call(Call::Send { port, message })?.unwrap();
+                stop(guest, 0)
+            }),
+            script(|guest| {
+                let [_, _, first, ..] = receive(guest, Deadline::NEVER)?.unwrap();
+                assert_eq!(first.to_le_bytes(), *b"A\0\0\0\0\0\0\0");
+                stop(guest, 0)
+            }),
+        ],
+    );
+}
+
+#[test]
 fn an_event_interrupts_a_receive() {
     run(
         PAIR,

@@ -225,8 +225,10 @@ impl VirtualCpu for SvmVcpu {
     }
 
     fn request_upcall(&mut self, vector: u8) {
+        let task_priority = self.vmcb.get(vmcb::VIRTUAL_INTERRUPT) & VirtualInterrupt::PRIORITY;
+        let pending = VirtualInterrupt::pending(vector);
         self.vmcb
-            .set(vmcb::VIRTUAL_INTERRUPT, VirtualInterrupt::pending(vector));
+            .set(vmcb::VIRTUAL_INTERRUPT, pending | task_priority);
     }
 
     fn upcall_is_pending(&self) -> bool {
@@ -383,9 +385,11 @@ mod tests {
     fn an_upcall_stays_pending_until_the_cpu_delivers_it() {
         let mut vcpu = vcpu();
         assert!(!vcpu.upcall_is_pending());
+        vcpu.vmcb
+            .set(vmcb::VIRTUAL_INTERRUPT, VirtualInterrupt::MASKING | 0xF);
         vcpu.request_upcall(0x40);
         assert!(vcpu.upcall_is_pending());
         let word = vcpu.vmcb.get(vmcb::VIRTUAL_INTERRUPT);
-        assert_eq!(word >> 32, 0x40);
+        assert_eq!((word >> 32, word & 0xFF), (0x40, 0xF), "CR8 stays");
     }
 }

@@ -143,6 +143,8 @@ impl Vmcb {
 pub struct VirtualInterrupt;
 
 impl VirtualInterrupt {
+    /// The guest's task priority, which is its CR8.
+    pub const PRIORITY: u64 = 0xFF;
     /// A virtual interrupt is pending; the CPU clears the bit when it delivers it.
     pub const PENDING: u64 = 1 << 8;
     /// It is delivered whatever the guest's task priority.
