@@ -11,11 +11,11 @@ use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
 use buddy_system_allocator::LockedHeap;
-use hypervisor::boot::{self, self_test, HostRange};
+use hypervisor::boot::{self, self_test};
 use hypervisor::cpu::fixup::{self, Fixup};
 use hypervisor::cpu::page_tables::ImageSections;
 use hypervisor::cpu::{machine_exit, report, segments, serial, stacks, traps, ExitCode};
-use hypervisor::mem::HostPhysical;
+use hypervisor::mem::{HostPhysical, HostRange};
 use hypervisor::start;
 
 global_asm!(

@@ -6,11 +6,11 @@
 
 use alloc::vec::Vec;
 
-use super::{divide, read, Division, Handover, HostRange, IdentityBytes};
+use super::{divide, read, Division, Handover, IdentityBytes};
 use crate::cpu::features::CpuFeatures;
 use crate::cpu::page_tables::{self, ImageSections, Layout};
 use crate::cpu::{extended_state, local_apic_address, stacks, DirectMap, Platform, Refusal};
-use crate::mem::{HostPhysical, PAGE_BYTES};
+use crate::mem::{HostPhysical, HostRange, PAGE_BYTES};
 
 /// Brings the boot CPU up. `add_heap` gives a range of RAM to the global allocator.
 ///

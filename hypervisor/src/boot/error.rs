@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::fmt;
+
+use crate::cpu::Refusal;
 
 const MIB: u64 = 1 << 20;
 
@@ -120,6 +122,15 @@ impl fmt::Display for BootError {
                 heap_bytes.div_ceil(MIB),
                 largest_bytes / MIB
             ),
+        }
+    }
+}
+
+impl From<BootError> for Refusal {
+    fn from(error: BootError) -> Self {
+        Refusal {
+            code: "bad-boot",
+            text: error.to_string(),
         }
     }
 }

@@ -7,9 +7,9 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::memory_map::{merge, ram_pages, subtract, total_bytes};
-use super::{BootError, BootInformation, HostRange};
-use crate::mem::{HostPhysical, PAGE_BYTES};
+use super::memory_map::ram_pages;
+use super::{BootError, BootInformation};
+use crate::mem::{merge, subtract, total_bytes, HostPhysical, HostRange, PAGE_BYTES};
 
 /// The hypervisor leaves the first MiB alone: firmware tables, and the page in which further CPUs
 /// start, lie there.

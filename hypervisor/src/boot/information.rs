@@ -5,8 +5,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{multiboot1, multiboot2, BootError, HostRange, MemoryEntry, PhysicalBytes};
-use crate::mem::HostPhysical;
+use super::{multiboot1, multiboot2, BootError, MemoryEntry, PhysicalBytes};
+use crate::mem::{HostPhysical, HostRange};
 
 /// Most modules that are accepted: 64 domains with an image and 15 modules each, and the plan,
 /// rounded up. More means that the count is garbage.

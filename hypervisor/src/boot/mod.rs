@@ -29,7 +29,5 @@ pub use header::{
 };
 pub use identity::IdentityBytes;
 pub use information::{read, BootInformation, LoadedModule};
-pub use memory_map::{
-    merge, ram_pages, subtract, total_bytes, HostRange, MemoryEntry, ADDRESS_LIMIT,
-};
+pub use memory_map::{ram_pages, MemoryEntry, ADDRESS_LIMIT};
 pub use physical_bytes::PhysicalBytes;

@@ -6,8 +6,8 @@ use alloc::string::String;
 
 use super::information::MAX_MODULES;
 use super::physical_bytes::Record;
-use super::{BootError, BootInformation, HostRange, LoadedModule, PhysicalBytes};
-use crate::mem::HostPhysical;
+use super::{BootError, BootInformation, LoadedModule, PhysicalBytes};
+use crate::mem::{HostPhysical, HostRange};
 
 /// EAX at entry.
 pub(super) const LOADER_MAGIC: u32 = 0x2BAD_B002;

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::physical_bytes::Record;
-use super::{BootError, BootInformation, HostRange, LoadedModule, PhysicalBytes};
-use crate::mem::HostPhysical;
+use super::{BootError, BootInformation, LoadedModule, PhysicalBytes};
+use crate::mem::{HostPhysical, HostRange};
 
 /// EAX at entry.
 pub(super) const LOADER_MAGIC: u32 = 0x36D7_6289;

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::boot::HostRange;
 use crate::mem::HostPhysical;
+use crate::mem::HostRange;
 
 /// Most return addresses that a report shows.
 pub(super) const MAX_DEPTH: usize = 32;

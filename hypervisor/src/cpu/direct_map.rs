@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::boot::{merge, HostRange};
+use crate::mem::{merge, HostRange};
 use crate::mem::{Frame, PhysicalMemory, Words};
 
 /// Gives out the frames that were nobody's at boot and those of the boot modules, and no others:

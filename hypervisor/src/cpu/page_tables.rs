@@ -24,7 +24,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::boot::{merge, subtract, HostRange};
+use crate::mem::{merge, subtract, HostRange};
 use crate::mem::{HostPhysical, PAGE_BYTES};
 
 /// Where most machines have the first I/O APIC (ACPI would tell).

@@ -4,8 +4,6 @@
 
 use alloc::string::{String, ToString};
 
-use crate::boot::BootError;
-
 /// A reason not to start, for the `@refused` line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -21,15 +19,6 @@ impl Refusal {
         Refusal {
             code,
             text: text.to_string(),
-        }
-    }
-}
-
-impl From<BootError> for Refusal {
-    fn from(error: BootError) -> Self {
-        Refusal {
-            code: "bad-boot",
-            text: error.to_string(),
         }
     }
 }

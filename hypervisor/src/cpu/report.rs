@@ -19,7 +19,7 @@ use super::backtrace::walk;
 use super::serial::{self, Unlocked};
 use super::trap_frame::PAGE_FAULT;
 use super::{machine_exit, stacks, ExitCode, TrapFrame};
-use crate::boot::HostRange;
+use crate::mem::HostRange;
 
 static TEXT: Once<HostRange> = Once::new();
 static BEGUN: AtomicBool = AtomicBool::new(false);

@@ -9,7 +9,7 @@
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
 
-use crate::boot::HostRange;
+use crate::mem::HostRange;
 use crate::mem::{HostPhysical, PAGE_BYTES};
 
 const GUARD_BYTES: usize = PAGE_BYTES as usize;

@@ -8,7 +8,6 @@ use nuncio_abi::{
     EVENT_SLOTS, VERSION,
 };
 
-use crate::boot::BootModule;
 use crate::image::{Image, Segment};
 use crate::mem::{Account, FrameBytes, GuestPhysical, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu};
@@ -19,7 +18,7 @@ use crate::vt::{StartState, Vendor};
 use super::error::Fault;
 use super::first_tables::FirstTables;
 use super::layout::Layout;
-use super::{is_reachable, ram, Machine, SharedPages};
+use super::{is_reachable, ram, LoadedModule, Machine, SharedPages};
 
 /// A domain with everything but its vcpu's registers.
 pub(super) struct Draft {
@@ -145,7 +144,7 @@ impl Draft {
     fn adopt(
         &self,
         machine: &Machine,
-        module: &BootModule,
+        module: &LoadedModule,
         name: &Name,
     ) -> Result<Arc<Memory>, Fault> {
         let frames = module.length.div_ceil(PAGE_BYTES);
@@ -304,7 +303,7 @@ fn quota_frames(machine: &Machine, plan: &DomainPlan) -> u64 {
     frames + frames / FRAMES_PER_SLACK_FRAME + FIXED_SLACK_FRAMES
 }
 
-fn find_module<'a>(machine: &'a Machine, name: &Name) -> Result<(usize, &'a BootModule), Fault> {
+fn find_module<'a>(machine: &'a Machine, name: &Name) -> Result<(usize, &'a LoadedModule), Fault> {
     machine
         .modules
         .iter()

@@ -14,11 +14,11 @@ mod ram;
 mod wires;
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::boot::BootModule;
-use crate::mem::{Account, FramePool, OutOfFrames, PhysicalMemory};
+use crate::mem::{Account, FramePool, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::Run;
 use crate::object::Memory;
 use crate::plan::Plan;
@@ -39,11 +39,22 @@ pub struct Machine {
     /// Pays for what belongs to no domain: shared memory, the time page, the text page.
     pub account: Arc<Account>,
     /// What the boot loader has loaded.
-    pub modules: Vec<BootModule>,
+    pub modules: Vec<LoadedModule>,
     /// The time page, already filled in.
     pub time_page: Arc<Memory>,
     /// The first guest-physical address that cannot be mapped.
     pub address_limit: u64,
+}
+
+/// A file in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedModule {
+    /// Its name in the plan.
+    pub name: String,
+    /// Address of its first byte, on a page boundary if it is not empty.
+    pub start: HostPhysical,
+    /// Length in bytes; may be 0.
+    pub length: u64,
 }
 
 /// Makes the domains of a plan and adds them to the loop.

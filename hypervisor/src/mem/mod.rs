@@ -16,6 +16,7 @@ mod address;
 pub(crate) mod arena;
 mod bytes;
 mod frames;
+mod host_range;
 mod intervals;
 mod physical;
 
@@ -23,5 +24,6 @@ pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
 pub use bytes::{ByteSource, FrameBytes};
 pub use frames::FramePool;
+pub use host_range::{merge, subtract, total_bytes, HostRange};
 pub use intervals::{FreeRange, Gap, Interval, IntervalMap, Overlap, Piece, TakenRange};
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};

@@ -209,9 +209,9 @@ mod tests {
         fn a_port_is_a_bounded_queue(capacity in 1usize..5, steps in proptest::collection::vec(any::<bool>(), 0..80)) {
             let (port, _) = port(capacity);
             let mut model = Model::new();
-            for (number, send) in steps.into_iter().enumerate() {
+            for (number, is_send) in steps.into_iter().enumerate() {
                 let number = number as u64;
-                if send {
+                if is_send {
                     let expected = if model.len() < capacity { Ok(()) } else { Err(Error::QueueFull) };
                     prop_assert_eq!(send(&port, number).map(|_| ()), expected);
                     if expected.is_ok() {

@@ -11,9 +11,9 @@ use alloc::vec::Vec;
 use nuncio_abi::VERSION;
 use raw_cpuid::CpuId;
 
-use crate::boot::{BootModule, Handover};
+use crate::boot::Handover;
 use crate::cpu::{machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
-use crate::launch::{launch, LaunchError, Machine};
+use crate::launch::{launch, LaunchError, LoadedModule, Machine};
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
 };
@@ -76,7 +76,8 @@ fn run_on<V: Vendor>(
     account: Arc<Account>,
     pool: &Arc<FramePool>,
 ) -> Result<Verdict, Refusal> {
-    let plan = read_plan(&handover.modules, memory)?;
+    let modules = loaded_modules(&handover);
+    let plan = read_plan(&modules, memory)?;
     let time_page = time_page(&platform, memory, &account)?;
     let limit_ns = plan
         .limit_ms
@@ -86,7 +87,7 @@ fn run_on<V: Vendor>(
         physical: memory,
         pool: pool.clone(),
         account,
-        modules: handover.modules,
+        modules,
         time_page,
         address_limit: address_limit(),
     };
@@ -135,7 +136,16 @@ fn pool(handover: &Handover, memory: &'static DirectMap) -> Arc<FramePool> {
     pool
 }
 
-fn read_plan(modules: &[BootModule], memory: &'static DirectMap) -> Result<Plan, Refusal> {
+fn loaded_modules(handover: &Handover) -> Vec<LoadedModule> {
+    let modules = handover.modules.iter().map(|module| LoadedModule {
+        name: module.name.clone(),
+        start: module.start,
+        length: module.length,
+    });
+    modules.collect()
+}
+
+fn read_plan(modules: &[LoadedModule], memory: &'static DirectMap) -> Result<Plan, Refusal> {
     let module = modules
         .iter()
         .find(|module| module.name == PLAN_MODULE)
@@ -178,7 +188,7 @@ fn address_limit() -> u64 {
 }
 
 /// Frames of modules that domains get; they come back as free frames when the domains end.
-fn frames_of_given_modules(modules: &[BootModule], plan: &Plan) -> u64 {
+fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
     let given: Vec<&str> = plan
         .domains
         .iter()

@@ -9,8 +9,7 @@ use std::sync::Mutex;
 
 use nuncio_abi::{Call, StopReason, TimePage};
 
-use crate::boot::BootModule;
-use crate::launch::{launch, LaunchError, Machine};
+use crate::launch::{launch, LaunchError, LoadedModule, Machine};
 use crate::mem::arena::Arena;
 use crate::mem::{Account, Frame, OutOfFrames, PhysicalMemory, PAGE_BYTES};
 use crate::object::Memory;
@@ -179,7 +178,7 @@ pub fn stop(guest: &mut Guest, code: u64) -> ScriptResult {
 }
 
 /// The image in the first module frames, a text of 5 bytes in the last.
-fn load_modules(arena: &'static Arena, image: &[u8]) -> Vec<BootModule> {
+fn load_modules(arena: &'static Arena, image: &[u8]) -> Vec<LoadedModule> {
     let first = FIRST_FRAME + FRAMES - MODULE_FRAMES;
     let last = FIRST_FRAME + FRAMES - 1;
     store(arena, first, image);
@@ -188,7 +187,7 @@ fn load_modules(arena: &'static Arena, image: &[u8]) -> Vec<BootModule> {
         last,
         b"input and what the boot loader left behind it",
     );
-    let module = |name: &str, frame: u64, length: u64| BootModule {
+    let module = |name: &str, frame: u64, length: u64| LoadedModule {
         name: name.to_string(),
         start: Frame(frame).start(),
         length,
