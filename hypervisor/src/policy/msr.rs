@@ -7,12 +7,14 @@ pub const EFER: u32 = x86::msr::IA32_EFER;
 /// The time-stamp counter.
 pub const TSC: u32 = x86::msr::IA32_TIME_STAMP_COUNTER;
 
+/// The page-attribute table.
+pub const PAGE_ATTRIBUTES: u32 = x86::msr::IA32_PAT;
+
 /// Registers that guests use without an exit, because every world switch keeps them apart.
-pub const PASSED: [u32; 11] = [
+pub const PASSED: [u32; 10] = [
     x86::msr::IA32_SYSENTER_CS,
     x86::msr::IA32_SYSENTER_ESP,
     x86::msr::IA32_SYSENTER_EIP,
-    x86::msr::IA32_PAT,
     x86::msr::IA32_STAR,
     x86::msr::IA32_LSTAR,
     x86::msr::IA32_CSTAR,
@@ -33,6 +35,8 @@ const CR0_PAGING: u64 = 1 << 31;
 pub enum Write {
     /// EFER becomes this.
     Efer(u64),
+    /// The page-attribute table becomes this.
+    PageAttributes(u64),
     /// The guest gets #GP.
     Refused,
 }
@@ -41,6 +45,7 @@ pub enum Write {
 pub fn read(index: u32, control: &ControlRegisters, ticks: u64) -> Option<u64> {
     match index {
         EFER => Some(control.efer),
+        PAGE_ATTRIBUTES => Some(control.page_attributes),
         TSC => Some(ticks),
         _ => None,
     }
@@ -50,6 +55,7 @@ pub fn read(index: u32, control: &ControlRegisters, ticks: u64) -> Option<u64> {
 pub fn write(index: u32, value: u64, control: &ControlRegisters) -> Write {
     match index {
         EFER => write_efer(value, control),
+        PAGE_ATTRIBUTES if are_page_attributes(value) => Write::PageAttributes(value),
         _ => Write::Refused,
     }
 }
@@ -66,6 +72,15 @@ fn write_efer(value: u64, control: &ControlRegisters) -> Write {
     Write::Efer(value & writable | control.efer & LONG_MODE_ACTIVE)
 }
 
+/// Whether all eight entries are types that exist: 2, 3 and all from 8 on are reserved (AMD APM
+/// volume 2, section 7.8.1). The CPU enters no guest whose table has another.
+fn are_page_attributes(value: u64) -> bool {
+    value
+        .to_le_bytes()
+        .iter()
+        .all(|entry| matches!(entry, 0 | 1 | 4..=7))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +90,22 @@ mod tests {
         cr0: CR0_PAGING,
         cr4: 0,
         efer: SYSCALL | LONG_MODE_ENABLE | LONG_MODE_ACTIVE | NO_EXECUTE,
+        page_attributes: 0x0007_0406_0007_0406,
     };
+
+    #[test]
+    fn page_attributes_must_be_types_that_exist() {
+        let now = read(PAGE_ATTRIBUTES, &RUNNING, 0);
+        assert_eq!(now, Some(RUNNING.page_attributes));
+        let good = 0x0001_0405_0607_0406;
+        let done = write(PAGE_ATTRIBUTES, good, &RUNNING);
+        assert_eq!(done, Write::PageAttributes(good));
+        for entry in [2, 3, 8, 0x86] {
+            let bad = good | entry << 56;
+            assert_eq!(write(PAGE_ATTRIBUTES, bad, &RUNNING), Write::Refused);
+        }
+        assert!(!PASSED.contains(&PAGE_ATTRIBUTES));
+    }
 
     #[test]
     fn efer_keeps_long_mode_while_paging_is_on() {
@@ -99,7 +129,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_write_sets_a_bit_that_is_not_the_guests(value: u64, cr0: u64, old in 0u64..1 << 12) {
-            let control = ControlRegisters { cr0, cr4: 0, efer: old & RUNNING.efer };
+            let control = ControlRegisters { cr0, efer: old & RUNNING.efer, ..RUNNING };
             if let Write::Efer(new) = write(EFER, value, &control) {
                 prop_assert_eq!(new & !RUNNING.efer, 0);
                 prop_assert_eq!((new ^ control.efer) & LONG_MODE_ACTIVE, 0);
@@ -108,7 +138,7 @@ mod tests {
 
         #[test]
         fn every_other_register_is_refused(index: u32, value: u64) {
-            if index != EFER {
+            if index != EFER && index != PAGE_ATTRIBUTES {
                 prop_assert_eq!(write(index, value, &RUNNING), Write::Refused);
                 prop_assert!(index == TSC || read(index, &RUNNING, 0).is_none());
             }

@@ -154,6 +154,10 @@ fn write_msr<V: Vendor, P: Platform>(world: &mut World<V, P>, index: u32, value:
             world.vcpu.set_efer(value);
             world.vcpu.skip_instruction();
         }
+        msr::Write::PageAttributes(value) => {
+            world.vcpu.set_page_attributes(value);
+            world.vcpu.skip_instruction();
+        }
         msr::Write::Refused => world.vcpu.inject(GuestException::GeneralProtection),
     }
     Flow::Continue

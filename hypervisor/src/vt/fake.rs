@@ -415,6 +415,10 @@ impl VirtualCpu for FakeVcpu {
         lock(&self.shared).control.efer = value;
     }
 
+    fn set_page_attributes(&mut self, value: u64) {
+        lock(&self.shared).control.page_attributes = value;
+    }
+
     fn instruction_pointer(&self) -> u64 {
         0
     }

@@ -87,6 +87,8 @@ pub struct ControlRegisters {
     pub cr4: u64,
     /// Extended features.
     pub efer: u64,
+    /// The page-attribute table.
+    pub page_attributes: u64,
 }
 
 /// A virtual CPU between two runs. Only the vcpu loop calls what changes it.
@@ -132,6 +134,9 @@ pub trait VirtualCpu {
 
     /// Sets the extended-feature-enable register, keeping what the vendor needs in it.
     fn set_efer(&mut self, value: u64);
+
+    /// Sets the page-attribute table, which must have no reserved types.
+    fn set_page_attributes(&mut self, value: u64);
 
     /// The instruction pointer, for reports.
     fn instruction_pointer(&self) -> u64;

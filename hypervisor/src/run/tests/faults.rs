@@ -98,6 +98,7 @@ fn efer_is_read_and_written_by_the_rules() {
                 cr0: 1 << 31,
                 cr4: 0,
                 efer: 0xD01,
+                ..ControlRegisters::default()
             });
             let read = guest.exit(Exit::MsrRead { index: EFER })?;
             assert_eq!(read.answer, Some([0xD01, 0, 0, 0]));

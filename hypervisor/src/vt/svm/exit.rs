@@ -26,6 +26,8 @@ pub struct RawExit {
     pub privilege: u8,
 }
 
+const WRITE_DR5: u32 = 0x35;
+const WRITE_DR7: u32 = 0x37;
 const EXCEPTION_FIRST: u32 = 0x40;
 const EXCEPTION_LAST: u32 = 0x5F;
 const INTR: u32 = 0x60;
@@ -82,7 +84,7 @@ pub fn decode(raw: &RawExit) -> Exit {
         0x81 => Exit::Call {
             privilege: raw.privilege,
         },
-        RDPMC => Exit::RefusedInstruction,
+        RDPMC | WRITE_DR5 | WRITE_DR7 => Exit::RefusedInstruction,
         RSM | INVLPGA | VMRUN | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | MONITOR | MWAIT
         | MWAIT_ARMED | RDPRU => Exit::ForbiddenInstruction,
         NESTED_PAGE_FAULT => Exit::Memory {
@@ -225,6 +227,7 @@ mod tests {
             (raw(0x80), Exit::ForbiddenInstruction),
             (raw(0x8B), Exit::ForbiddenInstruction),
             (raw(0x8E), Exit::ForbiddenInstruction),
+            (raw(0x37), Exit::RefusedInstruction),
             (raw(0x6F), Exit::RefusedInstruction),
             (raw(0x76), Exit::CacheFlush),
             (raw(0x89), Exit::CacheFlush),

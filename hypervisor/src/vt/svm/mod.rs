@@ -36,6 +36,11 @@ const TSC_AUX: u32 = 0xC000_0103;
 /// loop inside the CPU without end; #MC (18) is the machine's, not the guest's.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
+/// Writes to DR7, and to DR5, which is another name for it while CR4.DE is off. Guests have no
+/// hardware breakpoints: QEMU forgets to disarm them at an exit (APM volume 2, section 15.6), so
+/// that they would stop the hypervisor, even in its handler of #DB.
+const REGISTERS: u64 = (1 << 7 | 1 << 5) << 48;
+
 /// Instruction intercepts, vector 3 (APM volume 2, appendix B, offset 00Ch): INTR, NMI, RDPMC,
 /// CPUID, RSM, INVD, HLT, INVLPGA, I/O and MSR permission maps, task switches, FERR freeze,
 /// shutdown.
@@ -134,6 +139,7 @@ impl Svm {
 
     fn control(&self, vmcb: vmcb::Vmcb) {
         vmcb.intercept(EXCEPTIONS, [VECTOR_3, VECTOR_4]);
+        vmcb.set(vmcb::INTERCEPT_REGISTERS, REGISTERS);
         vmcb.set(vmcb::IOPM_BASE, self.io_map.first().start().0);
         vmcb.set(vmcb::MSRPM_BASE, self.msr_map.first().start().0);
     }

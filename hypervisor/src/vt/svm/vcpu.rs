@@ -245,11 +245,18 @@ impl VirtualCpu for SvmVcpu {
             cr0: self.vmcb.get(vmcb::CR0),
             cr4: self.vmcb.get(vmcb::CR4),
             efer: self.vmcb.get(vmcb::EFER) & !EFER_SVME,
+            page_attributes: self.vmcb.get(vmcb::GUEST_PAT),
         }
     }
 
     fn set_efer(&mut self, value: u64) {
         self.vmcb.set(vmcb::EFER, value | EFER_SVME);
+    }
+
+    fn set_page_attributes(&mut self, value: u64) {
+        self.vmcb.set(vmcb::GUEST_PAT, value);
+        // Cached translations have the memory types of the old table.
+        self.flush_translations();
     }
 
     fn instruction_pointer(&self) -> u64 {

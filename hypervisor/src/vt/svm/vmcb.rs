@@ -20,6 +20,9 @@ impl Field {
     }
 }
 
+/// Intercepts of control registers in the lower half, of debug registers in the upper half: reads in
+/// its lower 16 bits, writes in the others.
+pub const INTERCEPT_REGISTERS: Field = Field::at(0x000);
 /// Intercepts of exceptions, in the upper half.
 pub const INTERCEPT_EXCEPTIONS: Field = Field::at(0x008);
 /// Intercepts of instructions: vector 3 in the lower half is at 0x00C, see [`Vmcb::intercept`].
