@@ -58,6 +58,7 @@ pub const HOSTILE: &[Hostile] = &[
     exits("call-fuzz", 0),
     exits("msr-storm", 0),
     exits("registers", 0),
+    exits("breakpoints", 0),
     exits("user-call", 0),
     exits("checks", 0),
     exits("flood messages=20000", 0),

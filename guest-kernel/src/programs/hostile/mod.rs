@@ -2,6 +2,7 @@
 //!
 //! Those that end by their own mistake return [`SURVIVED`] if nothing stopped them.
 
+mod breakpoints;
 mod calls_from_outside;
 mod control;
 mod ends;
@@ -38,6 +39,7 @@ pub(super) const PROGRAMS: &[(&str, Program)] = &[
     ("bad-cr", control::bad_cr),
     ("msr-storm", control::msr_storm),
     ("registers", registers::run),
+    ("breakpoints", breakpoints::run),
     ("flood", flood::run),
     ("call-fuzz", fuzz::run),
 ];
