@@ -1,11 +1,46 @@
-//! Instruction counts: exact, and the same in every run.
+//! Instruction counts: exact, the same in every run, and within their budgets.
 
 use libtest_mimic::Failed;
 
 use super::Scenario;
 use crate::run::{noise, Run};
 
-pub const SCENARIOS: &[Scenario] = &[("two_runs_count_the_same", two_runs_count_the_same)];
+pub const SCENARIOS: &[Scenario] = &[
+    ("two_runs_count_the_same", two_runs_count_the_same),
+    ("calls_stay_in_their_budgets", calls_stay_in_their_budgets),
+];
+
+const BENCH: &str = include_str!("../../../tools/manifests/bench.toml");
+
+/// The most instructions that each line of the benchmark may show. They are exact for one compiler;
+/// the budgets leave a tenth for another one's taste.
+const BUDGETS: [(&str, u64); 9] = [
+    ("clock", 40),
+    ("cpuid", 160),
+    ("hello", 145),
+    ("query", 200),
+    ("notify-coalesced", 195),
+    ("notify", 260),
+    ("send-receive-24", 950),
+    ("send-receive-64", 1_400),
+    ("map-unmap", 1_150),
+];
+
+fn calls_stay_in_their_budgets(bed: &str) -> Result<(), Failed> {
+    let outcome = Run::new(bed)?.manifest(BENCH)?.count().go()?;
+    outcome.ends(0, "ok")?.returns_frames()?;
+    for (name, budget) in BUDGETS {
+        let prefix = format!("[bench] bench {name} ");
+        let line = outcome
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(&prefix));
+        let cost = line.and_then(|number| number.parse::<u64>().ok());
+        let what = format!("{name} should cost at most {budget} instructions, not {cost:?}");
+        outcome.check(cost.is_some_and(|cost| (1..=budget).contains(&cost)), &what)?;
+    }
+    Ok(())
+}
 
 fn two_runs_count_the_same(bed: &str) -> Result<(), Failed> {
     let run = Run::new(bed)?.input(&noise(300_000))?.count();
