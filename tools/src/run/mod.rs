@@ -45,6 +45,8 @@ pub struct Options {
     pub memory_mib: Option<u64>,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
+    /// The command line of the hypervisor.
+    pub hypervisor_arguments: Option<String>,
 }
 
 /// A run that was started, and what became of it.
@@ -165,6 +167,7 @@ fn machine(options: &Options, staged: &Staged) -> Machine {
         modules: staged.modules.clone(),
         count: options.count,
         cpu: options.cpu.clone(),
+        hypervisor_arguments: options.hypervisor_arguments.clone(),
     }
 }
 
