@@ -61,6 +61,8 @@ pub struct Run {
     pub counted: bool,
     /// The hypervisor with its symbols.
     pub hypervisor: PathBuf,
+    /// The image of each domain with its symbols, by the domain's name.
+    pub images: Vec<(String, PathBuf)>,
     /// How long it took.
     pub wall: Duration,
 }
@@ -156,6 +158,7 @@ fn boot(
         input: input.map(|copied| (sources.input.clone(), copied)),
         counted: options.count,
         hypervisor: sources.hypervisor(),
+        images: sources.images_of(manifest),
         wall: start.elapsed(),
     })
 }
