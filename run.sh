@@ -29,6 +29,7 @@ Options of a run:
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
   --qemu-cpu MODEL   CPU model for QEMU [default: max]
+  --hypervisor-args WORDS  command line of the hypervisor, such as test=panic
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest

@@ -1,8 +1,11 @@
 //! A run of the `nuncio` binary in a directory of its own, and checks of what came of it.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -19,6 +22,7 @@ pub type Checked<'a> = Result<&'a Outcome, Failed>;
 pub struct Run {
     dir: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
     input: Option<Vec<u8>>,
 }
 
@@ -41,6 +45,7 @@ impl Run {
         let run = Run {
             dir: tempfile::tempdir()?,
             arguments: Vec::new(),
+            environment: Vec::new(),
             input: None,
         };
         let run = run.option("--bed", bed).option("--json", "report.json");
@@ -62,6 +67,19 @@ impl Run {
         self
     }
 
+    /// Has the hypervisor's log and records on standard error, too.
+    pub fn verbose(mut self) -> Self {
+        self.arguments.push("--verbose".to_owned());
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn environment(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let value = value.as_ref().to_owned();
+        self.environment.push((name.to_owned(), value));
+        self
+    }
+
     /// Hands these bytes over as the input.
     pub fn input(mut self, bytes: &[u8]) -> Result<Self, Failed> {
         self.input = Some(bytes.to_owned());
@@ -78,23 +96,70 @@ impl Run {
 
     /// Puts a file into the directory of the run.
     pub fn file(self, name: &str, bytes: &[u8]) -> Result<Self, Failed> {
-        fs::write(self.dir.path().join(name), bytes)?;
+        fs::write(self.path(name), bytes)?;
         Ok(self)
+    }
+
+    /// Where a file of that name lies in the directory of the run.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Runs and waits for the end.
     pub fn go(&self) -> Result<Outcome, Failed> {
+        Ok(self.outcome(&self.command()?.output()?))
+    }
+
+    /// Runs, and does `work` beside it from the first line on standard error that begins with
+    /// `sign`.
+    pub fn go_beside<T: Send>(
+        &self,
+        sign: &str,
+        work: impl FnOnce() -> Result<T, Failed> + Send,
+    ) -> Result<(Outcome, T), Failed> {
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.stdin(Stdio::null()).spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr, done) = thread::scope(|scope| {
+            let stdout = scope.spawn(move || read_all(stdout));
+            let (mut work, mut working, mut text) = (Some(work), None, Vec::new());
+            for line in stderr.map(BufReader::new).into_iter().flat_map(lines) {
+                if line.starts_with(sign.as_bytes()) {
+                    working = working.or(work.take().map(|work| scope.spawn(work)));
+                }
+                text.extend(line);
+            }
+            let done = working.map(|working| working.join());
+            (stdout.join(), text, done)
+        });
+        let output = Output {
+            status: child.wait()?,
+            stdout: stdout.map_err(|_| "standard output could not be read")?,
+            stderr,
+        };
+        let outcome = self.outcome(&output);
+        outcome.check(done.is_some(), &format!("there should be a line {sign}"))?;
+        let done = done.and_then(Result::ok).ok_or("the work panicked")?;
+        Ok((outcome, done?))
+    }
+
+    fn command(&self) -> Result<Command, Failed> {
         let mut command = Command::new(binaries()?.join("nuncio"));
         command.args(&self.arguments).current_dir(self.dir.path());
-        let output = command.output()?;
-        let json = fs::read_to_string(self.dir.path().join("report.json")).unwrap_or_default();
-        Ok(Outcome {
+        command.envs(self.environment.iter().cloned());
+        Ok(command)
+    }
+
+    fn outcome(&self, output: &Output) -> Outcome {
+        let json = fs::read_to_string(self.path("report.json")).unwrap_or_default();
+        Outcome {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             json: serde_json::from_str(&json).unwrap_or(Value::Null),
             input_sha256: self.input.as_deref().map(sha256),
-        })
+        }
     }
 }
 
@@ -134,6 +199,19 @@ impl Outcome {
             is_clear,
             &format!("standard error should be one line with {text:?}"),
         )
+    }
+
+    /// These words on standard error, one after the other.
+    pub fn shows_in_order(&self, words: &[&str]) -> Checked<'_> {
+        let mut rest = self.stderr.as_str();
+        for word in words {
+            let Some((_, behind)) = rest.split_once(word) else {
+                let what = format!("standard error should show {words:?}, but {word:?} is missing");
+                return self.check(false, &what);
+            };
+            rest = behind;
+        }
+        Ok(self)
     }
 
     /// The consumer computed the digest of the very input.
@@ -221,6 +299,22 @@ pub fn noise(length: usize) -> Vec<u8> {
         (state >> 32) as u8
     });
     bytes.take(length).collect()
+}
+
+fn read_all(stream: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What could not be read is missed by the checks.
+    let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
+    bytes
+}
+
+/// The lines of a stream with their ends, up to its end or an error.
+fn lines(mut stream: impl BufRead) -> impl Iterator<Item = Vec<u8>> {
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        let length = stream.read_until(b'\n', &mut line).ok()?;
+        (length > 0).then_some(line)
+    })
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::cli::{Action, Cli, ManifestAction, RunArguments};
 use crate::manifest::{self, Problems};
-use crate::report::Report;
+use crate::report::{DomainReport, Report};
 use crate::run::{self, Options, Run};
 use crate::screen::{Detail, Screen};
+use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
 use crate::{backtrace, beds, json, table};
 
@@ -71,7 +72,9 @@ fn show(screen: &Screen, options: &Options, run: &Run) {
     if has_domains(&run.report) {
         screen.detail(&format!(
             "\n{}\n",
-            table::render(&run.report, options.count)
+            table::render(&run.report, options.count, |domain, rip| place(
+                run, domain, rip
+            ))
         ));
     }
     if let Some(panic) = &run.report.panic {
@@ -95,6 +98,17 @@ fn show(screen: &Screen, options: &Options, run: &Run) {
             ));
         }
     }
+}
+
+/// The function of the domain's image at an address, which the image's own page tables are
+/// expected to leave where the image says.
+fn place(run: &Run, domain: &DomainReport, address: u64) -> Option<String> {
+    let mut images = run.images.iter();
+    let (_, image) = images.find(|(name, _)| *name == domain.name)?;
+    // The last one is the function that has code of its own.
+    let place = Symbols::load(image)?.places(address).pop()?;
+    // A symbol alone may be a mark that has nothing to do with the address.
+    place.source.is_some().then(|| place.to_string())
 }
 
 fn has_domains(report: &Report) -> bool {

@@ -1,101 +1,93 @@
-//! Turns the return addresses of a panic into names and lines, with the symbols of the image that
-//! was booted.
+//! A panic of the hypervisor for people: its return addresses become names and lines, with the
+//! symbols of the image that was booted.
 
 use std::path::Path;
 
-use addr2line::Loader;
-
 use crate::report::PanicReport;
+use crate::symbols::{Place, Symbols};
 
-/// The panic for people: the message, the registers and the backtrace.
+/// The message, the registers and the backtrace.
 pub fn render(panic: &PanicReport, hypervisor: &Path) -> String {
     let mut lines = vec![format!("panic of the hypervisor: {}", panic.text)];
-    lines.extend(panic.lines.iter().map(|line| format!("  {line}")));
+    lines.extend(panic.lines.iter().map(|line| format!("  {}", line.trim())));
     if !panic.trace.is_empty() {
         lines.push("backtrace, the innermost first:".to_owned());
     }
-    let symbols = Loader::new(hypervisor).ok();
-    for (index, address) in panic.trace.iter().enumerate() {
-        let places = symbols
-            .as_ref()
-            .map_or(Vec::new(), |symbols| places(symbols, *address));
-        if places.is_empty() {
-            lines.push(format!("  {index:>2}: {address:#018x}"));
+    let symbols = Symbols::load(hypervisor);
+    let mut index = 0;
+    for repeated in panic.trace.chunk_by(|one, next| one == next) {
+        let Some(address) = repeated.first() else {
+            continue;
+        };
+        let places = symbols.as_ref().map_or(Vec::new(), |symbols| {
+            symbols.places(instruction(panic, index, *address))
+        });
+        let first = places.first().map_or(String::new(), Place::to_string);
+        let line = format!("  {index:>2}: {address:#018x} {first}");
+        lines.push(line.trim_end().to_owned());
+        for place in places.iter().skip(1) {
+            lines.push(format!("      {:18} {place}", "inlined into"));
         }
-        for (depth, place) in places.iter().enumerate() {
-            match depth {
-                0 => lines.push(format!("  {index:>2}: {address:#018x} {place}")),
-                _ => lines.push(format!("      {:18} {place}", "inlined into")),
-            }
+        if repeated.len() > 1 {
+            lines.push(format!("      and {} times more", repeated.len() - 1));
         }
+        index += repeated.len();
     }
     lines.join("\n")
 }
 
-/// The functions at a return address, the innermost inlined one first.
-fn places(symbols: &Loader, return_address: u64) -> Vec<String> {
-    // The call lies just before the address to which it returns.
-    let address = return_address.saturating_sub(1);
-    let mut places = Vec::new();
-    if let Ok(mut frames) = symbols.find_frames(address) {
-        while let Ok(Some(frame)) = frames.next() {
-            let function = frame.function.as_ref();
-            let name = function.and_then(|name| name.demangle().ok().map(|name| name.into_owned()));
-            let Some(name) = name else { continue };
-            places.push(match frame.location {
-                Some(location) => format!("{name} ({})", place(&location)),
-                None => name,
-            });
-        }
+/// Where to look up an address of the trace. A call lies just before the address to which it
+/// returns; the trace of an exception begins with the instruction that raised it.
+fn instruction(panic: &PanicReport, index: usize, address: u64) -> u64 {
+    if index == 0 && panic.rip() == Some(address) {
+        return address;
     }
-    if places.is_empty() {
-        let symbol = symbols.find_symbol(address);
-        places.extend(symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned()));
-    }
-    places
-}
-
-fn place(location: &addr2line::Location<'_>) -> String {
-    let file = location.file.unwrap_or("?");
-    match location.line {
-        Some(line) => format!("{file}:{line}"),
-        None => file.to_owned(),
-    }
+    address.saturating_sub(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[inline(never)]
-    fn landmark() -> usize {
-        std::hint::black_box(landmark as *const () as usize)
+    fn panic(lines: &[&str], trace: &[u64]) -> PanicReport {
+        PanicReport {
+            text: "x.rs:1: broken".to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            trace: trace.to_owned(),
+        }
     }
 
     #[test]
     fn addresses_without_symbols_are_still_shown() {
-        let panic = PanicReport {
-            text: "x.rs:1: broken".to_owned(),
-            lines: vec!["rax=0".to_owned()],
-            trace: vec![0x1234],
-        };
-        let text = render(&panic, Path::new("/none"));
-        assert!(text.contains("x.rs:1: broken"));
-        assert!(text.contains("0: 0x0000000000001234"), "{text}");
+        let text = render(&panic(&["  rax    0x0"], &[0x1234]), Path::new("/none"));
+        let expected = [
+            "panic of the hypervisor: x.rs:1: broken",
+            "  rax    0x0",
+            "backtrace, the innermost first:",
+            "   0: 0x0000000000001234",
+        ];
+        assert_eq!(text, expected.join("\n"));
     }
 
     #[test]
-    fn an_address_gets_its_function() {
-        assert_ne!(landmark(), 0);
-        let image = std::env::current_exe().unwrap();
-        let symbols = Loader::new(&image).unwrap();
-        // The test binary is loaded anywhere; its symbol table says where a function lies in the file.
-        let name = "an_address_gets_its_function";
-        let known = (0x1000..0x40_0000).step_by(16).find(|address| {
-            places(&symbols, *address)
-                .iter()
-                .any(|place| place.contains(name))
-        });
-        assert!(known.is_some());
+    fn endless_recursion_takes_two_lines() {
+        let text = render(&panic(&[], &[9, 5, 5, 5, 7]), Path::new("/none"));
+        let expected = [
+            "   0: 0x0000000000000009",
+            "   1: 0x0000000000000005",
+            "      and 2 times more",
+            "   4: 0x0000000000000007",
+        ];
+        assert!(text.ends_with(&expected.join("\n")), "{text}");
+    }
+
+    #[test]
+    fn only_the_rip_of_an_exception_is_looked_up_as_it_is() {
+        let registers = ["  rbp    0x3  rsp    0x2  rip    0x1234"];
+        let exception = panic(&registers, &[0x1234, 0x1234]);
+        assert_eq!(instruction(&exception, 0, 0x1234), 0x1234);
+        assert_eq!(instruction(&exception, 1, 0x1234), 0x1233);
+        assert_eq!(instruction(&panic(&[], &[0x1234]), 0, 0x1234), 0x1233);
+        assert_eq!(instruction(&exception, 0, 0), 0);
     }
 }

@@ -120,6 +120,21 @@ pub struct RunArguments {
     /// CPU model for QEMU, such as "max,-svm" [default: max]
     #[arg(long, value_name = "MODEL", help_heading = "Advanced")]
     pub qemu_cpu: Option<String>,
+
+    /// Command line of the hypervisor: printable ASCII, such as "test=panic", which makes it break
+    #[arg(long, value_name = "WORDS", help_heading = "Advanced", value_parser = printable)]
+    pub hypervisor_args: Option<String>,
+}
+
+/// What QEMU and boot loaders hand over unchanged, and every log can show.
+fn printable(words: &str) -> Result<String, &'static str> {
+    if words
+        .chars()
+        .all(|character| matches!(character, ' '..='~'))
+    {
+        return Ok(words.to_owned());
+    }
+    Err("only printable ASCII characters and spaces can be handed to the hypervisor")
 }
 
 impl RunArguments {
@@ -137,6 +152,7 @@ impl RunArguments {
             images: self.images.clone().unwrap_or_else(project::default_images),
             memory_mib: self.memory,
             cpu: self.qemu_cpu.clone(),
+            hypervisor_arguments: self.hypervisor_args.clone(),
         }
     }
 
@@ -167,6 +183,19 @@ mod tests {
         assert_eq!(plain.run.options().limit_seconds, 7);
         let named = Cli::parse_from(["nuncio", "run", "--quiet"]);
         assert!(matches!(named.action, Some(Action::Run(run)) if run.detail() == Detail::Quiet));
+    }
+
+    #[test]
+    fn the_hypervisor_gets_printable_words_only() {
+        let parse = |words| Cli::try_parse_from(["nuncio", "--hypervisor-args", words]);
+        let options = parse("test=panic x").unwrap().run.options();
+        assert_eq!(
+            options.hypervisor_arguments.as_deref(),
+            Some("test=panic x")
+        );
+        for words in ["test=panic\n", "tab\tbed", "\u{e9}", "\u{7f}"] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
     }
 
     #[test]

@@ -19,5 +19,6 @@ pub mod project;
 pub mod report;
 pub mod run;
 pub mod screen;
+pub mod symbols;
 pub mod table;
 pub mod verdict;

@@ -12,8 +12,12 @@ const STYLE: TableStyle = TableStyle::new()
     .header_separator(LineStyle::none().fill('-').junction('-'))
     .content_lines(ContentLineStyle::none());
 
-/// The tables: one row a domain.
-pub fn render(report: &Report, counted: bool) -> String {
+/// The tables: one row a domain. `place` names the function of a domain's image at an address.
+pub fn render(
+    report: &Report,
+    counted: bool,
+    place: impl Fn(&DomainReport, u64) -> Option<String>,
+) -> String {
     let mut text = overview(report, counted).trim_fmt();
     for (title, counts) in [
         ("calls", calls as fn(&DomainReport) -> &Counts),
@@ -28,12 +32,8 @@ pub fn render(report: &Report, counted: bool) -> String {
         let failed = domain.stop.filter(|stop| !stop.is_success());
         if let Some((stop, why)) = failed.zip(domain.why()) {
             let (name, rip) = (&domain.name, stop.rip);
-            let _ = write!(
-                text,
-                "
-
-{name}: {why} (at rip {rip:#x})"
-            );
+            let place = place(domain, rip).map_or(String::new(), |place| format!(", {place}"));
+            let _ = write!(text, "\n\n{name}: {why} (at rip {rip:#x}{place})");
         }
     }
     if let Some(frames) = report.frames {
@@ -170,7 +170,9 @@ mod tests {
         ] {
             report.take(&Line::parse(line));
         }
-        let text = render(&report, true);
+        let text = render(&report, true, |domain, rip| {
+            Some(format!("{}::main+{:#x}", domain.name, rip - 0x20_0000))
+        });
         assert!(
             text.contains("bad: It touched memory that it was not given"),
             "{text}"
@@ -184,6 +186,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("send") && !text.contains("map"), "{text}");
-        assert!(!render(&report, false).contains("instructions"));
+        assert!(text.contains("(at rip 0x200010, bad::main+0x10)"), "{text}");
+        let plain = render(&report, false, |_, _| None);
+        assert!(plain.contains("(at rip 0x200010)"), "{plain}");
+        assert!(!plain.contains("instructions"), "{plain}");
     }
 }

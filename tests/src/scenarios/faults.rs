@@ -3,7 +3,10 @@
 
 use libtest_mimic::Failed;
 
+use super::Scenario;
 use crate::run::{noise, Run};
+
+pub const SCENARIOS: &[Scenario] = &[("shown_with_source_line", shown_with_source_line)];
 
 /// A program of the guest kernel that does what no good guest does.
 pub struct Hostile {
@@ -164,6 +167,23 @@ pub fn survives(bed: &str, guest: &Hostile) -> Result<(), Failed> {
             outcome.stops("hostile", "run-ended")?.ends(0, "ok")?;
         }
     }
+    Ok(())
+}
+
+/// Where a guest was when it was stopped is shown with the function and the line of its image.
+fn shown_with_source_line(bed: &str) -> Result<(), Failed> {
+    let manifest = MANIFEST
+        .replace("PROGRAM", "bad-memory")
+        .replace("BACKGROUND", "false");
+    let outcome = Run::new(bed)?.manifest(&manifest)?.input(b"x")?.go()?;
+    outcome.stops("hostile", "bad-memory")?;
+    let is_shown = |line: &str| {
+        line.starts_with("hostile: ") && line.contains("::bad_memory (guest-kernel/src/programs/")
+    };
+    outcome.check(
+        outcome.stdout.lines().any(is_shown),
+        "the table should say where the guest was",
+    )?;
     Ok(())
 }
 

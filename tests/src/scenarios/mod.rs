@@ -4,6 +4,7 @@
 mod counts;
 mod errors;
 mod faults;
+mod panics;
 mod stream;
 
 use libtest_mimic::{Failed, Trial};
@@ -27,6 +28,8 @@ fn of_bed(bed: &'static str) -> Vec<Trial> {
         ("stream", stream::SCENARIOS),
         ("counts", counts::SCENARIOS),
         ("errors", errors::SCENARIOS),
+        ("faults", faults::SCENARIOS),
+        ("panics", panics::SCENARIOS),
     ];
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {
@@ -39,5 +42,10 @@ fn of_bed(bed: &'static str) -> Vec<Trial> {
             faults::survives(bed, guest)
         })
     });
-    plain.chain(hostile).collect()
+    let fatal = panics::FATAL.iter().map(|fatal| {
+        Trial::test(format!("{bed}::panics::{}", fatal.name()), move || {
+            panics::is_reported(bed, fatal)
+        })
+    });
+    plain.chain(hostile).chain(fatal).collect()
 }

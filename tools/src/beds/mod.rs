@@ -25,6 +25,8 @@ pub struct Machine {
     pub count: bool,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
+    /// The command line of the hypervisor.
+    pub hypervisor_arguments: Option<String>,
 }
 
 /// What the exit status of a bed says.

@@ -84,6 +84,9 @@ impl TestBed for QemuSvm {
         let modules = machine.modules.iter().map(|name| format!("{name} {name}"));
         let modules: Vec<_> = modules.collect();
         command.args(["-kernel", "hypervisor", "-initrd", &modules.join(",")]);
+        if let Some(words) = &machine.hypervisor_arguments {
+            command.args(["-append", words]);
+        }
         command
     }
 
@@ -146,13 +149,18 @@ mod tests {
         assert!(plain.windows(2).any(|pair| pair == ["-m", "300"]));
         assert!(plain.windows(2).any(|pair| pair == ["-cpu", "max"]));
         assert!(!plain.contains(&"-icount".to_owned()));
+        assert!(!plain.contains(&"-append".to_owned()));
 
         machine.count = true;
         machine.cpu = Some("max,-svm".to_owned());
+        machine.hypervisor_arguments = Some("test=panic a,b".to_owned());
         let counted = arguments(&machine);
         assert!(counted
             .windows(2)
             .any(|pair| pair == ["-icount", "shift=0,sleep=off"]));
         assert!(counted.contains(&"max,-svm".to_owned()));
+        assert!(counted
+            .windows(2)
+            .any(|pair| pair == ["-append", "test=panic a,b"]));
     }
 }

@@ -14,7 +14,7 @@ pub struct PanicReport {
     pub text: String,
     /// The lines that follow: registers.
     pub lines: Vec<String>,
-    /// Return addresses, the innermost first.
+    /// Return addresses, the innermost first; those of an exception begin with its rip.
     pub trace: Vec<u64>,
 }
 
@@ -32,6 +32,13 @@ impl PanicReport {
         if self.lines.len() < MAX_LINES && !line.trim().is_empty() {
             self.lines.push(line.to_owned());
         }
+    }
+
+    /// Where the instruction was that raised an exception; `None` if it was a Rust panic.
+    pub fn rip(&self) -> Option<u64> {
+        let mut words = self.lines.iter().flat_map(|line| line.split_whitespace());
+        words.find(|word| *word == "rip")?;
+        fields::number(words.next()?)
     }
 
     /// Adds a return address.

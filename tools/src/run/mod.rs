@@ -45,6 +45,8 @@ pub struct Options {
     pub memory_mib: Option<u64>,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
+    /// The command line of the hypervisor.
+    pub hypervisor_arguments: Option<String>,
 }
 
 /// A run that was started, and what became of it.
@@ -59,6 +61,8 @@ pub struct Run {
     pub counted: bool,
     /// The hypervisor with its symbols.
     pub hypervisor: PathBuf,
+    /// The image of each domain with its symbols, by the domain's name.
+    pub images: Vec<(String, PathBuf)>,
     /// How long it took.
     pub wall: Duration,
 }
@@ -154,6 +158,7 @@ fn boot(
         input: input.map(|copied| (sources.input.clone(), copied)),
         counted: options.count,
         hypervisor: sources.hypervisor(),
+        images: sources.images_of(manifest),
         wall: start.elapsed(),
     })
 }
@@ -165,6 +170,7 @@ fn machine(options: &Options, staged: &Staged) -> Machine {
         modules: staged.modules.clone(),
         count: options.count,
         cpu: options.cpu.clone(),
+        hypervisor_arguments: options.hypervisor_arguments.clone(),
     }
 }
 

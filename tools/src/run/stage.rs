@@ -45,6 +45,14 @@ impl Sources {
         self.images.join(HYPERVISOR.0)
     }
 
+    /// The image of each domain, by the domain's name.
+    pub fn images_of(&self, manifest: &Manifest) -> Vec<(String, PathBuf)> {
+        let domains = manifest.domains.iter();
+        domains
+            .map(|domain| (domain.name.clone(), self.path(&domain.image)))
+            .collect()
+    }
+
     fn path(&self, file: &File) -> PathBuf {
         match file {
             File::BundledImage => self.images.join(GUEST_KERNEL),
