@@ -26,33 +26,55 @@ pub(super) struct Rates {
     pub(super) timer_hz: u64,
 }
 
-/// Measures until two measurements in a row agree, so that one disturbance (an SMI, a busy host
-/// under an emulator) does no harm. Clocks that never agree are taken as they were last seen.
+/// Measures until two measurements in a row agree, so that disturbances (an SMI, a busy host under an
+/// emulator) do no harm. Clocks that never agree are taken as they were last seen.
 pub(super) fn measure(apic: &LocalApic) -> Result<Rates, Refusal> {
-    let mut last = measure_once(apic)?;
-    for _ in 1..MAX_MEASUREMENTS {
-        let next = measure_once(apic)?;
-        let is_settled = agree(last.tsc_hz, next.tsc_hz) && agree(last.timer_hz, next.timer_hz);
-        last = next;
-        if is_settled {
-            break;
-        }
-    }
-    Ok(last)
+    settle(|| measure_once(apic))
 }
 
-fn measure_once(apic: &LocalApic) -> Result<Rates, Refusal> {
+fn settle(mut measure_once: impl FnMut() -> Measurement) -> Result<Rates, Refusal> {
+    let mut last: Option<Rates> = None;
+    for _ in 0..MAX_MEASUREMENTS {
+        let next = match measure_once() {
+            Measurement::Plausible(rates) => rates,
+            Measurement::Disturbed => continue,
+            Measurement::NoClock => break,
+        };
+        if last.is_some_and(|last| last.agrees(&next)) {
+            return Ok(next);
+        }
+        last = Some(next);
+    }
+    last.ok_or_else(no_clock)
+}
+
+/// What came of one measurement.
+enum Measurement {
+    Plausible(Rates),
+    /// A window was stretched so far that the difference of the two means nothing.
+    Disturbed,
+    /// The 8254 does not count.
+    NoClock,
+}
+
+impl Rates {
+    fn agrees(&self, other: &Rates) -> bool {
+        agree(self.tsc_hz, other.tsc_hz) && agree(self.timer_hz, other.timer_hz)
+    }
+}
+
+fn measure_once(apic: &LocalApic) -> Measurement {
     let (Some(short), Some(long)) = (window(apic, SHORT_COUNTS), window(apic, LONG_COUNTS)) else {
-        return Err(no_clock());
+        return Measurement::NoClock;
     };
     let rates = Rates {
         tsc_hz: frequency(long.0.wrapping_sub(short.0)),
         timer_hz: frequency(long.1.wrapping_sub(short.1)),
     };
     if PLAUSIBLE_HZ.contains(&rates.tsc_hz) && PLAUSIBLE_HZ.contains(&rates.timer_hz) {
-        Ok(rates)
+        Measurement::Plausible(rates)
     } else {
-        Err(no_clock())
+        Measurement::Disturbed
     }
 }
 
@@ -92,6 +114,8 @@ fn agree(first_hz: u64, second_hz: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
 
     #[test]
     fn ticks_in_a_window_become_hertz() {
@@ -100,6 +124,38 @@ mod tests {
         assert!(hz.abs_diff(1_000_000_000) < 20_000, "{hz}");
         assert_eq!(frequency(0), 0);
         assert!(!PLAUSIBLE_HZ.contains(&frequency(u64::MAX)));
+    }
+
+    fn settled(measurements: Vec<Measurement>) -> Option<u64> {
+        let mut measurements = measurements.into_iter();
+        let result = settle(|| measurements.next().unwrap_or(Measurement::Disturbed));
+        result.ok().map(|rates| rates.tsc_hz)
+    }
+
+    #[test]
+    fn a_disturbed_measurement_is_made_again() {
+        let good = |tsc_hz| {
+            Measurement::Plausible(Rates {
+                tsc_hz,
+                timer_hz: 1_000_000_000,
+            })
+        };
+        let disturbed = || Measurement::Disturbed;
+        let twice = settled(vec![
+            disturbed(),
+            good(2_000_000_000),
+            disturbed(),
+            good(2_000_000_001),
+        ]);
+        assert_eq!(twice, Some(2_000_000_001));
+        let once = settled(vec![disturbed(), good(2_000_000_000)]);
+        assert_eq!(once, Some(2_000_000_000), "better than nothing");
+        assert_eq!(
+            settled(vec![good(1_000_000), good(2_000_000), good(2_000_000)]),
+            Some(2_000_000)
+        );
+        assert_eq!(settled(vec![]), None);
+        assert_eq!(settled(vec![Measurement::NoClock, good(1), good(1)]), None);
     }
 
     #[test]
