@@ -89,7 +89,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
         if limit_reached || (now_ns >= slice_end_ns && self.context.scheduler.has_ready()) {
             // A call that kept the CPU past the end of the slice, such as one that prints.
-            world.overdrawn_ns += now_ns.saturating_sub(slice_end_ns);
+            world.overdraw(now_ns.saturating_sub(slice_end_ns));
             return Flow::Yield;
         }
         self.arm_timer(slice_end_ns);

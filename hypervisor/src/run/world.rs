@@ -9,6 +9,10 @@ use crate::vt::{ExitKind, Vendor, EXIT_KINDS};
 
 use super::Platform;
 
+/// The most that a vcpu can owe: about what the longest call costs. A stall of the whole machine,
+/// which is nobody's fault, is not held against one vcpu for longer.
+const MOST_OVERDRAWN_NS: u64 = 250_000_000;
+
 /// A vcpu, its domain and its counts.
 pub struct World<V: Vendor, P: Platform> {
     /// The domain that it belongs to.
@@ -67,6 +71,11 @@ impl Counters {
 }
 
 impl<V: Vendor, P: Platform> World<V, P> {
+    /// Notes by how much a slice was too long.
+    pub fn overdraw(&mut self, ns: u64) {
+        self.overdrawn_ns = self.overdrawn_ns.saturating_add(ns).min(MOST_OVERDRAWN_NS);
+    }
+
     /// Pays back the length of a slice; whether there was as much to pay, so that the vcpu lets
     /// this turn pass.
     pub fn pay_back(&mut self, slice_ns: u64) -> bool {
