@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::{Action, Cli, ManifestAction, RunArguments};
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
-use crate::run::{self, Options, Run};
+use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
@@ -35,7 +35,7 @@ fn run(arguments: &RunArguments) -> u8 {
         Err(verdict) => (verdict, None),
     };
     if let Some(run) = run {
-        show(&screen, &options, run);
+        show(&screen, run);
     }
     let written = json.map_or(Ok(()), |path| {
         write_json(path, &json::render(&options, verdict, run))
@@ -68,11 +68,11 @@ fn conclude(screen: &Screen, verdict: &Verdict) -> u8 {
     verdict.kind.exit_code()
 }
 
-fn show(screen: &Screen, options: &Options, run: &Run) {
+fn show(screen: &Screen, run: &Run) {
     if has_domains(&run.report) {
         screen.detail(&format!(
             "\n{}\n",
-            table::render(&run.report, options.count, |domain, rip| place(
+            table::render(&run.report, run.counted, |domain, rip| place(
                 run, domain, rip
             ))
         ));
@@ -147,10 +147,13 @@ fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
 fn list_beds() -> u8 {
     let screen = Screen::new(Detail::Normal);
     for bed in beds::all() {
-        let state = if beds::is_installed(&bed.program()) {
-            "installed".to_owned()
-        } else {
-            format!("not installed; {}", bed.install_advice())
+        let state = match beds::missing(bed.as_ref()) {
+            None => "installed".to_owned(),
+            Some(need) => format!(
+                "{} is not installed; {}",
+                need.program.display(),
+                need.advice
+            ),
         };
         screen.result(&format!("{:<12} {} [{state}]", bed.name(), bed.summary()));
     }

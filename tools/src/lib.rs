@@ -12,6 +12,7 @@ pub mod app;
 pub mod backtrace;
 pub mod beds;
 pub mod cli;
+pub mod iso;
 pub mod json;
 pub mod judge;
 pub mod manifest;

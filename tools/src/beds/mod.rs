@@ -5,11 +5,16 @@
 //!
 //! Invariant: a bed's command writes the serial line to its standard output and nothing else.
 
+mod bochs;
 mod qemu_svm;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use crate::verdict::Verdict;
+
+pub use bochs::Bochs;
 pub use qemu_svm::QemuSvm;
 
 /// The machine that a bed is asked to start.
@@ -40,6 +45,8 @@ pub enum Meaning {
     Refused,
     /// The hypervisor broke and said so.
     Panicked,
+    /// The hypervisor ended the run, not with success; only the report says with what.
+    Ended,
     /// The machine reset without a result: a triple fault of the hypervisor itself.
     MachineReset,
     /// The bed could not start the machine.
@@ -48,25 +55,69 @@ pub enum Meaning {
     Unknown,
 }
 
+/// Whether a bed counts instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// If it is asked to.
+    OnRequest,
+    /// In every run.
+    Always,
+}
+
+impl Counting {
+    /// Whether a run counts that was asked to or not.
+    pub fn counts(self, is_asked: bool) -> bool {
+        self == Counting::Always || is_asked
+    }
+}
+
+/// A program that a bed needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Its path or its name.
+    pub program: PathBuf,
+    /// What to do if it is not there.
+    pub advice: &'static str,
+}
+
 /// A machine on which Nuncio can run.
 pub trait TestBed {
     /// Its name for `--bed`.
     fn name(&self) -> &'static str;
     /// What it is, in a few words.
     fn summary(&self) -> &'static str;
-    /// The program that it starts, as found or as it would be searched.
+    /// The program that is the machine, as found or as it would be searched.
     fn program(&self) -> PathBuf;
-    /// What to do if that program is not there.
-    fn install_advice(&self) -> &'static str;
+    /// Every program that it needs.
+    fn needs(&self) -> Vec<Need>;
+    /// Whether it counts instructions.
+    fn counting(&self) -> Counting;
+    /// How long a run with this time limit may take until nothing can be expected of it any more:
+    /// the hypervisor measures the limit by the machine's clock, and begins after the firmware.
+    fn wall_limit(&self, limit: Duration) -> Duration;
+    /// Adds to `machine.run_dir` what the command needs besides the staged files.
+    fn prepare(&self, _machine: &Machine) -> Result<(), Verdict> {
+        Ok(())
+    }
     /// The command that starts `machine`, to be run in `machine.run_dir`.
     fn command(&self, machine: &Machine) -> Command;
-    /// What an exit status of that command says.
-    fn meaning(&self, status: i32) -> Meaning;
+    /// What an exit status of that command says, with the last words on its standard error.
+    fn meaning(&self, status: i32, said: &str) -> Meaning;
 }
 
 /// Every bed, the default first.
 pub fn all() -> Vec<Box<dyn TestBed>> {
-    vec![Box::new(QemuSvm::from_environment())]
+    let mut beds: Vec<Box<dyn TestBed>> = vec![Box::new(QemuSvm::from_environment())];
+    for bed in bochs::BEDS {
+        beds.push(Box::new(*bed));
+    }
+    beds
+}
+
+/// The first thing that a bed needs and that is not there.
+pub fn missing(bed: &dyn TestBed) -> Option<Need> {
+    let mut needs = bed.needs().into_iter();
+    needs.find(|need| !is_installed(&need.program))
 }
 
 /// The name of the bed of a run that names none.

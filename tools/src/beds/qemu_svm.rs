@@ -5,8 +5,9 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use super::{Machine, Meaning, TestBed};
+use super::{Counting, Machine, Meaning, Need, TestBed};
 
 /// The bed.
 pub struct QemuSvm {
@@ -17,6 +18,9 @@ pub struct QemuSvm {
 const fn debug_exit_status(value: i32) -> i32 {
     value << 1 | 1
 }
+
+/// The hypervisor ends a run that is too long by itself; this much later the machine is killed.
+const KILL_AFTER: Duration = Duration::from_secs(5);
 
 const OK: i32 = debug_exit_status(0x10);
 const FAILED: i32 = debug_exit_status(0x11);
@@ -53,8 +57,20 @@ impl TestBed for QemuSvm {
         self.program.clone()
     }
 
-    fn install_advice(&self) -> &'static str {
-        "install it with: apt-get install qemu-system-x86, or name the binary in NUNCIO_QEMU"
+    fn needs(&self) -> Vec<Need> {
+        vec![Need {
+            program: self.program.clone(),
+            advice:
+                "install it with: apt-get install qemu-system-x86, or name the binary in NUNCIO_QEMU",
+        }]
+    }
+
+    fn counting(&self) -> Counting {
+        Counting::OnRequest
+    }
+
+    fn wall_limit(&self, limit: Duration) -> Duration {
+        limit.saturating_add(KILL_AFTER)
     }
 
     fn command(&self, machine: &Machine) -> Command {
@@ -90,7 +106,7 @@ impl TestBed for QemuSvm {
         command
     }
 
-    fn meaning(&self, status: i32) -> Meaning {
+    fn meaning(&self, status: i32, _: &str) -> Meaning {
         match status {
             OK => Meaning::Ok,
             FAILED => Meaning::Failed,
@@ -133,7 +149,7 @@ mod tests {
             (255, Meaning::Unknown),
         ];
         for (status, meaning) in meanings {
-            assert_eq!(bed.meaning(status), meaning, "{status}");
+            assert_eq!(bed.meaning(status, ""), meaning, "{status}");
         }
     }
 

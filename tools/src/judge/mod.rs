@@ -60,10 +60,24 @@ fn exited(case: &Case<'_>, status: i32) -> Verdict {
         Meaning::Failed => reported_failure(case),
         Meaning::Refused => refused(case),
         Meaning::Panicked => panicked(case),
+        Meaning::Ended => ended(case, status),
         Meaning::MachineReset => reset(case, status),
         Meaning::CannotStart => cannot_start(case, status),
         Meaning::Unknown => incomplete(format!(
             "{} ended with status {status}, which is no result; run again with --verbose to see the log",
+            case.bed
+        )),
+    }
+}
+
+/// The report says what the status does not.
+fn ended(case: &Case<'_>, status: i32) -> Verdict {
+    match case.report.end {
+        Some(End::Failed) => reported_failure(case),
+        Some(End::Panic) => panicked(case),
+        None if case.report.refusal.is_some() => refused(case),
+        Some(End::Ok) | None => incomplete(format!(
+            "{} ended without success (status {status}), but the report does not say why; run again with --verbose to see the log",
             case.bed
         )),
     }

@@ -23,7 +23,7 @@ fn verdict(ending: Ending, lines: &[&str], expected: Option<Expected>) -> Verdic
         report.take(&Line::parse(line));
     }
     let meaning = match ending {
-        Ending::Exited(status) => Some(QemuSvm::from_environment().meaning(status)),
+        Ending::Exited(status) => Some(QemuSvm::from_environment().meaning(status, "")),
         _ => None,
     };
     judge(&Case {
@@ -56,6 +56,47 @@ fn assert_verdict(verdict: Verdict, kind: Kind, text: &str) {
     assert_eq!(verdict.kind, kind, "{verdict}");
     assert!(verdict.text.contains(text), "{verdict}");
     assert_eq!(verdict.text.lines().count(), 1, "{verdict}");
+}
+
+#[test]
+fn an_end_that_the_status_does_not_explain_is_what_the_report_says() {
+    let judged = |lines: &[&str]| {
+        let mut report = Report::new(["a", "b"].into_iter(), None);
+        for line in lines {
+            report.take(&Line::parse(line));
+        }
+        judge(&Case {
+            bed: "bochs-svm",
+            ending: &Ending::Exited(1),
+            meaning: Some(Meaning::Ended),
+            bed_error: "",
+            report: &report,
+            foreground: &["a".to_owned()],
+            expected: None,
+            limit_seconds: 9,
+        })
+    };
+    for (lines, kind, text) in [
+        (
+            vec!["@domain name=a reason=4 detail=0", "@end result=failed"],
+            Kind::DomainFailed,
+            "domain a failed",
+        ),
+        (
+            vec!["@panic text=oh no", "@end result=panic"],
+            Kind::HypervisorPanic,
+            "oh no",
+        ),
+        (
+            vec!["@refused code=no-svm text=no SVM here"],
+            Kind::Refused,
+            "no SVM here",
+        ),
+        (vec![], Kind::ReportIncomplete, "does not say why"),
+        (GOOD.to_vec(), Kind::ReportIncomplete, "does not say why"),
+    ] {
+        assert_verdict(judged(&lines), kind, text);
+    }
 }
 
 #[test]

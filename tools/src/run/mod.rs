@@ -69,8 +69,8 @@ pub struct Run {
 
 /// The time limit of a run that names none.
 pub const DEFAULT_LIMIT_SECONDS: u64 = 120;
-/// The hypervisor ends a run that is too long by itself; this much later the machine is killed.
-const KILL_AFTER: Duration = Duration::from_secs(5);
+/// How long a machine may take to stop when the hypervisor has ended the run.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a manifest on a bed. An error is a run that could not be started.
 pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
@@ -99,17 +99,16 @@ pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
 }
 
 fn check_installed(bed: &dyn TestBed) -> Result<(), Verdict> {
-    let program = bed.program();
-    if beds::is_installed(&program) {
+    let Some(need) = beds::missing(bed) else {
         return Ok(());
-    }
+    };
     Err(Verdict::new(
         Kind::Missing,
         format!(
             "{} is not installed, and the test bed {} needs it; {}",
-            program.display(),
+            need.program.display(),
             bed.name(),
-            bed.install_advice()
+            need.advice
         ),
     ))
 }
@@ -125,16 +124,19 @@ fn boot(
     let names = manifest.domains.iter().map(|domain| domain.name.as_str());
     let mut report = Report::new(names, manifest.digest.as_deref());
     let mut bed_error = String::new();
-    let mut command = bed.command(&machine(options, staged));
+    let machine = machine(options, staged);
+    bed.prepare(&machine)?;
+    let mut command = bed.command(&machine);
     command.current_dir(staged.dir.path());
 
     screen.start(format!("running on {}", bed.name()));
     let start = Instant::now();
-    let limit = Duration::from_secs(options.limit_seconds).saturating_add(KILL_AFTER);
-    let ending = watch::follow(command, limit, KILL_AFTER, |output| {
+    let limit = bed.wall_limit(Duration::from_secs(options.limit_seconds));
+    let ending = watch::follow(command, limit, STOP_LIMIT, |output| {
         match output {
             Output::Serial(text) => take_line(&mut report, screen, &text),
-            Output::Bed(text) => bed_error = text,
+            Output::Bed(text) if is_text(&text) => bed_error = text,
+            Output::Bed(_) => {}
         }
         report.end.is_some()
     });
@@ -144,7 +146,7 @@ fn boot(
     let verdict = judge(&Case {
         bed: bed.name(),
         ending: &ending,
-        meaning: status(&ending).map(|status| bed.meaning(status)),
+        meaning: status(&ending).map(|status| bed.meaning(status, &bed_error)),
         bed_error: &bed_error,
         report: &report,
         foreground: &foreground(manifest),
@@ -156,7 +158,7 @@ fn boot(
         verdict,
         report,
         input: input.map(|copied| (sources.input.clone(), copied)),
-        counted: options.count,
+        counted: bed.counting().counts(options.count),
         hypervisor: sources.hypervisor(),
         images: sources.images_of(manifest),
         wall: start.elapsed(),
@@ -183,6 +185,11 @@ fn take_line(report: &mut Report, screen: &Screen, text: &str) {
     let line = Line::parse(text);
     screen.serial(&line, text);
     report.take(&line);
+}
+
+/// Whether a line says something: Bochs frames its last message with rules.
+fn is_text(line: &str) -> bool {
+    line.contains(char::is_alphanumeric)
 }
 
 fn status(ending: &Ending) -> Option<i32> {
