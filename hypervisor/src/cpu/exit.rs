@@ -11,6 +11,9 @@ use super::serial;
 /// QEMU's isa-debug-exit device; the emulator's exit status is twice the code plus 1.
 const DEBUG_EXIT_PORT: u16 = 0xF4;
 
+/// Bochs's shutdown port: `D` ends it with status 0, the word `Shutdown` with status 1.
+const SHUTDOWN_PORT: u16 = 0x8900;
+
 /// How the run ended. The numbers leave 0 and 1 free, which emulators use themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -32,6 +35,14 @@ pub fn machine_exit(code: ExitCode) -> ! {
     // SAFETY: where the port belongs to a debug-exit device, nothing runs afterwards. On a PC
     // without one, 0xF4 belongs to nothing since the 80387 moved into the CPU.
     unsafe { PortWriteOnly::new(DEBUG_EXIT_PORT).write(code as u8) };
+    let word: &[u8] = match code {
+        ExitCode::Ok => b"D",
+        _ => b"Shutdown",
+    };
+    for byte in word {
+        // SAFETY: as above; without Bochs the port belongs to nothing.
+        unsafe { PortWriteOnly::new(SHUTDOWN_PORT).write(*byte) };
+    }
     loop {
         hlt();
     }

@@ -21,7 +21,8 @@ use crate::object::Memory;
 use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
 use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
-use crate::vt::svm::{Findings, Svm, Unsupported};
+use crate::vt::svm::{self, Svm};
+use crate::vt::vmx::{self, Vmx};
 use crate::vt::Vendor;
 
 use platform::HardwarePlatform;
@@ -56,14 +57,21 @@ fn run(
     platform: Platform,
     memory: &'static DirectMap,
 ) -> Result<Verdict, Refusal> {
-    let features = Findings::read().features()?;
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
+    match vmx::Findings::read().features() {
+        Ok(features) => {
+            let vendor = Vmx::enable(features, memory, &account, &msr::PASSED)?;
+            return run_on(vendor, handover, platform, memory, account, &pool);
+        }
+        Err(vmx::Unsupported::NoVmx) => {}
+        Err(unsupported) => return Err(unsupported.into()),
+    }
+    let features = svm::Findings::read().features()?;
     let gigabyte_pages = CpuId::new()
         .get_extended_processor_and_feature_identifiers()
         .is_some_and(|features| features.has_1gib_pages());
     let svm = Svm::enable(features, gigabyte_pages, memory, &account, &msr::PASSED)?;
-    report_boot::<Svm>(&handover, &platform, &pool);
     run_on(svm, handover, platform, memory, account, &pool)
 }
 
@@ -76,6 +84,7 @@ fn run_on<V: Vendor>(
     account: Arc<Account>,
     pool: &Arc<FramePool>,
 ) -> Result<Verdict, Refusal> {
+    report_boot::<V>(&handover, &platform, pool);
     let modules = loaded_modules(&handover);
     let plan = read_plan(&modules, memory)?;
     let time_page = time_page(&platform, memory, &account)?;
@@ -202,8 +211,17 @@ fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
         .sum()
 }
 
-impl From<Unsupported> for Refusal {
-    fn from(unsupported: Unsupported) -> Self {
+impl From<svm::Unsupported> for Refusal {
+    fn from(unsupported: svm::Unsupported) -> Self {
+        Refusal {
+            code: unsupported.code(),
+            text: unsupported.to_string(),
+        }
+    }
+}
+
+impl From<vmx::Unsupported> for Refusal {
+    fn from(unsupported: vmx::Unsupported) -> Self {
         Refusal {
             code: unsupported.code(),
             text: unsupported.to_string(),

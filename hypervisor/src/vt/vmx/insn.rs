@@ -1,0 +1,260 @@
+//! The world switch and the other instructions that only VT-x has, and the registers that no
+//! control structure keeps.
+
+// UNSAFETY: these instructions have no safe form; each function says what its caller must hold.
+#![allow(unsafe_code)]
+
+use core::arch::{asm, naked_asm};
+use core::mem::offset_of;
+
+use crate::mem::HostPhysical;
+use crate::vt::Registers;
+
+use super::vmcs::HOST_RSP;
+
+/// A VMX instruction failed: VMfailInvalid or VMfailValid (Intel SDM vol. 3, 30.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmFail;
+
+/// What the world switch loads and stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SwitchFrame {
+    pub registers: Registers,
+    pub rax: u64,
+    /// The host's stack pointer as the control structure has it.
+    host_rsp: u64,
+}
+
+/// One instruction with one memory operand or register operand; CF or ZF says that it failed.
+macro_rules! vmx {
+    ($instruction:literal, $($operand:tt)*) => {{
+        let failed: u8;
+        asm!($instruction, "setbe {failed}", failed = out(reg_byte) failed, $($operand)*);
+        if failed == 0 { Ok(()) } else { Err(VmFail) }
+    }};
+}
+
+/// Enters VMX operation.
+///
+/// # Safety
+/// CR4.VMXE is set, IA32_FEATURE_CONTROL allows it, and `region` is a frame with the CPU's
+/// revision that nothing else uses as long as guests run.
+pub unsafe fn vmxon(region: HostPhysical) -> Result<(), VmFail> {
+    // SAFETY: as the caller says.
+    unsafe { vmx!("vmxon [{region}]", region = in(reg) &raw const region.0, options(nostack)) }
+}
+
+/// Takes a control structure out of the CPU.
+///
+/// # Safety
+/// In VMX operation; `structure` is a frame for a control structure.
+pub unsafe fn vmclear(structure: HostPhysical) -> Result<(), VmFail> {
+    // SAFETY: as the caller says.
+    unsafe { vmx!("vmclear [{at}]", at = in(reg) &raw const structure.0, options(nostack)) }
+}
+
+/// Makes a control structure the current one.
+///
+/// # Safety
+/// In VMX operation; `structure` was cleared after it got the CPU's revision.
+pub unsafe fn vmptrld(structure: HostPhysical) -> Result<(), VmFail> {
+    // SAFETY: as the caller says.
+    unsafe { vmx!("vmptrld [{at}]", at = in(reg) &raw const structure.0, options(nostack)) }
+}
+
+/// Reads a field of the current control structure.
+#[inline(always)]
+pub fn vmread(field: u64) -> Result<u64, VmFail> {
+    let value: u64;
+    // SAFETY: reads a field or fails. Vcpus exist only in VMX operation; outside it the
+    // instruction is #UD, which ends the hypervisor with a report.
+    let result = unsafe {
+        vmx!("vmread {value}, {field}", value = out(reg) value, field = in(reg) field, options(nostack))
+    };
+    result.map(|()| value)
+}
+
+/// Writes a field of the current control structure.
+///
+/// # Safety
+/// What the field means for host and guest is the caller's business.
+#[inline(always)]
+pub unsafe fn vmwrite(field: u64, value: u64) -> Result<(), VmFail> {
+    // SAFETY: as the caller says.
+    unsafe {
+        vmx!("vmwrite {field}, {value}", field = in(reg) field, value = in(reg) value, options(nostack))
+    }
+}
+
+/// Forgets translations that carry this root of nested tables, or all (Intel SDM vol. 3, 30.3).
+pub fn invept(root: Option<u64>) -> Result<(), VmFail> {
+    let descriptor = [root.unwrap_or(0), 0];
+    let kind: u64 = if root.is_some() { 1 } else { 2 };
+    // SAFETY: forgetting translations changes nothing but time.
+    unsafe {
+        vmx!("invept {kind}, [{at}]", kind = in(reg) kind, at = in(reg) &raw const descriptor, options(nostack))
+    }
+}
+
+/// Forgets the translations of all identifiers.
+pub fn invvpid_all() -> Result<(), VmFail> {
+    let descriptor = [0u64; 2];
+    // SAFETY: as for INVEPT. 2: all contexts.
+    unsafe {
+        vmx!("invvpid {kind}, [{at}]", kind = in(reg) 2u64, at = in(reg) &raw const descriptor, options(nostack))
+    }
+}
+
+/// Runs the guest of the current control structure until its next exit (Intel SDM vol. 3, 26 and
+/// 27); 0 if it has run, 1 if the entry failed at once.
+///
+/// The stack pointer is written to the structure only when it differs from the last one, so calls
+/// from the same depth save the instruction.
+///
+/// # Safety
+/// The current structure is complete and has [`exit_point`] as its host's RIP; `frame` is valid
+/// and always the same for one structure; `launched` is 0 exactly if no entry of the structure
+/// has succeeded since it was cleared. Interrupts are off.
+#[unsafe(naked)]
+pub unsafe extern "C" fn enter_guest(frame: *mut SwitchFrame, launched: u64) -> u64 {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "cmp rsp, [rdi + {host_rsp}]",
+        "jne 4f",
+        "2:",
+        "test esi, esi",
+        // No MOV changes the flags.
+        "mov rax, [rdi + {rax}]",
+        "mov rbx, [rdi]",
+        "mov rcx, [rdi + 8]",
+        "mov rdx, [rdi + 16]",
+        "mov rsi, [rdi + 24]",
+        "mov rbp, [rdi + 40]",
+        "mov r8, [rdi + 48]",
+        "mov r9, [rdi + 56]",
+        "mov r10, [rdi + 64]",
+        "mov r11, [rdi + 72]",
+        "mov r12, [rdi + 80]",
+        "mov r13, [rdi + 88]",
+        "mov r14, [rdi + 96]",
+        "mov r15, [rdi + 104]",
+        "mov rdi, [rdi + 32]",
+        "jz 3f",
+        "vmresume",
+        "jmp 5f",
+        "3:",
+        "vmlaunch",
+        // Only a failed entry comes here, with everything as it was.
+        "5:",
+        "pop rdi",
+        "mov eax, 1",
+        "jmp {restore}",
+        "4:",
+        "mov eax, {field}",
+        "vmwrite rax, rsp",
+        "mov [rdi + {host_rsp}], rsp",
+        "jmp 2b",
+        host_rsp = const offset_of!(SwitchFrame, host_rsp),
+        rax = const offset_of!(SwitchFrame, rax),
+        field = const HOST_RSP.number(),
+        restore = sym restore_host,
+    )
+}
+
+/// Where the CPU goes on after an exit, with the stack as [`enter_guest`] left it.
+#[unsafe(naked)]
+pub unsafe extern "C" fn exit_point() {
+    naked_asm!(
+        "push rdi",
+        "mov rdi, [rsp + 8]",
+        "mov [rdi], rbx",
+        "mov [rdi + 8], rcx",
+        "mov [rdi + 16], rdx",
+        "mov [rdi + 24], rsi",
+        "mov [rdi + 40], rbp",
+        "mov [rdi + 48], r8",
+        "mov [rdi + 56], r9",
+        "mov [rdi + 64], r10",
+        "mov [rdi + 72], r11",
+        "mov [rdi + 80], r12",
+        "mov [rdi + 88], r13",
+        "mov [rdi + 96], r14",
+        "mov [rdi + 104], r15",
+        "mov [rdi + {rax}], rax",
+        "pop qword ptr [rdi + 32]",
+        "pop rdi",
+        "xor eax, eax",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        rax = const offset_of!(SwitchFrame, rax),
+    )
+}
+
+/// The end of a failed entry.
+#[unsafe(naked)]
+unsafe extern "C" fn restore_host() {
+    naked_asm!("pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",)
+}
+
+/// Runs the hypervisor's own handler of NMIs, whose IRETQ also ends the blocking of NMIs that an
+/// exit because of one leaves behind (Intel SDM vol. 3, 27.5.5).
+pub fn handle_nmi() {
+    // SAFETY: the handler has a stack of its own, saves all registers and returns.
+    unsafe { asm!("int 2", options(nostack)) };
+}
+
+/// CR2, which belongs to the guest: the hypervisor's own page faults are fatal.
+pub fn read_cr2() -> u64 {
+    let value;
+    // SAFETY: reading it changes nothing.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+/// Sets CR2.
+pub fn write_cr2(value: u64) {
+    // SAFETY: nothing but the handler of a page fault looks at it.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack)) };
+}
+
+/// One of DR0 to DR3 or DR6, which hold the guest's values while its exits are handled.
+pub fn read_debug_register(number: u8) -> u64 {
+    let value: u64;
+    // SAFETY: reading one changes nothing; DR7.GD is clear after an exit.
+    unsafe {
+        match number {
+            0 => asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)),
+            1 => asm!("mov {}, dr1", out(reg) value, options(nomem, nostack)),
+            2 => asm!("mov {}, dr2", out(reg) value, options(nomem, nostack)),
+            3 => asm!("mov {}, dr3", out(reg) value, options(nomem, nostack)),
+            _ => asm!("mov {}, dr6", out(reg) value, options(nomem, nostack)),
+        }
+    }
+    value
+}
+
+/// Sets one of DR0 to DR3 or DR6; DR6 takes 32 bits.
+pub fn write_debug_register(number: u8, value: u64) {
+    // SAFETY: addresses break nothing while DR7 arms none, and an exit clears DR7.
+    unsafe {
+        match number {
+            0 => asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)),
+            1 => asm!("mov dr1, {}", in(reg) value, options(nomem, nostack)),
+            2 => asm!("mov dr2, {}", in(reg) value, options(nomem, nostack)),
+            3 => asm!("mov dr3, {}", in(reg) value, options(nomem, nostack)),
+            _ => asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack)),
+        }
+    }
+}
