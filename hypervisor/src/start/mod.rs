@@ -59,20 +59,33 @@ fn run(
 ) -> Result<Verdict, Refusal> {
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
-    match vmx::Findings::read().features() {
-        Ok(features) => {
-            let vendor = Vmx::enable(features, memory, &account, &msr::PASSED)?;
-            return run_on(vendor, handover, platform, memory, account, &pool);
+    // The vendor is the one whose instructions the CPU has.
+    match (
+        vmx::Findings::read().features(),
+        svm::Findings::read().features(),
+    ) {
+        (Ok(features), _) => {
+            let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
+            run_on(vmx, handover, platform, memory, account, &pool)
         }
-        Err(vmx::Unsupported::NoVmx) => {}
-        Err(unsupported) => return Err(unsupported.into()),
+        (Err(vmx::Unsupported::NoVmx), Ok(features)) => {
+            let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
+            run_on(svm, handover, platform, memory, account, &pool)
+        }
+        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
+            "no-virtualization",
+            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
+             them (QEMU: -cpu max)",
+        )),
+        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
+        (Err(unsupported), _) => Err(unsupported.into()),
     }
-    let features = svm::Findings::read().features()?;
-    let gigabyte_pages = CpuId::new()
+}
+
+fn gigabyte_pages() -> bool {
+    CpuId::new()
         .get_extended_processor_and_feature_identifiers()
-        .is_some_and(|features| features.has_1gib_pages());
-    let svm = Svm::enable(features, gigabyte_pages, memory, &account, &msr::PASSED)?;
-    run_on(svm, handover, platform, memory, account, &pool)
+        .is_some_and(|features| features.has_1gib_pages())
 }
 
 /// Everything from here on is the same for all vendors.

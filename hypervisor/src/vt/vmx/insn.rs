@@ -63,28 +63,57 @@ pub unsafe fn vmptrld(structure: HostPhysical) -> Result<(), VmFail> {
     unsafe { vmx!("vmptrld [{at}]", at = in(reg) &raw const structure.0, options(nostack)) }
 }
 
-/// Reads a field of the current control structure.
+/// Reads a field of the current control structure, or ends the hypervisor: the CPU has no such
+/// field.
+#[cfg(not(test))]
 #[inline(always)]
-pub fn vmread(field: u64) -> Result<u64, VmFail> {
+pub fn vmread(field: u64) -> u64 {
     let value: u64;
-    // SAFETY: reads a field or fails. Vcpus exist only in VMX operation; outside it the
-    // instruction is #UD, which ends the hypervisor with a report.
-    let result = unsafe {
-        vmx!("vmread {value}, {field}", value = out(reg) value, field = in(reg) field, options(nostack))
-    };
-    result.map(|()| value)
+    // SAFETY: reads a field or does not come back. Vcpus exist only in VMX operation; outside it
+    // the instruction is #UD, which ends the hypervisor too.
+    unsafe {
+        asm!(
+            "vmread {value}, {field}",
+            "jbe {unknown}",
+            value = out(reg) value,
+            field = in(reg) field,
+            unknown = sym unknown_field,
+            options(nostack),
+        );
+    }
+    value
 }
 
-/// Writes a field of the current control structure.
+/// Writes a field of the current control structure, or ends the hypervisor.
 ///
 /// # Safety
 /// What the field means for host and guest is the caller's business.
+#[cfg(not(test))]
 #[inline(always)]
-pub unsafe fn vmwrite(field: u64, value: u64) -> Result<(), VmFail> {
-    // SAFETY: as the caller says.
+pub unsafe fn vmwrite(field: u64, value: u64) {
+    // SAFETY: as the caller says; if the CPU refuses, it does not come back.
     unsafe {
-        vmx!("vmwrite {field}, {value}", field = in(reg) field, value = in(reg) value, options(nostack))
+        asm!(
+            "vmwrite {field}, {value}",
+            "jbe {unknown}",
+            field = in(reg) field,
+            value = in(reg) value,
+            unknown = sym unknown_field,
+            options(nostack),
+        );
     }
+}
+
+/// CF or ZF after VMREAD or VMWRITE: one jump on the way to a panic, none on the way past it.
+#[cfg(not(test))]
+#[unsafe(naked)]
+unsafe extern "C" fn unknown_field() -> ! {
+    naked_asm!("and rsp, -16", "call {panic}", "ud2", panic = sym field_panic)
+}
+
+#[cfg(not(test))]
+extern "C" fn field_panic() -> ! {
+    panic!("the CPU refuses a field of a control structure")
 }
 
 /// Forgets translations that carry this root of nested tables, or all (Intel SDM vol. 3, 30.3).
@@ -107,24 +136,49 @@ pub fn invvpid_all() -> Result<(), VmFail> {
 }
 
 /// Runs the guest of the current control structure until its next exit (Intel SDM vol. 3, 26 and
-/// 27); 0 if it has run, 1 if the entry failed at once.
-///
-/// The stack pointer is written to the structure only when it differs from the last one, so calls
-/// from the same depth save the instruction.
+/// 27). Returns false if the entry failed at once.
 ///
 /// # Safety
 /// The current structure is complete and has [`exit_point`] as its host's RIP; `frame` is valid
-/// and always the same for one structure; `launched` is 0 exactly if no entry of the structure
+/// and always the same for one structure; `launched` is false exactly if no entry of the structure
 /// has succeeded since it was cleared. Interrupts are off.
+#[inline(always)]
+pub unsafe fn enter_guest(frame: *mut SwitchFrame, launched: bool) -> bool {
+    let has_run: u64;
+    // SAFETY: the caller holds the structure and the frame. Every register that the guest may
+    // change is an output, or pushed and popped by the switch (RBX and RBP cannot be operands).
+    unsafe {
+        asm!(
+            "call {switch}",
+            switch = sym switch,
+            inout("rdi") frame => _,
+            inout("rsi") u64::from(launched) => _,
+            out("rax") has_run,
+            out("rcx") _,
+            out("rdx") _,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+        );
+    }
+    has_run != 0
+}
+
+/// Into the guest: RDI is the frame, RSI whether it was launched. All registers are lost but RBX,
+/// RBP and RSP; RAX is not 0 if the guest has run.
+///
+/// The stack pointer is written to the structure only when it differs from the last one, so calls
+/// from the same depth save the instruction.
 #[unsafe(naked)]
-pub unsafe extern "C" fn enter_guest(frame: *mut SwitchFrame, launched: u64) -> u64 {
+unsafe extern "C" fn switch() {
     naked_asm!(
         "push rbp",
         "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
         "push rdi",
         "cmp rsp, [rdi + {host_rsp}]",
         "jne 4f",
@@ -154,8 +208,10 @@ pub unsafe extern "C" fn enter_guest(frame: *mut SwitchFrame, launched: u64) -> 
         // Only a failed entry comes here, with everything as it was.
         "5:",
         "pop rdi",
-        "mov eax, 1",
-        "jmp {restore}",
+        "pop rbx",
+        "pop rbp",
+        "xor eax, eax",
+        "ret",
         "4:",
         "mov eax, {field}",
         "vmwrite rax, rsp",
@@ -164,11 +220,11 @@ pub unsafe extern "C" fn enter_guest(frame: *mut SwitchFrame, launched: u64) -> 
         host_rsp = const offset_of!(SwitchFrame, host_rsp),
         rax = const offset_of!(SwitchFrame, rax),
         field = const HOST_RSP.number(),
-        restore = sym restore_host,
     )
 }
 
-/// Where the CPU goes on after an exit, with the stack as [`enter_guest`] left it.
+/// Where the CPU goes on after an exit, with the stack as the switch left it: the frame, RBX, RBP
+/// and the way back.
 #[unsafe(naked)]
 pub unsafe extern "C" fn exit_point() {
     naked_asm!(
@@ -189,23 +245,13 @@ pub unsafe extern "C" fn exit_point() {
         "mov [rdi + 104], r15",
         "mov [rdi + {rax}], rax",
         "pop qword ptr [rdi + 32]",
-        "pop rdi",
-        "xor eax, eax",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
+        // Not 0, whatever the guest's registers were.
+        "pop rax",
         "pop rbx",
         "pop rbp",
         "ret",
         rax = const offset_of!(SwitchFrame, rax),
     )
-}
-
-/// The end of a failed entry.
-#[unsafe(naked)]
-unsafe extern "C" fn restore_host() {
-    naked_asm!("pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp", "ret",)
 }
 
 /// Runs the hypervisor's own handler of NMIs, whose IRETQ also ends the blocking of NMIs that an

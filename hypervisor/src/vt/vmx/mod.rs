@@ -268,7 +268,7 @@ impl Vendor for Vmx {
         }
         // SAFETY: `load` made the vcpu's structure current, `create_vcpu` has filled it, and the
         // frame is the vcpu's own.
-        let refused = unsafe { insn::enter_guest(&raw mut *vcpu.frame, u64::from(vcpu.launched)) };
-        vcpu.left(refused != 0)
+        let has_run = unsafe { insn::enter_guest(&raw mut *vcpu.frame, vcpu.launched) };
+        vcpu.left(has_run)
     }
 }

@@ -161,9 +161,9 @@ impl VmxVcpu {
 
     /// How the guest has just left.
     #[inline(always)]
-    pub(super) fn left(&mut self, entry_refused: bool) -> Left {
-        self.entry_refused = entry_refused;
-        if entry_refused {
+    pub(super) fn left(&mut self, has_run: bool) -> Left {
+        if !has_run {
+            self.entry_refused = true;
             return Left::ByExit;
         }
         self.launched = true;
