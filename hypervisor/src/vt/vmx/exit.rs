@@ -33,40 +33,19 @@ pub struct RawExit {
 /// Set in the reason if the entry failed.
 pub const ENTRY_FAILED: u32 = 1 << 31;
 
-const EXCEPTION_OR_NMI: u16 = 0;
-const EXTERNAL_INTERRUPT: u16 = 1;
-const TRIPLE_FAULT: u16 = 2;
-/// The guest takes interrupts now.
-pub const INTERRUPT_WINDOW: u16 = 7;
-const CPUID: u16 = 10;
-const GETSEC: u16 = 11;
-const HLT: u16 = 12;
-const INVD: u16 = 13;
-const RDPMC: u16 = 15;
-const RSM: u16 = 17;
-/// VMCALL: the guest's call.
-pub const VMCALL: u16 = 18;
-const VMX_FIRST: u16 = 19;
-const VMX_LAST: u16 = 27;
-/// MOV to or from a control register that has bits of the hypervisor's.
-pub const CR_ACCESS: u16 = 28;
-/// MOV to or from a debug register.
-pub const MOV_DR: u16 = 29;
-const IO: u16 = 30;
-const RDMSR: u16 = 31;
-const WRMSR: u16 = 32;
-const MWAIT: u16 = 36;
-const MONITOR: u16 = 39;
-const MACHINE_CHECK_ON_ENTRY: u16 = 41;
-const EPT_VIOLATION: u16 = 48;
-const EPT_MISCONFIGURATION: u16 = 49;
-const INVEPT: u16 = 50;
-/// The guest has run long enough.
-pub const PREEMPTION_TIMER: u16 = 52;
-const INVVPID: u16 = 53;
-const WBINVD: u16 = 54;
-const XSETBV: u16 = 55;
-const VMFUNC: u16 = 59;
+macro_rules! reasons {
+    ($( $name:ident = $number:literal, )+) => { $( pub const $name: u16 = $number; )+ };
+}
+
+// VMCALL is the guest's call.
+reasons! {
+    EXCEPTION_OR_NMI = 0, EXTERNAL_INTERRUPT = 1, TRIPLE_FAULT = 2, INTERRUPT_WINDOW = 7,
+    CPUID = 10, GETSEC = 11, HLT = 12, INVD = 13, RDPMC = 15, RSM = 17, VMCALL = 18,
+    VMX_FIRST = 19, VMX_LAST = 27, CR_ACCESS = 28, MOV_DR = 29, IO = 30, RDMSR = 31, WRMSR = 32,
+    MWAIT = 36, MONITOR = 39, MACHINE_CHECK_ON_ENTRY = 41, EPT_VIOLATION = 48,
+    EPT_MISCONFIGURATION = 49, INVEPT = 50, PREEMPTION_TIMER = 52, INVVPID = 53, WBINVD = 54,
+    XSETBV = 55, VMFUNC = 59,
+}
 
 /// Interruption information (24.9.2).
 pub const EVENT_VALID: u32 = 1 << 31;
@@ -174,7 +153,7 @@ pub struct DebugAccess {
     /// Whether the register is read.
     pub is_read: bool,
     /// The general register, as instructions number them.
-    pub general: u8,
+    pub general: usize,
 }
 
 impl DebugAccess {
@@ -189,7 +168,7 @@ impl DebugAccess {
                 number
             },
             is_read: qualification & 1 << 4 != 0,
-            general: (qualification >> 8 & 15) as u8,
+            general: (qualification >> 8 & 15) as usize,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The world switch and the other instructions that only VT-x has, and the registers that no
-//! control structure keeps.
+//! The world switch and the other instructions that only VT-x has.
 
 // UNSAFETY: these instructions have no safe form; each function says what its caller must hold.
 #![allow(unsafe_code)]
@@ -8,7 +7,6 @@ use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 
 use crate::mem::HostPhysical;
-use crate::vt::Registers;
 
 use super::vmcs::HOST_RSP;
 
@@ -16,12 +14,23 @@ use super::vmcs::HOST_RSP;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmFail;
 
+/// General registers as instructions number them; those that have a meaning here.
+pub const RAX: usize = 0;
+pub const RCX: usize = 1;
+pub const RDX: usize = 2;
+pub const RBX: usize = 3;
+pub const RSP: usize = 4;
+pub const RSI: usize = 6;
+pub const RDI: usize = 7;
+pub const R8: usize = 8;
+pub const R10: usize = 10;
+
 /// What the world switch loads and stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SwitchFrame {
-    pub registers: Registers,
-    pub rax: u64,
+    /// The general registers as instructions number them; the stack pointer is elsewhere.
+    pub registers: [u64; 16],
     /// The host's stack pointer as the control structure has it.
     host_rsp: u64,
 }
@@ -35,32 +44,33 @@ macro_rules! vmx {
     }};
 }
 
-/// Enters VMX operation.
-///
-/// # Safety
-/// CR4.VMXE is set, IA32_FEATURE_CONTROL allows it, and `region` is a frame with the CPU's
-/// revision that nothing else uses as long as guests run.
-pub unsafe fn vmxon(region: HostPhysical) -> Result<(), VmFail> {
-    // SAFETY: as the caller says.
-    unsafe { vmx!("vmxon [{region}]", region = in(reg) &raw const region.0, options(nostack)) }
+macro_rules! with_address {
+    ($( $(#[$attribute:meta])* $name:ident = $instruction:literal, )+) => { $(
+        $(#[$attribute])*
+        pub unsafe fn $name(region: HostPhysical) -> Result<(), VmFail> {
+            // SAFETY: as the caller says.
+            unsafe { vmx!($instruction, at = in(reg) &raw const region.0, options(nostack)) }
+        }
+    )+ };
 }
 
-/// Takes a control structure out of the CPU.
-///
-/// # Safety
-/// In VMX operation; `structure` is a frame for a control structure.
-pub unsafe fn vmclear(structure: HostPhysical) -> Result<(), VmFail> {
-    // SAFETY: as the caller says.
-    unsafe { vmx!("vmclear [{at}]", at = in(reg) &raw const structure.0, options(nostack)) }
-}
-
-/// Makes a control structure the current one.
-///
-/// # Safety
-/// In VMX operation; `structure` was cleared after it got the CPU's revision.
-pub unsafe fn vmptrld(structure: HostPhysical) -> Result<(), VmFail> {
-    // SAFETY: as the caller says.
-    unsafe { vmx!("vmptrld [{at}]", at = in(reg) &raw const structure.0, options(nostack)) }
+with_address! {
+    /// Enters VMX operation.
+    ///
+    /// # Safety
+    /// CR4.VMXE is set, IA32_FEATURE_CONTROL allows it, and the region is a frame with the CPU's
+    /// revision that nothing else uses as long as guests run.
+    vmxon = "vmxon [{at}]",
+    /// Takes a control structure out of the CPU.
+    ///
+    /// # Safety
+    /// In VMX operation; the region is a frame for a control structure, with the CPU's revision.
+    vmclear = "vmclear [{at}]",
+    /// Makes a control structure the current one.
+    ///
+    /// # Safety
+    /// As for VMCLEAR, which came before.
+    vmptrld = "vmptrld [{at}]",
 }
 
 /// Reads a field of the current control structure, or ends the hypervisor: the CPU has no such
@@ -185,21 +195,16 @@ unsafe extern "C" fn switch() {
         "2:",
         "test esi, esi",
         // No MOV changes the flags.
-        "mov rax, [rdi + {rax}]",
-        "mov rbx, [rdi]",
+        "mov rax, [rdi]",
         "mov rcx, [rdi + 8]",
         "mov rdx, [rdi + 16]",
-        "mov rsi, [rdi + 24]",
+        "mov rbx, [rdi + 24]",
         "mov rbp, [rdi + 40]",
-        "mov r8, [rdi + 48]",
-        "mov r9, [rdi + 56]",
-        "mov r10, [rdi + 64]",
-        "mov r11, [rdi + 72]",
-        "mov r12, [rdi + 80]",
-        "mov r13, [rdi + 88]",
-        "mov r14, [rdi + 96]",
-        "mov r15, [rdi + 104]",
-        "mov rdi, [rdi + 32]",
+        "mov rsi, [rdi + 48]",
+        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
+        "mov r\\n, [rdi + 8 * \\n]",
+        ".endr",
+        "mov rdi, [rdi + 56]",
         "jz 3f",
         "vmresume",
         "jmp 5f",
@@ -218,7 +223,6 @@ unsafe extern "C" fn switch() {
         "mov [rdi + {host_rsp}], rsp",
         "jmp 2b",
         host_rsp = const offset_of!(SwitchFrame, host_rsp),
-        rax = const offset_of!(SwitchFrame, rax),
         field = const HOST_RSP.number(),
     )
 }
@@ -230,27 +234,21 @@ pub unsafe extern "C" fn exit_point() {
     naked_asm!(
         "push rdi",
         "mov rdi, [rsp + 8]",
-        "mov [rdi], rbx",
+        "mov [rdi], rax",
         "mov [rdi + 8], rcx",
         "mov [rdi + 16], rdx",
-        "mov [rdi + 24], rsi",
+        "mov [rdi + 24], rbx",
         "mov [rdi + 40], rbp",
-        "mov [rdi + 48], r8",
-        "mov [rdi + 56], r9",
-        "mov [rdi + 64], r10",
-        "mov [rdi + 72], r11",
-        "mov [rdi + 80], r12",
-        "mov [rdi + 88], r13",
-        "mov [rdi + 96], r14",
-        "mov [rdi + 104], r15",
-        "mov [rdi + {rax}], rax",
-        "pop qword ptr [rdi + 32]",
+        "mov [rdi + 48], rsi",
+        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
+        "mov [rdi + 8 * \\n], r\\n",
+        ".endr",
+        "pop qword ptr [rdi + 56]",
         // Not 0, whatever the guest's registers were.
         "pop rax",
         "pop rbx",
         "pop rbp",
         "ret",
-        rax = const offset_of!(SwitchFrame, rax),
     )
 }
 
@@ -259,48 +257,4 @@ pub unsafe extern "C" fn exit_point() {
 pub fn handle_nmi() {
     // SAFETY: the handler has a stack of its own, saves all registers and returns.
     unsafe { asm!("int 2", options(nostack)) };
-}
-
-/// CR2, which belongs to the guest: the hypervisor's own page faults are fatal.
-pub fn read_cr2() -> u64 {
-    let value;
-    // SAFETY: reading it changes nothing.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack)) };
-    value
-}
-
-/// Sets CR2.
-pub fn write_cr2(value: u64) {
-    // SAFETY: nothing but the handler of a page fault looks at it.
-    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack)) };
-}
-
-/// One of DR0 to DR3 or DR6, which hold the guest's values while its exits are handled.
-pub fn read_debug_register(number: u8) -> u64 {
-    let value: u64;
-    // SAFETY: reading one changes nothing; DR7.GD is clear after an exit.
-    unsafe {
-        match number {
-            0 => asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)),
-            1 => asm!("mov {}, dr1", out(reg) value, options(nomem, nostack)),
-            2 => asm!("mov {}, dr2", out(reg) value, options(nomem, nostack)),
-            3 => asm!("mov {}, dr3", out(reg) value, options(nomem, nostack)),
-            _ => asm!("mov {}, dr6", out(reg) value, options(nomem, nostack)),
-        }
-    }
-    value
-}
-
-/// Sets one of DR0 to DR3 or DR6; DR6 takes 32 bits.
-pub fn write_debug_register(number: u8, value: u64) {
-    // SAFETY: addresses break nothing while DR7 arms none, and an exit clears DR7.
-    unsafe {
-        match number {
-            0 => asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)),
-            1 => asm!("mov dr1, {}", in(reg) value, options(nomem, nostack)),
-            2 => asm!("mov dr2, {}", in(reg) value, options(nomem, nostack)),
-            3 => asm!("mov dr3, {}", in(reg) value, options(nomem, nostack)),
-            _ => asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack)),
-        }
-    }
 }

@@ -1,17 +1,19 @@
 //! Intel VT-x (Intel SDM volume 3, chapters 23 to 30).
 //!
 //! `probe` decides whether the CPU will do and `controls` how guests run on it, `vmcs` names the
-//! fields of a control structure, `vcpu` is what runs, `exit` decodes why it stopped, `asid` says
-//! what to flush, `permission` fills the map of model-specific registers, `switched` keeps what
-//! changes hands with the vcpu, and `insn` holds the world switch and the other instructions.
+//! fields of a control structure, `vcpu` is what runs, `start_state` how it starts, `moves` what
+//! of MOV to special registers it does itself, `exit` decodes why it stopped, `asid` says
+//! what to flush, `permission` fills the map of model-specific registers, and `insn` holds the
+//! world switch and the other instructions that only VT-x has.
 
 mod asid;
 mod controls;
 mod exit;
 mod insn;
+mod moves;
 mod permission;
 mod probe;
-mod switched;
+mod start_state;
 mod vcpu;
 mod vmcs;
 
@@ -23,17 +25,17 @@ use x86::msr::{IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT};
 use x86_64::instructions::tables::sidt;
 use x86_64::registers::control::{Cr0, Cr3, Cr4, Cr4Flags};
 
+use crate::cpu::system_registers::SystemRegisters;
 use crate::cpu::{msr, segments};
 use crate::mem::{Account, Extent, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, EPT_1G, EPT_2M, EPT_4K};
 
-use super::{Left, StartState, Vendor};
+use super::{Left, StartState, Vendor, VirtualCpu};
 
 pub use probe::{Features, Findings, Unsupported};
 pub use vcpu::VmxVcpu;
 
 use asid::{Flush, VpidPool};
-use switched::Switched;
 use vmcs::Vmcs;
 
 /// Exceptions that are caught on their way to the guest. #DB (1) and #AC (17) can be made to
@@ -50,7 +52,7 @@ pub struct Vmx {
     vpids: VpidPool,
     format: &'static dyn EntryFormat,
     /// What the CPU holds of the vcpu that was loaded last.
-    loaded: Option<Rc<Switched>>,
+    loaded: Option<Rc<SystemRegisters>>,
     msr_map: Extent,
     /// The CPU uses it as long as it is in VMX operation.
     _region: Extent,
@@ -58,7 +60,7 @@ pub struct Vmx {
 
 impl Vmx {
     /// Switches VT-x on for this CPU. `passed_msrs` are the registers that guests use without an
-    /// exit: control structure and `switched` keep each of them apart.
+    /// exit: control structure and system registers keep each apart.
     ///
     /// # Errors
     /// When the account or the machine has no frame left.
@@ -242,19 +244,20 @@ impl Vendor for Vmx {
         self.set_controls(&vmcs, virtual_apic);
         self.set_host_state(&vmcs);
         let mut vcpu = VmxVcpu::new(vmcs, frames, start, &self.features);
-        vcpu.set_start_state(start, &self.features);
+        start_state::write(&vcpu.vmcs, start, &self.features, vcpu.ept_pointer);
+        vcpu.limit_run(None);
         Ok(vcpu)
     }
 
     fn load(&mut self, vcpu: &mut VmxVcpu) {
-        let is_loaded = |loaded: &Rc<Switched>| Rc::ptr_eq(loaded, &vcpu.switched);
+        let is_loaded = |loaded: &Rc<SystemRegisters>| Rc::ptr_eq(loaded, &vcpu.system);
         if self.loaded.as_ref().is_some_and(is_loaded) {
             return;
         }
         self.unload();
         Self::make_current(&vcpu.vmcs);
-        vcpu.switched.restore();
-        self.loaded = Some(vcpu.switched.clone());
+        vcpu.system.restore();
+        self.loaded = Some(vcpu.system.clone());
         // The identifier may be one of a generation that has gone.
         vcpu.needs_attention = true;
     }

@@ -198,12 +198,12 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const ANY: u64 = 0xFFFF_FFFF_0000_0000;
 
-    const GOOD: Findings = Findings {
+    pub const GOOD: Findings = Findings {
         vmx: true,
         feature_control: Some(5),
         basic: 0x00DA_0400_0000_002B,

@@ -7,15 +7,15 @@ use alloc::rc::Rc;
 
 use nuncio_abi::{RawCall, MAX_VALUES};
 
+use crate::cpu::system_registers::{self, SystemRegisters, DEBUG_STATUS as STATUS};
 use crate::mem::Extent;
 use crate::vt::{ControlRegisters, Exit, GuestException, Left, StartState, VirtualCpu};
 
 use super::asid::Vpid;
 use super::controls::INTERRUPT_WINDOW;
-use super::exit::{self, DebugAccess, RawExit};
-use super::insn::{self, SwitchFrame};
-use super::switched::Switched;
-use super::vmcs::{self, Segment, Vmcs};
+use super::exit::{self, RawExit};
+use super::insn::{self, SwitchFrame, R10, R8, RAX, RBX, RCX, RDI, RDX, RSI};
+use super::vmcs::{self, Vmcs};
 use super::Features;
 
 /// A virtual CPU.
@@ -23,7 +23,7 @@ pub struct VmxVcpu {
     pub(super) vmcs: Vmcs,
     /// Boxed, because the control structure has an address on the stack that goes with it.
     pub(super) frame: Box<SwitchFrame>,
-    pub(super) switched: Rc<Switched>,
+    pub(super) system: Rc<SystemRegisters>,
     pub(super) vpid: Vpid,
     /// The identifier, a flush or an upcall must be looked at before the next entry.
     pub(super) needs_attention: bool,
@@ -46,28 +46,7 @@ pub struct VmxVcpu {
     _frames: [Extent; 2],
 }
 
-const START_EFER: u64 = 1 << 0 | 1 << 8 | 1 << 10 | 1 << 11;
-/// Protection, monitor coprocessor, extension type, numeric error, write protect, paging.
-const START_CR0: u64 = 0x8001_0033;
-/// Physical address extension, FXSAVE and SSE exceptions.
-const START_CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
-const START_RFLAGS: u64 = 0x2;
-const START_DR7: u64 = 0x400;
-/// The page-attribute table after reset (Intel SDM vol. 3, 11.12.4).
-const START_PAT: u64 = 0x0007_0406_0007_0406;
-/// 64-bit code, present, readable, accessed (24.4.1).
-const CODE_ACCESS: u32 = 0xA09B;
-/// Flat data, present, writable, accessed.
-const DATA_ACCESS: u32 = 0xC093;
-/// A busy 64-bit task-state segment.
-const TASK_ACCESS: u32 = 0x008B;
-const UNUSABLE: u32 = 1 << 16;
-const CODE_SELECTOR: u16 = 0x08;
-const DATA_SELECTOR: u16 = 0x10;
-
 const CR0_PROTECTION: u64 = 1 << 0;
-const CR0_NOT_WRITE_THROUGH: u64 = 1 << 29;
-const CR0_CACHE_DISABLE: u64 = 1 << 30;
 const RFLAGS_INTERRUPT: u64 = 1 << 9;
 
 /// Event injection (24.8.3).
@@ -98,13 +77,13 @@ impl VmxVcpu {
         features: &Features,
     ) -> Self {
         let mut frame = Box::<SwitchFrame>::default();
-        frame.registers.rdi = start.argument.0;
+        frame.registers[RDI] = start.argument.0;
         // Four levels, write-back (24.6.11).
         let accessed_and_dirty = u64::from(features.accessed_and_dirty) << 6;
         VmxVcpu {
             vmcs,
             frame,
-            switched: Rc::new(Switched::new()),
+            system: Rc::default(),
             vpid: Vpid::default(),
             needs_attention: true,
             launched: false,
@@ -118,45 +97,6 @@ impl VmxVcpu {
             entry_refused: false,
             _frames: frames,
         }
-    }
-
-    pub(super) fn set_start_state(&mut self, start: &StartState, features: &Features) {
-        let vmcs = &self.vmcs;
-        vmcs.set_segment(Segment::Cs, CODE_SELECTOR, CODE_ACCESS, u32::MAX);
-        for segment in [
-            Segment::Ss,
-            Segment::Ds,
-            Segment::Es,
-            Segment::Fs,
-            Segment::Gs,
-        ] {
-            vmcs.set_segment(segment, DATA_SELECTOR, DATA_ACCESS, u32::MAX);
-        }
-        vmcs.set_segment(Segment::Tr, 0, TASK_ACCESS, 0xFFFF);
-        vmcs.set_segment(Segment::Ldtr, 0, UNUSABLE, 0);
-        // Entries and exits leave the bits for the cache as they are (26.3.2.1, 27.5.1), so a
-        // guest's would turn it off for everybody.
-        let cr0_mask = features.cr0_fixed | CR0_NOT_WRITE_THROUGH | CR0_CACHE_DISABLE;
-        for (field, value) in [
-            (vmcs::GUEST_EFER, START_EFER),
-            (vmcs::CR0, START_CR0 | features.cr0_fixed),
-            (vmcs::CR0_MASK, cr0_mask),
-            (vmcs::CR0_SHADOW, START_CR0),
-            (vmcs::CR4, START_CR4 | features.cr4_fixed),
-            (vmcs::CR4_MASK, features.cr4_fixed),
-            (vmcs::CR4_SHADOW, START_CR4),
-            (vmcs::CR3, start.page_table.0),
-            (vmcs::RFLAGS, START_RFLAGS),
-            (vmcs::DR7, START_DR7),
-            (vmcs::GUEST_PAT, START_PAT),
-            (vmcs::RIP, start.entry.0),
-            (vmcs::RSP, start.stack.0),
-            (vmcs::LINK_POINTER, u64::MAX),
-            (vmcs::EPT_POINTER, self.ept_pointer),
-        ] {
-            vmcs.set(field, value);
-        }
-        self.limit_run(None);
     }
 
     /// How the guest has just left.
@@ -243,82 +183,6 @@ impl VmxVcpu {
         self.vmcs.set(vmcs::ENTRY_EVENT, event);
     }
 
-    /// A guest writes CR0 with other values for bits that it cannot have. It gets its way in the
-    /// shadow that it reads; then it tries again, and the CPU takes the rest of the value.
-    fn write_cr0(&self, qualification: u64) -> Exit {
-        let value = self.general(qualification >> 8 & 15);
-        if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
-            return Exit::RefusedInstruction;
-        }
-        self.vmcs.set(vmcs::CR0_SHADOW, value);
-        Exit::Internal
-    }
-
-    /// MOV to and from the debug registers but DR7, whose values are in the CPU.
-    fn move_debug_register(&mut self, qualification: u64) -> Exit {
-        let access = DebugAccess::new(qualification);
-        if access.is_read {
-            let value = match access.number {
-                7 => self.vmcs.get(vmcs::DR7),
-                number => insn::read_debug_register(number),
-            };
-            self.set_general(u64::from(access.general), value);
-        } else {
-            let value = self.general(u64::from(access.general));
-            if access.number == 6 && value >> 32 != 0 {
-                return Exit::RefusedInstruction;
-            }
-            insn::write_debug_register(access.number, value);
-        }
-        self.skip_instruction();
-        Exit::Internal
-    }
-
-    /// A general register by its number in instructions.
-    fn general(&self, number: u64) -> u64 {
-        let SwitchFrame { registers, rax, .. } = &*self.frame;
-        match number {
-            0 => *rax,
-            1 => registers.rcx,
-            2 => registers.rdx,
-            3 => registers.rbx,
-            4 => self.vmcs.get(vmcs::RSP),
-            5 => registers.rbp,
-            6 => registers.rsi,
-            7 => registers.rdi,
-            8 => registers.r8,
-            9 => registers.r9,
-            10 => registers.r10,
-            11 => registers.r11,
-            12 => registers.r12,
-            13 => registers.r13,
-            14 => registers.r14,
-            _ => registers.r15,
-        }
-    }
-
-    fn set_general(&mut self, number: u64, value: u64) {
-        let SwitchFrame { registers, rax, .. } = &mut *self.frame;
-        *match number {
-            0 => rax,
-            1 => &mut registers.rcx,
-            2 => &mut registers.rdx,
-            3 => &mut registers.rbx,
-            4 => return self.vmcs.set(vmcs::RSP, value),
-            5 => &mut registers.rbp,
-            6 => &mut registers.rsi,
-            7 => &mut registers.rdi,
-            8 => &mut registers.r8,
-            9 => &mut registers.r9,
-            10 => &mut registers.r10,
-            11 => &mut registers.r11,
-            12 => &mut registers.r12,
-            13 => &mut registers.r13,
-            14 => &mut registers.r14,
-            _ => &mut registers.r15,
-        } = value;
-    }
-
     fn run_for(&self, ticks: u64) {
         let counts = (ticks >> self.timer_shift).saturating_add(1);
         self.vmcs
@@ -333,9 +197,9 @@ impl VmxVcpu {
             guest_physical: vmcs.get(vmcs::GUEST_PHYSICAL_ADDRESS),
             event: vmcs.get(vmcs::EXIT_EVENT) as u32,
             error_code: vmcs.get(vmcs::EXIT_ERROR_CODE) as u32,
-            rax: self.frame.rax,
-            rcx: self.frame.registers.rcx,
-            rdx: self.frame.registers.rdx,
+            rax: self.frame.registers[RAX],
+            rcx: self.frame.registers[RCX],
+            rdx: self.frame.registers[RDX],
             rflags: vmcs.get(vmcs::RFLAGS),
             privilege: vmcs.privilege(),
         }
@@ -347,8 +211,9 @@ impl VmxVcpu {
             (Exit::Nmi, _) => insn::handle_nmi(),
             (Exit::Exception { vector, .. }, _) if vector == DEBUG_VECTOR => {
                 // #DB exits before it changes DR6 (27.1).
-                let status = insn::read_debug_register(6) | qualification & DEBUG_STATUS;
-                insn::write_debug_register(6, status);
+                let status =
+                    system_registers::read_debug_register(STATUS) | qualification & DEBUG_STATUS;
+                system_registers::write_debug_register(STATUS, status);
             }
             (_, exit::PREEMPTION_TIMER) => self.run_for(if self.is_limited {
                 SHORT_RUN_TICKS
@@ -389,39 +254,41 @@ impl VirtualCpu for VmxVcpu {
 
     #[inline(always)]
     fn call(&self) -> RawCall {
+        let registers = &self.frame.registers;
         RawCall {
-            verb: self.frame.rax,
-            arguments: self.frame.registers.arguments(),
+            verb: registers[RAX],
+            arguments: [RDI, RSI, RDX, R10, R8].map(|place| registers[place]),
         }
     }
 
     #[inline(always)]
     fn set_pair(&mut self, first: u64, second: u64) {
-        self.frame.registers.set_pair(first, second);
+        self.frame.registers[RDX] = first;
+        self.frame.registers[R10] = second;
     }
 
     fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
-        self.frame.registers.set_values(values);
+        for (place, value) in [RDX, R10, R8, RDI, RSI].into_iter().zip(values) {
+            self.frame.registers[place] = *value;
+        }
     }
 
     #[inline(always)]
     fn complete_call(&mut self, status: u64) {
-        self.frame.rax = status;
+        self.frame.registers[RAX] = status;
         self.advance(self.rip.wrapping_add(exit::CALL_BYTES));
     }
 
     fn complete_cpuid(&mut self, answer: [u32; 4]) {
-        let [eax, ebx, ecx, edx] = answer.map(u64::from);
-        self.frame.rax = eax;
-        self.frame.registers.rbx = ebx;
-        self.frame.registers.rcx = ecx;
-        self.frame.registers.rdx = edx;
+        for (place, value) in [RAX, RBX, RCX, RDX].into_iter().zip(answer) {
+            self.frame.registers[place] = u64::from(value);
+        }
         self.skip_instruction();
     }
 
     fn complete_msr_read(&mut self, value: u64) {
-        self.frame.rax = value & 0xFFFF_FFFF;
-        self.frame.registers.rdx = value >> 32;
+        self.frame.registers[RAX] = value & 0xFFFF_FFFF;
+        self.frame.registers[RDX] = value >> 32;
         self.skip_instruction();
     }
 
@@ -506,3 +373,6 @@ impl Drop for VmxVcpu {
         self.vmcs.retire();
     }
 }
+
+#[cfg(test)]
+mod tests;
