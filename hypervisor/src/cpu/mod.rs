@@ -27,6 +27,7 @@ pub mod report;
 pub mod segments;
 pub mod serial;
 pub mod stacks;
+pub mod system_registers;
 mod trap_frame;
 pub mod traps;
 

@@ -21,6 +21,7 @@ pub struct Platform {
     apic: &'static LocalApic,
     clock: TimePage,
     ns_to_counts: ClockScale,
+    ns_to_ticks: ClockScale,
     /// The deadline for which the timer was last programmed.
     armed: Cell<Option<u64>>,
 }
@@ -49,8 +50,9 @@ impl Platform {
         let scales = (
             ClockScale::ticks_to_ns(rates.tsc_hz),
             ClockScale::ns_to_ticks(rates.timer_hz),
+            ClockScale::ns_to_ticks(rates.tsc_hz),
         );
-        let (Some(ticks_to_ns), Some(ns_to_counts)) = scales else {
+        let (Some(ticks_to_ns), Some(ns_to_counts), Some(ns_to_ticks)) = scales else {
             return Err(Refusal::new(
                 "no-clock",
                 "A clock of this CPU stands still.",
@@ -66,6 +68,7 @@ impl Platform {
                 frequency_hz: rates.tsc_hz,
             },
             ns_to_counts,
+            ns_to_ticks,
             armed: Cell::new(None),
         })
     }
@@ -80,6 +83,12 @@ impl Platform {
     #[inline]
     pub fn now_ns(&self) -> u64 {
         self.clock.ns_at(ticks())
+    }
+
+    /// Ticks of the time-stamp counter until the deadline; 0 if it has passed.
+    pub fn ticks_until(&self, deadline_ns: u64) -> u64 {
+        let wait_ns = deadline_ns.saturating_sub(self.now_ns());
+        self.ns_to_ticks.convert(wait_ns)
     }
 
     /// The clock as guests read it.

@@ -17,6 +17,7 @@
 )]
 
 mod cursor;
+mod ept;
 mod format;
 mod npt;
 mod table;
@@ -24,6 +25,7 @@ mod tables;
 mod walk;
 
 pub use cursor::Run;
+pub use ept::{Ept, EPT_1G, EPT_2M, EPT_4K};
 pub use format::{Entry, EntryFormat, Level};
 pub use npt::{Npt, NPT, NPT_1G};
 pub use table::{NestedTable, Translation, ADDRESS_LIMIT};

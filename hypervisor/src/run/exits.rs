@@ -3,6 +3,7 @@
 use nuncio_abi::{Deadline, StopReason, MAX_VALUES};
 
 use crate::call::{dispatch, Answer, Caller, Outcome};
+use crate::mem::GuestPhysical;
 use crate::object::DomainId;
 use crate::policy::{cpuid, msr};
 use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
@@ -28,12 +29,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Exit::ForbiddenInstruction => inject(world, GuestException::InvalidOpcode),
             Exit::RefusedInstruction => inject(world, GuestException::GeneralProtection),
             Exit::CacheFlush => skip(world),
+            Exit::ExtendedControlWrite { index, value } => self.write_xcr(world, index, value),
+            Exit::Internal => Flow::Continue,
             Exit::Io { port } => Flow::End(StopReason::PortIo, u64::from(port)),
             Exit::Memory { address, .. } => Flow::End(StopReason::BadMemory, address.0),
             Exit::Shutdown => Flow::End(StopReason::TripleFault, 0),
             Exit::BadState => Flow::End(StopReason::BadState, 0),
             Exit::Other { code } => Flow::End(StopReason::Unsupported, code),
             Exit::MachineCheck => machine_check(),
+            Exit::BrokenTables { address } => broken_tables(address),
         }
     }
 
@@ -92,7 +96,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.overdraw(now_ns.saturating_sub(slice_end_ns));
             return Flow::Yield;
         }
-        self.arm_timer(slice_end_ns);
+        self.limit_run(world, slice_end_ns);
         Flow::Continue
     }
 
@@ -109,6 +113,16 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         match msr::read(index, &control, self.context.platform.ticks()) {
             Some(value) => world.vcpu.complete_msr_read(value),
             None => world.vcpu.inject(GuestException::GeneralProtection),
+        }
+        Flow::Continue
+    }
+
+    /// XSETBV, on CPUs that report it: XCR0 is the guest's as long as it runs.
+    fn write_xcr(&mut self, world: &mut World<V, P>, index: u32, value: u64) -> Flow {
+        if index == 0 && self.context.platform.set_extended_features(value) {
+            world.vcpu.skip_instruction();
+        } else {
+            world.vcpu.inject(GuestException::GeneralProtection);
         }
         Flow::Continue
     }
@@ -185,4 +199,12 @@ fn skip<V: Vendor, P: Platform>(world: &mut World<V, P>) -> Flow {
 /// go on.
 fn machine_check() -> ! {
     panic!("the machine reported a hardware error (machine check) while a guest ran");
+}
+
+/// The hypervisor has written what the CPU does not understand.
+fn broken_tables(address: GuestPhysical) -> ! {
+    panic!(
+        "the nested page tables are wrong at the guest's address {:#x}",
+        address.0
+    )
 }

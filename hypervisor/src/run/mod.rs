@@ -151,7 +151,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
         self.vendor.load(&mut world.vcpu);
         self.attend(world, slice_end_ns);
-        self.arm_timer(slice_end_ns);
+        self.limit_run(world, slice_end_ns);
         if core::mem::take(&mut world.call_again) {
             match self.repeat_call(world) {
                 Flow::Continue => {}
@@ -199,22 +199,30 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.vcpu.flush_translations();
         }
         if became_ready {
-            self.arm_timer(slice_end_ns);
+            self.limit_run(world, slice_end_ns);
         }
     }
 
+    /// Makes sure that the vcpu leaves the CPU when something is due.
+    fn limit_run(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        let due_ns = self.arm_timer(slice_end_ns);
+        let platform = &self.context.platform;
+        let ticks = due_ns.map(|due_ns| platform.ticks_until(due_ns));
+        world.vcpu.limit_run(ticks);
+    }
+
     /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while
-    /// others wait, the end of the slice. When nothing is due there is no tick.
-    fn arm_timer(&mut self, slice_end_ns: u64) {
+    /// others wait, the end of the slice. When nothing is due there is no tick. Returns when it is.
+    fn arm_timer(&mut self, slice_end_ns: u64) -> Option<u64> {
         let slice = self.context.scheduler.has_ready().then_some(slice_end_ns);
         let due = [
             slice,
             self.context.scheduler.earliest_deadline(),
             self.limit_ns,
         ];
-        self.context
-            .platform
-            .arm_timer(due.into_iter().flatten().min());
+        let due_ns = due.into_iter().flatten().min();
+        self.context.platform.arm_timer(due_ns);
+        due_ns
     }
 
     /// Nobody can run: wait for the next deadline, or end those that nothing can ever wake.

@@ -18,6 +18,9 @@ pub trait Platform {
     /// Makes the timer fire at a time in nanoseconds, or not at all.
     fn arm_timer(&mut self, deadline_ns: Option<u64>);
 
+    /// Ticks of the time-stamp counter until a time in nanoseconds; 0 if it has passed.
+    fn ticks_until(&self, deadline_ns: u64) -> u64;
+
     /// Lets pending interrupts run their handlers. Returns whether the timer was among them.
     fn service_interrupts(&mut self) -> bool;
 
@@ -33,6 +36,10 @@ pub trait Platform {
 
     /// Saves the extended state of one vcpu, if it still exists, and loads another's.
     fn switch_extended_state(&mut self, from: Option<&mut Self::Extended>, to: &mut Self::Extended);
+
+    /// Sets the CPU's XCR0 for the vcpu whose extended state is loaded; false if the CPU cannot
+    /// have it so.
+    fn set_extended_features(&mut self, value: u64) -> bool;
 
     /// The machine's own answer to CPUID.
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4];

@@ -21,7 +21,8 @@ use crate::object::Memory;
 use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
 use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
-use crate::vt::svm::{Findings, Svm, Unsupported};
+use crate::vt::svm::{self, Svm};
+use crate::vt::vmx::{self, Vmx};
 use crate::vt::Vendor;
 
 use platform::HardwarePlatform;
@@ -56,15 +57,35 @@ fn run(
     platform: Platform,
     memory: &'static DirectMap,
 ) -> Result<Verdict, Refusal> {
-    let features = Findings::read().features()?;
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
-    let gigabyte_pages = CpuId::new()
+    // The vendor is the one whose instructions the CPU has.
+    match (
+        vmx::Findings::read().features(),
+        svm::Findings::read().features(),
+    ) {
+        (Ok(features), _) => {
+            let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
+            run_on(vmx, handover, platform, memory, account, &pool)
+        }
+        (Err(vmx::Unsupported::NoVmx), Ok(features)) => {
+            let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
+            run_on(svm, handover, platform, memory, account, &pool)
+        }
+        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
+            "no-virtualization",
+            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
+             them (QEMU: -cpu max)",
+        )),
+        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
+        (Err(unsupported), _) => Err(unsupported.into()),
+    }
+}
+
+fn gigabyte_pages() -> bool {
+    CpuId::new()
         .get_extended_processor_and_feature_identifiers()
-        .is_some_and(|features| features.has_1gib_pages());
-    let svm = Svm::enable(features, gigabyte_pages, memory, &account, &msr::PASSED)?;
-    report_boot::<Svm>(&handover, &platform, &pool);
-    run_on(svm, handover, platform, memory, account, &pool)
+        .is_some_and(|features| features.has_1gib_pages())
 }
 
 /// Everything from here on is the same for all vendors.
@@ -76,6 +97,7 @@ fn run_on<V: Vendor>(
     account: Arc<Account>,
     pool: &Arc<FramePool>,
 ) -> Result<Verdict, Refusal> {
+    report_boot::<V>(&handover, &platform, pool);
     let modules = loaded_modules(&handover);
     let plan = read_plan(&modules, memory)?;
     let time_page = time_page(&platform, memory, &account)?;
@@ -202,8 +224,17 @@ fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
         .sum()
 }
 
-impl From<Unsupported> for Refusal {
-    fn from(unsupported: Unsupported) -> Self {
+impl From<svm::Unsupported> for Refusal {
+    fn from(unsupported: svm::Unsupported) -> Self {
+        Refusal {
+            code: unsupported.code(),
+            text: unsupported.to_string(),
+        }
+    }
+}
+
+impl From<vmx::Unsupported> for Refusal {
+    fn from(unsupported: vmx::Unsupported) -> Self {
         Refusal {
             code: unsupported.code(),
             text: unsupported.to_string(),

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use raw_cpuid::native_cpuid::cpuid_count;
 
-use crate::cpu::extended_state::Capabilities;
+use crate::cpu::extended_state::{self, Capabilities};
 use crate::cpu::{self, serial, ExtendedState};
 use crate::mem::{Account, OutOfFrames};
 use crate::run::Platform;
@@ -41,6 +41,10 @@ impl Platform for HardwarePlatform {
         self.cpu.arm_timer(deadline_ns);
     }
 
+    fn ticks_until(&self, deadline_ns: u64) -> u64 {
+        self.cpu.ticks_until(deadline_ns)
+    }
+
     fn service_interrupts(&mut self) -> bool {
         self.cpu.service_interrupts();
         self.cpu.timer_fired()
@@ -64,6 +68,11 @@ impl Platform for HardwarePlatform {
             from.save();
         }
         to.restore();
+    }
+
+    fn set_extended_features(&mut self, value: u64) -> bool {
+        let is_known = value & !self.capabilities.supported == 0;
+        is_known && extended_state::try_write_xcr0(value).is_some()
     }
 
     fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -75,7 +75,7 @@ pub enum Exit {
         /// How it was touched.
         access: Access,
     },
-    /// An interrupt for the hypervisor is pending.
+    /// An interrupt for the hypervisor is pending, or the guest has run as long as it was to.
     Interrupt,
     /// A non-maskable interrupt for the hypervisor is pending.
     Nmi,
@@ -94,10 +94,24 @@ pub enum Exit {
     RefusedInstruction,
     /// WBINVD or INVD: nothing to do, since guests share only coherent memory.
     CacheFlush,
+    /// XSETBV.
+    ExtendedControlWrite {
+        /// ECX.
+        index: u32,
+        /// EDX:EAX.
+        value: u64,
+    },
     /// A triple fault.
     Shutdown,
     /// The CPU refuses to run the guest's state.
     BadState,
+    /// The nested page tables have an entry that the CPU does not understand.
+    BrokenTables {
+        /// The guest-physical address.
+        address: GuestPhysical,
+    },
+    /// The vendor's own affair, which it has settled.
+    Internal,
     /// An exit nobody asked for.
     Other {
         /// The vendor's number.
@@ -158,7 +172,12 @@ impl Exit {
             | Exit::RefusedInstruction
             | Exit::BadState => ExitKind::Fault,
             Exit::Shutdown => ExitKind::Shutdown,
-            Exit::MachineCheck | Exit::CacheFlush | Exit::Other { .. } => ExitKind::Other,
+            Exit::MachineCheck
+            | Exit::CacheFlush
+            | Exit::ExtendedControlWrite { .. }
+            | Exit::BrokenTables { .. }
+            | Exit::Internal
+            | Exit::Other { .. } => ExitKind::Other,
         }
     }
 }

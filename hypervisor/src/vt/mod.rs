@@ -12,6 +12,7 @@ mod exit;
 pub mod fake;
 mod registers;
 pub mod svm;
+pub mod vmx;
 
 use alloc::sync::Arc;
 
@@ -128,6 +129,10 @@ pub trait VirtualCpu {
 
     /// Forgets what the CPU has cached of the nested page tables before the next run.
     fn flush_translations(&mut self);
+
+    /// Has the guest leave the CPU with [`Exit::Interrupt`] after about this many ticks, or when
+    /// it likes. Vendors whose guests always leave for the machine's timer need not do anything.
+    fn limit_run(&mut self, _ticks: Option<u64>) {}
 
     /// The control registers as the guest sees them.
     fn control_registers(&self) -> ControlRegisters;

@@ -48,6 +48,10 @@ impl Platform for FakePlatform {
         self.clock.lock().unwrap().timer_ns = deadline_ns;
     }
 
+    fn ticks_until(&self, deadline_ns: u64) -> u64 {
+        deadline_ns.saturating_sub(self.now_ns())
+    }
+
     fn service_interrupts(&mut self) -> bool {
         core::mem::take(&mut self.clock.lock().unwrap().fired)
     }
@@ -68,6 +72,10 @@ impl Platform for FakePlatform {
 
     fn switch_extended_state(&mut self, _from: Option<&mut u64>, _to: &mut u64) {
         *self.switches.lock().unwrap() += 1;
+    }
+
+    fn set_extended_features(&mut self, value: u64) -> bool {
+        value & !0b111 == 0 && value & 1 != 0
     }
 
     fn cpuid(&self, _leaf: u32, _subleaf: u32) -> [u32; 4] {

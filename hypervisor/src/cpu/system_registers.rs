@@ -1,0 +1,103 @@
+//! Registers of a guest that the hypervisor itself never uses and that VT-x does not switch: those
+//! of SYSCALL and SWAPGS, CR2 and DR6. They change hands when another vcpu is loaded. (VMLOAD and
+//! VMSAVE of SVM keep all but one of them, and VMRUN the rest.)
+
+// UNSAFETY: writes to model-specific, control and debug registers.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+use core::cell::Cell;
+
+use x86::msr::{IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_STAR};
+
+use super::msr;
+
+const MSRS: [u32; 5] = [
+    IA32_STAR,
+    IA32_LSTAR,
+    IA32_CSTAR,
+    IA32_FMASK,
+    IA32_KERNEL_GSBASE,
+];
+
+/// DR6 after a reset.
+const DR6_RESET: u64 = 0xFFFF_0FF0;
+
+/// The number of DR6.
+pub const DEBUG_STATUS: u8 = 6;
+
+/// One vcpu's registers while they are not in the CPU.
+#[derive(Debug)]
+pub struct SystemRegisters {
+    msrs: [Cell<u64>; MSRS.len()],
+    cr2: Cell<u64>,
+    dr6: Cell<u64>,
+}
+
+impl Default for SystemRegisters {
+    /// The values after a reset.
+    fn default() -> Self {
+        SystemRegisters {
+            msrs: Default::default(),
+            cr2: Cell::new(0),
+            dr6: Cell::new(DR6_RESET),
+        }
+    }
+}
+
+impl SystemRegisters {
+    /// Takes the registers out of the CPU.
+    pub fn save(&self) {
+        for (index, place) in MSRS.into_iter().zip(&self.msrs) {
+            // A CPU without one of them refuses it to guests too.
+            place.set(msr::read(index).unwrap_or_default());
+        }
+        let cr2;
+        // SAFETY: reading it changes nothing.
+        unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack)) };
+        self.cr2.set(cr2);
+        self.dr6.set(read_debug_register(DEBUG_STATUS));
+    }
+
+    /// Puts them into the CPU.
+    pub fn restore(&self) {
+        for (index, place) in MSRS.into_iter().zip(&self.msrs) {
+            // SAFETY: the values were the guest's, which the CPU has checked; the hypervisor uses
+            // neither SYSCALL nor SWAPGS.
+            let _ = unsafe { msr::write(index, place.get()) };
+        }
+        // SAFETY: nothing but the handler of a page fault, which is fatal, looks at it.
+        unsafe { asm!("mov cr2, {}", in(reg) self.cr2.get(), options(nomem, nostack)) };
+        write_debug_register(DEBUG_STATUS, self.dr6.get());
+    }
+}
+
+/// One of DR0 to DR3 or DR6, which hold the guest's values while its exits are handled.
+pub fn read_debug_register(number: u8) -> u64 {
+    let value: u64;
+    // SAFETY: reading one changes nothing; DR7.GD is clear after an exit.
+    unsafe {
+        match number {
+            0 => asm!("mov {}, dr0", out(reg) value, options(nomem, nostack)),
+            1 => asm!("mov {}, dr1", out(reg) value, options(nomem, nostack)),
+            2 => asm!("mov {}, dr2", out(reg) value, options(nomem, nostack)),
+            3 => asm!("mov {}, dr3", out(reg) value, options(nomem, nostack)),
+            _ => asm!("mov {}, dr6", out(reg) value, options(nomem, nostack)),
+        }
+    }
+    value
+}
+
+/// Sets one of DR0 to DR3 or DR6; DR6 takes 32 bits.
+pub fn write_debug_register(number: u8, value: u64) {
+    // SAFETY: addresses break nothing while DR7 arms none, and an exit clears DR7.
+    unsafe {
+        match number {
+            0 => asm!("mov dr0, {}", in(reg) value, options(nomem, nostack)),
+            1 => asm!("mov dr1, {}", in(reg) value, options(nomem, nostack)),
+            2 => asm!("mov dr2, {}", in(reg) value, options(nomem, nostack)),
+            3 => asm!("mov dr3, {}", in(reg) value, options(nomem, nostack)),
+            _ => asm!("mov dr6, {}", in(reg) value & 0xFFFF_FFFF, options(nomem, nostack)),
+        }
+    }
+}

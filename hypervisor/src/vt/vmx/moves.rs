@@ -1,0 +1,65 @@
+//! MOV to control and debug registers, as far as it exits: a guest may write what it cannot have,
+//! and has no hardware breakpoints, as on SVM, but DR0 to DR3 and DR6.
+
+#![forbid(unsafe_code)]
+
+use crate::cpu::system_registers::{read_debug_register, write_debug_register, DEBUG_STATUS};
+use crate::vt::{Exit, VirtualCpu};
+
+use super::exit::DebugAccess;
+use super::insn::RSP;
+use super::vcpu::VmxVcpu;
+use super::vmcs;
+
+/// Not write-through: needs the bit that disables the cache.
+pub const CR0_NOT_WRITE_THROUGH: u64 = 1 << 29;
+/// Disables the cache.
+pub const CR0_CACHE_DISABLE: u64 = 1 << 30;
+
+impl VmxVcpu {
+    /// A guest writes CR0 with other values for bits that it cannot have. It gets its way in the
+    /// shadow that it reads; then it tries again, and the CPU takes the rest of the value.
+    pub(super) fn write_cr0(&self, qualification: u64) -> Exit {
+        let value = self.general((qualification >> 8 & 15) as usize);
+        if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
+            return Exit::RefusedInstruction;
+        }
+        self.vmcs.set(vmcs::CR0_SHADOW, value);
+        Exit::Internal
+    }
+
+    /// MOV to and from the debug registers but DR7, whose values are in the CPU.
+    pub(super) fn move_debug_register(&mut self, qualification: u64) -> Exit {
+        let access = DebugAccess::new(qualification);
+        if access.is_read {
+            let value = match access.number {
+                7 => self.vmcs.get(vmcs::DR7),
+                number => read_debug_register(number),
+            };
+            self.set_general(access.general, value);
+        } else {
+            let value = self.general(access.general);
+            if access.number == DEBUG_STATUS && value >> 32 != 0 {
+                return Exit::RefusedInstruction;
+            }
+            write_debug_register(access.number, value);
+        }
+        self.skip_instruction();
+        Exit::Internal
+    }
+
+    /// A general register; RSP is in the control structure.
+    fn general(&self, number: usize) -> u64 {
+        match number {
+            RSP => self.vmcs.get(vmcs::RSP),
+            _ => self.frame.registers[number & 15],
+        }
+    }
+
+    fn set_general(&mut self, number: usize, value: u64) {
+        match number {
+            RSP => self.vmcs.set(vmcs::RSP, value),
+            _ => self.frame.registers[number & 15] = value,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What VT-x this CPU has, from CPUID and the capability registers: a pure decision over plain
+//! numbers, and the reading of them.
+
+use core::fmt;
+
+use x86::cpuid::CpuId;
+use x86::msr::{
+    IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR4_FIXED0,
+    IA32_VMX_ENTRY_CTLS, IA32_VMX_EPT_VPID_CAP, IA32_VMX_EXIT_CTLS, IA32_VMX_MISC,
+    IA32_VMX_PINBASED_CTLS, IA32_VMX_PROCBASED_CTLS, IA32_VMX_PROCBASED_CTLS2,
+    IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS,
+    IA32_VMX_TRUE_PROCBASED_CTLS,
+};
+
+use crate::cpu::msr;
+
+use super::controls::{Capabilities, Controls};
+
+/// IA32_FEATURE_CONTROL (Intel SDM vol. 3, 23.7): locked until the next reset; VMXON allowed.
+pub(super) const FEATURE_LOCKED: u64 = 1 << 0;
+pub(super) const FEATURE_VMXON: u64 = 1 << 2;
+
+/// IA32_VMX_BASIC (appendix A.1): the TRUE registers exist; write-back memory for the VMCS.
+const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
+const BASIC_REVISION: u64 = 0x7FFF_FFFF;
+
+/// IA32_VMX_EPT_VPID_CAP (appendix A.10).
+const EPT_WALK_OF_4: u64 = 1 << 6;
+const EPT_WRITE_BACK: u64 = 1 << 14;
+const EPT_2M: u64 = 1 << 16;
+const EPT_1G: u64 = 1 << 17;
+const INVEPT: u64 = 1 << 20;
+const EPT_ACCESSED_DIRTY: u64 = 1 << 21;
+const INVEPT_SINGLE: u64 = 1 << 25;
+const INVEPT_ALL: u64 = 1 << 26;
+const INVVPID_AND_ALL: u64 = 1 << 32 | 1 << 42;
+
+/// Bits of CR0 that unrestricted guests may clear whatever IA32_VMX_CR0_FIXED0 says (23.8).
+const CR0_PROTECTION_AND_PAGING: u64 = 1 << 31 | 1 << 0;
+
+/// What the CPU says about VT-x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// CPUID leaf 1, ECX bit 5.
+    pub vmx: bool,
+    /// IA32_FEATURE_CONTROL, where it can be read.
+    pub feature_control: Option<u64>,
+    /// IA32_VMX_BASIC.
+    pub basic: u64,
+    /// IA32_VMX_MISC.
+    pub misc: u64,
+    /// IA32_VMX_CR0_FIXED0.
+    pub cr0_fixed: u64,
+    /// IA32_VMX_CR4_FIXED0.
+    pub cr4_fixed: u64,
+    /// IA32_VMX_EPT_VPID_CAP.
+    pub ept: u64,
+    /// Which controls can be set and cleared.
+    pub controls: Capabilities,
+}
+
+/// The features that the VT-x code uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// The number that stands at the start of each control structure.
+    pub revision: u32,
+    /// The firmware has left VT-x to be switched on.
+    pub must_unlock: bool,
+    /// The controls.
+    pub controls: Controls,
+    /// The preemption timer counts once in two to the power of this many ticks.
+    pub timer_shift: u32,
+    /// Bits of CR0 that must be set while a guest runs.
+    pub cr0_fixed: u64,
+    /// Bits of CR4 that must be set in VMX operation.
+    pub cr4_fixed: u64,
+    /// Pages of 2 MiB.
+    pub large_pages: bool,
+    /// Pages of 1 GiB.
+    pub gigabyte_pages: bool,
+    /// The CPU marks entries that it has used.
+    pub accessed_and_dirty: bool,
+    /// INVEPT can be told one set of tables.
+    pub flush_by_tables: bool,
+}
+
+/// Why this CPU cannot run guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsupported {
+    /// No VT-x.
+    NoVmx,
+    /// VT-x is there and the firmware has switched it off.
+    VmxDisabled,
+    /// VT-x lacks something, which is named.
+    Lacks(&'static str),
+}
+
+impl Unsupported {
+    /// The word that stands for it in reports.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Unsupported::NoVmx => "no-vmx",
+            Unsupported::VmxDisabled => "vmx-disabled",
+            Unsupported::Lacks(_) => "vmx-too-old",
+        }
+    }
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unsupported::NoVmx => formatter.write_str("this CPU has no Intel VT-x"),
+            Unsupported::VmxDisabled => formatter.write_str(
+                "the firmware has switched Intel VT-x off and locked it; \
+                 switch it on in the firmware's set-up",
+            ),
+            Unsupported::Lacks(name) => write!(
+                formatter,
+                "this CPU has Intel VT-x without {name}, which Nuncio needs; \
+                 use a newer CPU or CPU model"
+            ),
+        }
+    }
+}
+
+impl Findings {
+    /// Reads CPUID and the capability registers.
+    pub fn read() -> Self {
+        let vmx = CpuId::new()
+            .get_feature_info()
+            .is_some_and(|features| features.has_vmx());
+        // On another vendor's CPU these numbers may mean something else, and are not looked at.
+        let read = |index| msr::read(index).filter(|_| vmx).unwrap_or_default();
+        let basic = read(IA32_VMX_BASIC);
+        let either = |plain, exact| {
+            read(if basic & BASIC_TRUE_CONTROLS != 0 {
+                exact
+            } else {
+                plain
+            })
+        };
+        Findings {
+            vmx,
+            feature_control: msr::read(IA32_FEATURE_CONTROL).filter(|_| vmx),
+            basic,
+            misc: read(IA32_VMX_MISC),
+            cr0_fixed: read(IA32_VMX_CR0_FIXED0),
+            cr4_fixed: read(IA32_VMX_CR4_FIXED0),
+            ept: read(IA32_VMX_EPT_VPID_CAP),
+            controls: Capabilities {
+                pin: either(IA32_VMX_PINBASED_CTLS, IA32_VMX_TRUE_PINBASED_CTLS),
+                primary: either(IA32_VMX_PROCBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS),
+                secondary: read(IA32_VMX_PROCBASED_CTLS2),
+                exit: either(IA32_VMX_EXIT_CTLS, IA32_VMX_TRUE_EXIT_CTLS),
+                entry: either(IA32_VMX_ENTRY_CTLS, IA32_VMX_TRUE_ENTRY_CTLS),
+            },
+        }
+    }
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn features(&self) -> Result<Features, Unsupported> {
+        if !self.vmx {
+            return Err(Unsupported::NoVmx);
+        }
+        let control = self.feature_control.ok_or(Unsupported::VmxDisabled)?;
+        let must_unlock = control & FEATURE_LOCKED == 0;
+        if !must_unlock && control & FEATURE_VMXON == 0 {
+            return Err(Unsupported::VmxDisabled);
+        }
+        let has = |bits| self.ept & bits == bits;
+        let controls =
+            Controls::choose(&self.controls, has(INVVPID_AND_ALL)).map_err(Unsupported::Lacks)?;
+        for (bits, name) in [
+            (EPT_WALK_OF_4, "EPT tables of four levels"),
+            (EPT_WRITE_BACK, "write-back EPT tables"),
+            (INVEPT | INVEPT_ALL, "INVEPT"),
+        ] {
+            if !has(bits) {
+                return Err(Unsupported::Lacks(name));
+            }
+        }
+        Ok(Features {
+            revision: (self.basic & BASIC_REVISION) as u32,
+            must_unlock,
+            controls,
+            timer_shift: (self.misc & 31) as u32,
+            cr0_fixed: self.cr0_fixed & !CR0_PROTECTION_AND_PAGING,
+            cr4_fixed: self.cr4_fixed,
+            large_pages: has(EPT_2M),
+            gigabyte_pages: has(EPT_2M | EPT_1G),
+            accessed_and_dirty: has(EPT_ACCESSED_DIRTY),
+            flush_by_tables: has(INVEPT_SINGLE),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const ANY: u64 = 0xFFFF_FFFF_0000_0000;
+
+    pub const GOOD: Findings = Findings {
+        vmx: true,
+        feature_control: Some(5),
+        basic: 0x00DA_0400_0000_002B,
+        misc: 0x6_01E5,
+        cr0_fixed: 0x8000_0021,
+        cr4_fixed: 0x2000,
+        ept: 0x0F01_0633_4141,
+        controls: Capabilities {
+            pin: ANY,
+            primary: ANY,
+            secondary: ANY,
+            exit: ANY,
+            entry: ANY,
+        },
+    };
+
+    #[test]
+    fn a_whole_cpu_will_do() {
+        let features = GOOD.features().unwrap();
+        assert_eq!(features.revision, 0x2B);
+        assert_eq!(features.timer_shift, 5);
+        assert_eq!(features.cr0_fixed, 0x20);
+        assert!(!features.must_unlock && features.controls.has_vpid());
+        assert!(features.gigabyte_pages && features.accessed_and_dirty);
+    }
+
+    #[test]
+    fn an_unlocked_register_is_to_be_locked_and_a_locked_one_decides() {
+        let with = |feature_control| Findings {
+            feature_control,
+            ..GOOD
+        };
+        assert!(with(Some(0)).features().unwrap().must_unlock);
+        for off in [Some(1), None] {
+            assert_eq!(with(off).features(), Err(Unsupported::VmxDisabled));
+        }
+    }
+
+    #[test]
+    fn each_missing_feature_is_named() {
+        let lacks = |findings: Findings| findings.features().unwrap_err();
+        assert_eq!(lacks(Findings { vmx: false, ..GOOD }), Unsupported::NoVmx);
+        let without = |bit: u64| Findings {
+            ept: GOOD.ept & !(1 << bit),
+            ..GOOD
+        };
+        assert!(matches!(lacks(without(6)), Unsupported::Lacks(name) if name.contains("levels")));
+        assert!(matches!(lacks(without(20)), Unsupported::Lacks("INVEPT")));
+        let no_vpid = without(32).features().unwrap();
+        assert!(!no_vpid.controls.has_vpid());
+    }
+}

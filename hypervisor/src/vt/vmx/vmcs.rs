@@ -1,0 +1,166 @@
+//! The virtual-machine control structure (Intel SDM vol. 3, 24 and appendix B), as named fields.
+//!
+//! Fields are reached by VMREAD and VMWRITE and only in the structure that is current, so between
+//! `load` and the next `load` there is one vcpu whose fields can be looked at. In host tests a map
+//! stands in for the CPU.
+
+use crate::mem::HostPhysical;
+
+/// A field, by its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Field(u32);
+
+impl Field {
+    /// The operand of VMREAD and VMWRITE.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+macro_rules! fields {
+    ($( $name:ident = $number:literal, )+) => { $(
+        #[allow(missing_docs)]
+        pub const $name: Field = Field($number);
+    )+ };
+}
+
+fields! {
+    VPID = 0x0000, MSR_BITMAP = 0x2004, VIRTUAL_APIC_PAGE = 0x2012, EPT_POINTER = 0x201A,
+    LINK_POINTER = 0x2800, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806, HOST_PAT = 0x2C00,
+    HOST_EFER = 0x2C02, PIN_CONTROLS = 0x4000, PRIMARY_CONTROLS = 0x4002, EXCEPTION_BITMAP = 0x4004,
+    EXIT_CONTROLS = 0x400C, ENTRY_CONTROLS = 0x4012, ENTRY_EVENT = 0x4016,
+    ENTRY_ERROR_CODE = 0x4018, ENTRY_INSTRUCTION_LENGTH = 0x401A, SECONDARY_CONTROLS = 0x401E,
+    CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006,
+    INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402, EXIT_EVENT = 0x4404, EXIT_ERROR_CODE = 0x4406,
+    VECTORING_EVENT = 0x4408, VECTORING_ERROR_CODE = 0x440A, EXIT_INSTRUCTION_LENGTH = 0x440C,
+    EXIT_QUALIFICATION = 0x6400, GUEST_PHYSICAL_ADDRESS = 0x2400, SS_ACCESS = 0x4818,
+    INTERRUPTIBILITY = 0x4824, PREEMPTION_TIMER = 0x482E, CR0 = 0x6800, CR3 = 0x6802, CR4 = 0x6804,
+    DR7 = 0x681A, RSP = 0x681C, RIP = 0x681E, RFLAGS = 0x6820, HOST_CS = 0x0C02, HOST_SS = 0x0C04,
+    HOST_DS = 0x0C06, HOST_ES = 0x0C00, HOST_TR = 0x0C0C, HOST_SYSENTER_CS = 0x4C00,
+    HOST_CR0 = 0x6C00, HOST_CR3 = 0x6C02, HOST_CR4 = 0x6C04, HOST_FS_BASE = 0x6C06,
+    HOST_GS_BASE = 0x6C08, HOST_TR_BASE = 0x6C0A, HOST_GDTR_BASE = 0x6C0C, HOST_IDTR_BASE = 0x6C0E,
+    HOST_SYSENTER_ESP = 0x6C10, HOST_SYSENTER_EIP = 0x6C12, HOST_RSP = 0x6C14, HOST_RIP = 0x6C16,
+}
+
+/// The segments in the order of their fields: ES, CS, SS, DS, FS, GS, LDTR, TR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum Segment {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+    Ldtr,
+    Tr,
+}
+
+/// A control structure in a frame that its owner keeps.
+pub struct Vmcs {
+    address: HostPhysical,
+    #[cfg(test)]
+    fields: core::cell::RefCell<std::collections::BTreeMap<Field, u64>>,
+}
+
+impl Vmcs {
+    /// The structure at this address.
+    pub fn new(address: HostPhysical) -> Self {
+        Vmcs {
+            address,
+            #[cfg(test)]
+            fields: Default::default(),
+        }
+    }
+
+    /// Where it is.
+    pub const fn address(&self) -> HostPhysical {
+        self.address
+    }
+
+    /// Sets a segment register; `access` as in SDM vol. 3, table 24-2.
+    pub fn set_segment(&self, segment: Segment, selector: u16, access: u32, limit: u32) {
+        let offset = segment as u32 * 2;
+        self.set(Field(0x0800 + offset), u64::from(selector));
+        self.set(Field(0x4800 + offset), u64::from(limit));
+        self.set(Field(0x4814 + offset), u64::from(access));
+        self.set(Field(0x6806 + offset), 0);
+    }
+
+    /// The guest's privilege level: that of SS (24.4.1).
+    #[inline(always)]
+    pub fn privilege(&self) -> u8 {
+        (self.get(SS_ACCESS) >> 5) as u8 & 3
+    }
+}
+
+#[cfg(not(test))]
+mod access {
+    // UNSAFETY: VMWRITE and VMCLEAR.
+    #![allow(unsafe_code)]
+
+    use super::super::insn;
+    use super::{Field, Vmcs};
+
+    impl Vmcs {
+        /// Reads a field; the structure is the current one.
+        #[inline(always)]
+        pub fn get(&self, field: Field) -> u64 {
+            insn::vmread(u64::from(field.0))
+        }
+
+        /// Writes a field; the structure is the current one.
+        #[inline(always)]
+        pub fn set(&self, field: Field, value: u64) {
+            // SAFETY: this folder alone has a `Vmcs`; the host's fields are written once, when
+            // the structure is made, and the guest's are the guest's.
+            unsafe { insn::vmwrite(u64::from(field.0), value) };
+        }
+
+        /// Takes it out of the CPU, so that the CPU never writes to its frame again.
+        pub fn retire(&self) {
+            // SAFETY: whoever has a structure has switched VMX operation on; the frame is its.
+            let cleared = unsafe { insn::vmclear(self.address) };
+            assert!(cleared.is_ok(), "VMCLEAR refuses a control structure");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Vmcs {
+    pub fn get(&self, field: Field) -> u64 {
+        self.fields.borrow().get(&field).copied().unwrap_or(0)
+    }
+
+    pub fn set(&self, field: Field, value: u64) {
+        self.fields.borrow_mut().insert(field, value);
+    }
+
+    pub fn retire(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_segment_lie_in_step() {
+        let vmcs = Vmcs::new(HostPhysical(0));
+        vmcs.set_segment(Segment::Ss, 0x10, 0xC093, u32::MAX);
+        assert_eq!(vmcs.get(SS_ACCESS), 0xC093);
+        vmcs.set_segment(Segment::Tr, 0x18, 0x8B, 0x67);
+        // SDM vol. 3, appendix B: TR's selector, limit, access rights and base.
+        let fields = [0x080E, 0x480E, 0x4822, 0x6814].map(|number| vmcs.get(Field(number)));
+        assert_eq!(fields, [0x18, 0x67, 0x8B, 0]);
+    }
+
+    #[test]
+    fn the_privilege_level_is_that_of_the_stack() {
+        let vmcs = Vmcs::new(HostPhysical(0));
+        vmcs.set(Field(0x4816), 3 << 5);
+        assert_eq!(vmcs.privilege(), 0);
+        vmcs.set(SS_ACCESS, 0xC0F3);
+        assert_eq!(vmcs.privilege(), 3);
+    }
+}
