@@ -23,11 +23,23 @@ pub struct Bochs {
 }
 
 /// Every bed on Bochs.
-pub const BEDS: &[Bochs] = &[Bochs {
-    name: "bochs-svm",
-    summary: "AMD SVM in Bochs; slower, stricter, counts instructions always",
-    model: "ryzen",
-}];
+pub const BEDS: &[Bochs] = &[
+    Bochs {
+        name: "bochs-svm",
+        summary: "AMD SVM in Bochs; slower, stricter, counts instructions always",
+        model: "ryzen",
+    },
+    Bochs {
+        name: "bochs-vmx",
+        summary: "Intel VT-x in Bochs, with all that its newest model offers",
+        model: "corei7_skylake_x",
+    },
+    Bochs {
+        name: "bochs-vmx-min",
+        summary: "Intel VT-x in Bochs, with the least that Nuncio needs",
+        model: "corei7_sandy_bridge_2600k",
+    },
+];
 
 const ISO: &str = "boot.iso";
 const CONFIGURATION: &str = "bochsrc";
