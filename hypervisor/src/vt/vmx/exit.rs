@@ -5,6 +5,8 @@
 use crate::mem::GuestPhysical;
 use crate::vt::{Access, Exit};
 
+use super::moves::DebugAccess;
+
 /// What the control structure and the registers say after an exit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RawExit {
@@ -142,34 +144,6 @@ const fn control_register(qualification: u64) -> Exit {
     match qualification & 0xF {
         0 => Exit::Internal,
         _ => Exit::RefusedInstruction,
-    }
-}
-
-/// An access to a debug register (table 27-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DebugAccess {
-    /// The debug register, 4 and 5 already as what they stand for.
-    pub number: u8,
-    /// Whether the register is read.
-    pub is_read: bool,
-    /// The general register, as instructions number them.
-    pub general: usize,
-}
-
-impl DebugAccess {
-    /// From the exit qualification.
-    pub const fn new(qualification: u64) -> Self {
-        let number = (qualification & 7) as u8;
-        DebugAccess {
-            // With CR4.DE they are #UD and do not exit.
-            number: if matches!(number, 4 | 5) {
-                number + 2
-            } else {
-                number
-            },
-            is_read: qualification & 1 << 4 != 0,
-            general: (qualification >> 8 & 15) as usize,
-        }
     }
 }
 
@@ -394,16 +368,5 @@ mod tests {
             let address = GuestPhysical(0x1234_5678);
             assert_eq!(exit, Exit::Memory { address, access });
         }
-    }
-
-    #[test]
-    fn a_debug_access_names_both_registers() {
-        let access = DebugAccess::new(0xB14);
-        let expected = DebugAccess {
-            number: 6,
-            is_read: true,
-            general: 11,
-        };
-        assert_eq!(access, expected);
     }
 }

@@ -173,12 +173,6 @@ impl Vmx {
             (vmcs::HOST_CR4, Cr4::read_raw()),
             (vmcs::HOST_EFER, msr::read(IA32_EFER).unwrap_or_default()),
             (vmcs::HOST_PAT, msr::read(IA32_PAT).unwrap_or_default()),
-            // The hypervisor uses neither segment bases nor SYSENTER.
-            (vmcs::HOST_FS_BASE, 0),
-            (vmcs::HOST_GS_BASE, 0),
-            (vmcs::HOST_SYSENTER_CS, 0),
-            (vmcs::HOST_SYSENTER_ESP, 0),
-            (vmcs::HOST_SYSENTER_EIP, 0),
             (vmcs::HOST_RIP, insn::exit_point as *const () as u64),
         ] {
             vmcs.set(field, value);
@@ -190,7 +184,8 @@ impl Vmx {
 #[allow(unsafe_code)]
 fn switch_on(features: &Features, region: &Extent) {
     if features.must_unlock {
-        let control = probe::FEATURE_LOCKED | probe::FEATURE_VMXON;
+        let control = msr::read(IA32_FEATURE_CONTROL).unwrap_or_default();
+        let control = control | probe::FEATURE_LOCKED | probe::FEATURE_VMXON;
         // SAFETY: the register decides whether VMXON works, and nothing else that is in use.
         let locked = unsafe { msr::write(IA32_FEATURE_CONTROL, control) };
         assert!(locked.is_some(), "the CPU refuses to unlock VT-x");
@@ -241,6 +236,7 @@ impl Vendor for Vmx {
         let cleared = unsafe { insn::vmclear(vmcs.address()) };
         assert!(cleared.is_ok(), "VMCLEAR refuses a control structure");
         Self::make_current(&vmcs);
+        vmcs.clear_fields();
         self.set_controls(&vmcs, virtual_apic);
         self.set_host_state(&vmcs);
         let mut vcpu = VmxVcpu::new(vmcs, frames, start, &self.features);

@@ -6,7 +6,6 @@
 use crate::cpu::system_registers::{read_debug_register, write_debug_register, DEBUG_STATUS};
 use crate::vt::{Exit, VirtualCpu};
 
-use super::exit::DebugAccess;
 use super::insn::RSP;
 use super::vcpu::VmxVcpu;
 use super::vmcs;
@@ -15,6 +14,34 @@ use super::vmcs;
 pub const CR0_NOT_WRITE_THROUGH: u64 = 1 << 29;
 /// Disables the cache.
 pub const CR0_CACHE_DISABLE: u64 = 1 << 30;
+
+/// An access to a debug register (table 27-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugAccess {
+    /// The debug register, 4 and 5 already as what they stand for.
+    pub number: u8,
+    /// Whether the register is read.
+    pub is_read: bool,
+    /// The general register, as instructions number them.
+    pub general: usize,
+}
+
+impl DebugAccess {
+    /// From the exit qualification.
+    pub const fn new(qualification: u64) -> Self {
+        let number = (qualification & 7) as u8;
+        DebugAccess {
+            // With CR4.DE they are #UD and do not exit.
+            number: if matches!(number, 4 | 5) {
+                number + 2
+            } else {
+                number
+            },
+            is_read: qualification & 1 << 4 != 0,
+            general: (qualification >> 8 & 15) as usize,
+        }
+    }
+}
 
 impl VmxVcpu {
     /// A guest writes CR0 with other values for bits that it cannot have. It gets its way in the
@@ -61,5 +88,21 @@ impl VmxVcpu {
             RSP => self.vmcs.set(vmcs::RSP, value),
             _ => self.frame.registers[number & 15] = value,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_debug_access_names_both_registers() {
+        let access = DebugAccess::new(0xB14);
+        let expected = DebugAccess {
+            number: 6,
+            is_read: true,
+            general: 11,
+        };
+        assert_eq!(access, expected);
     }
 }

@@ -36,11 +36,21 @@ fields! {
     EXIT_QUALIFICATION = 0x6400, GUEST_PHYSICAL_ADDRESS = 0x2400, SS_ACCESS = 0x4818,
     INTERRUPTIBILITY = 0x4824, PREEMPTION_TIMER = 0x482E, CR0 = 0x6800, CR3 = 0x6802, CR4 = 0x6804,
     DR7 = 0x681A, RSP = 0x681C, RIP = 0x681E, RFLAGS = 0x6820, HOST_CS = 0x0C02, HOST_SS = 0x0C04,
-    HOST_DS = 0x0C06, HOST_ES = 0x0C00, HOST_TR = 0x0C0C, HOST_SYSENTER_CS = 0x4C00,
-    HOST_CR0 = 0x6C00, HOST_CR3 = 0x6C02, HOST_CR4 = 0x6C04, HOST_FS_BASE = 0x6C06,
-    HOST_GS_BASE = 0x6C08, HOST_TR_BASE = 0x6C0A, HOST_GDTR_BASE = 0x6C0C, HOST_IDTR_BASE = 0x6C0E,
-    HOST_SYSENTER_ESP = 0x6C10, HOST_SYSENTER_EIP = 0x6C12, HOST_RSP = 0x6C14, HOST_RIP = 0x6C16,
+    HOST_DS = 0x0C06, HOST_ES = 0x0C00, HOST_TR = 0x0C0C,
+    HOST_CR0 = 0x6C00, HOST_CR3 = 0x6C02, HOST_CR4 = 0x6C04,
+    HOST_TR_BASE = 0x6C0A, HOST_GDTR_BASE = 0x6C0C, HOST_IDTR_BASE = 0x6C0E,
+    HOST_RSP = 0x6C14, HOST_RIP = 0x6C16,
 }
+
+/// Fields that are 0 at the start and have to be written all the same, since only the CPU knows
+/// what VMCLEAR leaves in them (24.11.3): counts of lists, masks of page faults, the threshold of
+/// the task priority, what waits to be delivered, tables, SYSENTER and debug controls of the guest,
+/// FS, GS and SYSENTER of the host, which uses none of them.
+const ZERO: [u32; 28] = [
+    0x4006, 0x4008, 0x400A, 0x400E, 0x4010, 0x4014, 0x4016, 0x4018, 0x401A, 0x401C, 0x2802, 0x4810,
+    0x4812, 0x4824, 0x4826, 0x482A, 0x6816, 0x6818, 0x6822, 0x6824, 0x6826, 0x0C08, 0x0C0A, 0x6C06,
+    0x6C08, 0x4C00, 0x6C10, 0x6C12,
+];
 
 /// The segments in the order of their fields: ES, CS, SS, DS, FS, GS, LDTR, TR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +96,13 @@ impl Vmcs {
         self.set(Field(0x4800 + offset), u64::from(limit));
         self.set(Field(0x4814 + offset), u64::from(access));
         self.set(Field(0x6806 + offset), 0);
+    }
+
+    /// Clears the fields of [`ZERO`].
+    pub fn clear_fields(&self) {
+        for number in ZERO {
+            self.set(Field(number), 0);
+        }
     }
 
     /// The guest's privilege level: that of SS (24.4.1).
