@@ -10,7 +10,7 @@ mod stream;
 use libtest_mimic::{Failed, Trial};
 
 /// The beds on which every scenario is booted.
-pub const BEDS: &[&str] = &["qemu-svm", "bochs-svm", "bochs-vmx", "bochs-vmx-min"];
+pub const BEDS: &[&str] = &["qemu-svm"];
 
 /// A scenario: a name and what is done on a bed.
 type Scenario = (&'static str, fn(&str) -> Result<(), Failed>);
