@@ -13,7 +13,8 @@ help() {
     cat <<'END'
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
-       ./run.sh beds                      list the test beds
+       ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
+       ./run.sh beds                      list the test beds and what they need
        ./run.sh test [--bed NAME] [FILTER]  run every test, those that boot on a bed, or those of a name
        ./run.sh check                     formatting, lints, and the direction of dependencies
 
@@ -21,15 +22,17 @@ Options of a run:
   --input FILE       file that one domain streams to another, 0 bytes to 64 MiB [default: README.md]
   --bed NAME         test bed to run on [default: qemu-svm]
   --manifest FILE    domains and wires to run [default: tools/manifests/stream.toml]
-  --timeout SECONDS  time limit; the machine is killed 5 s after it [default: 120]
+  --timeout SECONDS  time limit; the machine is killed some time after it [default: 120]
   --json FILE        write the report as JSON (keys: tools/README.md)
   --quiet            show the result only: no console lines, no tables
   --verbose          show the hypervisor's log and records too, on standard error
-  --count            count instructions: exact and repeatable, but slower
+  --count            count instructions: exact and repeatable, but slower; on Bochs always
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
-  --qemu-cpu MODEL   CPU model for QEMU [default: max]
+  --cpu MODEL        CPU model of the machine, in the words of the bed [default: the bed's]
   --hypervisor-args WORDS  command line of the hypervisor, such as test=panic
+
+An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit.
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest
@@ -37,6 +40,7 @@ Examples:
   ./run.sh --manifest mine.toml --timeout 10 --verbose
   ./run.sh test stream                       the tests with `stream` in their names
   ./run.sh test --bed qemu-svm               the tests that boot on qemu-svm
+  ./run.sh image disc.iso --input photo.jpg  a disc that does what the first example does
 
 Exit codes of a run: 0 it worked; 1 a domain failed or the digest is wrong; 2 wrong options, manifest
 or file; 3 something is missing or the CPU cannot do it; 4 time limit; 5 the hypervisor broke.
@@ -117,23 +121,47 @@ finish() {
 }
 
 tests() {
-    local bed=() filter=()
+    local name="" only=() filter=()
     while (($# > 0)); do
         case $1 in
-            --bed) bed=(--bed "${2:?--bed needs a name; ./run.sh beds lists them}") && shift ;;
+            --bed) name=${2:?--bed needs a name; ./run.sh beds lists them} && shift ;;
             -*) die "test takes --bed NAME and FILTER, not $1" ;;
             *) filter=("$1") ;;
         esac
         shift
     done
-    need_qemu
+    if [[ -n $name ]]; then
+        only=(--bed "$name")
+        need_bed "$name"
+    else
+        need_qemu
+        need_bochs
+    fi
+    # The tests on QEMU boot images, too.
+    if [[ $name != bochs-* ]]; then
+        need_uefi_image_maker
+        need_uefi_firmware
+    fi
     need_toolchain lints
-    ((${#bed[@]} + ${#filter[@]} > 0)) || check
-    ((${#bed[@]} > 0)) || step "host tests" cargo test --workspace --no-fail-fast "${filter[@]}"
+    ((${#only[@]} + ${#filter[@]} > 0)) || check
+    ((${#only[@]} > 0)) || step "host tests" cargo test --workspace --no-fail-fast "${filter[@]}"
     build_images
     build_tools --workspace --bins
-    step "boot tests" "$CARGO_TARGET_DIR/debug/nuncio-boot-tests" "${bed[@]}" "${filter[@]}"
+    step "boot tests" "$CARGO_TARGET_DIR/debug/nuncio-boot-tests" "${only[@]}" "${filter[@]}"
     finish
+}
+
+# bed_of OPTION...: the test bed that the options of a run name.
+bed_of() {
+    local name=qemu-svm
+    while (($# > 0)); do
+        case $1 in
+            --bed=*) name=${1#--bed=} ;;
+            --bed) name=${2:-} ;;
+        esac
+        shift
+    done
+    echo "$name"
 }
 
 # Runs the host tool where the user stands, so that file names mean what they say.
@@ -164,5 +192,6 @@ case ${1:-} in
         finish
         ;;
     manifest | beds) nuncio "$@" ;;
-    *) need_qemu && nuncio "$@" ;;
+    image) need_uefi_image_maker && nuncio "$@" ;;
+    *) need_bed "$(bed_of "$@")" && nuncio "$@" ;;
 esac

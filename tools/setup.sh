@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Sourced by run.sh: installs what is missing and chooses the Rust toolchain.
 #
-# From run.sh: say, die, $root, $scratch, $target. To run.sh: need_qemu, need_toolchain, and what a
-# build of the images takes: the arrays images (arguments of cargo) and images_environment.
+# From run.sh: say, die, $root, $scratch, $target. To run.sh: need_bed, need_image_maker,
+# need_uefi_firmware, need_toolchain, and what a build of the images takes: the arrays images (arguments of cargo) and images_environment.
 # shellcheck disable=SC2154,SC2034 # what is shared with run.sh
 
 images=(-p nuncio-hypervisor -p nuncio-guest-kernel --features bare-metal --target "$target")
@@ -34,6 +34,43 @@ need_qemu() {
     command -v "$qemu" >/dev/null && return
     [[ -z ${NUNCIO_QEMU:-} ]] || die "NUNCIO_QEMU names $qemu, which is not there; name a QEMU binary or unset it"
     install "QEMU (qemu-system-x86_64) is not installed" qemu-system-x86
+}
+
+# need_command COMMAND WHY PACKAGE...: installs the packages unless there is such a command.
+need_command() {
+    local command=$1
+    shift
+    command -v "$command" >/dev/null || install "$@"
+}
+
+need_bochs() {
+    need_command bochs "Bochs is not installed" bochs bochs-term bochsbios vgabios
+}
+
+# What makes a bootable image of the files, for BIOS and UEFI.
+need_image_maker() {
+    need_command grub-mkrescue "GRUB's tools are not installed" grub-common grub-pc-bin xorriso mtools
+    need_command xorriso "xorriso is not installed" xorriso
+    need_command mformat "mtools are not installed" mtools
+    [[ -d /usr/lib/grub/i386-pc || -d /usr/lib/grub/x86_64-efi ]] ||
+        install "GRUB's files are not installed" grub-pc-bin
+}
+
+need_uefi_image_maker() {
+    need_image_maker
+    [[ -d /usr/lib/grub/x86_64-efi ]] || install "GRUB's files for UEFI are not installed" grub-efi-amd64-bin
+}
+
+need_uefi_firmware() {
+    compgen -G "/usr/share/OVMF/OVMF_CODE*.fd" >/dev/null || install "UEFI firmware (OVMF) is not installed" ovmf
+}
+
+# need_bed NAME: what a test bed needs. The host tool has more to say of a name that is wrong.
+need_bed() {
+    case $1 in
+        bochs-*) need_bochs && need_image_maker ;;
+        *) need_qemu ;;
+    esac
 }
 
 # is_new_enough RUSTC: whether it is at least the rust-version of Cargo.toml.

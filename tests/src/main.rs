@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use libtest_mimic::Arguments;
-use nuncio_tests::scenarios;
+use nuncio_tests::scenarios::{self, Bed};
 
 /// Machines at a time: each one keeps a processor busy.
 const MOST_THREADS: usize = 2;
@@ -23,16 +23,17 @@ struct Options {
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    if let Some(bed) = &options.bed {
-        if !scenarios::BEDS.contains(&bed.as_str()) {
-            eprintln!(
-                "there is no test bed {bed:?}; the beds are: {}",
-                scenarios::BEDS.join(", ")
-            );
-            return ExitCode::from(2);
-        }
+    let only = options.bed.as_deref().map(|name| (name, Bed::named(name)));
+    if let Some((name, None)) = only {
+        let names: Vec<_> = scenarios::BEDS.iter().map(|bed| bed.name).collect();
+        eprintln!(
+            "there is no test bed {name:?}; the beds are: {}",
+            names.join(", ")
+        );
+        return ExitCode::from(2);
     }
+    let only = only.and_then(|(_, bed)| bed);
     let threads = options.tests.test_threads.unwrap_or(MOST_THREADS);
     options.tests.test_threads = Some(threads.min(MOST_THREADS));
-    libtest_mimic::run(&options.tests, scenarios::all(options.bed.as_deref())).exit_code()
+    libtest_mimic::run(&options.tests, scenarios::all(only)).exit_code()
 }

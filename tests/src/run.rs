@@ -12,8 +12,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::scenarios::Bed;
+
 /// Seconds that a scenario may take on a loaded machine.
-const TIMEOUT_SECONDS: &str = "100";
+pub const TIMEOUT_SECONDS: &str = "100";
 
 /// What a check says.
 pub type Checked<'a> = Result<&'a Outcome, Failed>;
@@ -41,14 +43,16 @@ pub struct Outcome {
 
 impl Run {
     /// A run of the default manifest on `bed`.
-    pub fn new(bed: &str) -> Result<Self, Failed> {
+    pub fn new(bed: &Bed) -> Result<Self, Failed> {
         let run = Run {
             dir: tempfile::tempdir()?,
             arguments: Vec::new(),
             environment: Vec::new(),
             input: None,
         };
-        let run = run.option("--bed", bed).option("--json", "report.json");
+        let run = run
+            .option("--bed", bed.name)
+            .option("--json", "report.json");
         Ok(run.option("--timeout", TIMEOUT_SECONDS))
     }
 
@@ -317,7 +321,8 @@ fn lines(mut stream: impl BufRead) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The digest as 64 hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

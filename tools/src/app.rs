@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::{Action, Cli, ManifestAction, RunArguments};
+use crate::cli::{Action, Cli, ImageArguments, ManifestAction, RunArguments};
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
 use crate::run::{self, Run};
@@ -18,6 +18,7 @@ pub fn main(cli: &Cli) -> u8 {
         None => run(&cli.run),
         Some(Action::Run(arguments)) => run(arguments),
         Some(Action::Manifest { action }) => manifest(action),
+        Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Beds) => list_beds(),
     }
 }
@@ -44,6 +45,21 @@ fn run(arguments: &RunArguments) -> u8 {
         Err(error) if verdict.is_ok() => conclude(&screen, &error),
         _ => conclude(&screen, verdict),
     }
+}
+
+fn image(arguments: &ImageArguments) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let verdict = match run::image(&arguments.target, &arguments.what.options()) {
+        Ok(modules) => Verdict::new(
+            Kind::Ok,
+            format!(
+                "{}: a bootable image of the hypervisor and {modules} boot modules",
+                arguments.target.display()
+            ),
+        ),
+        Err(verdict) => verdict,
+    };
+    conclude(&screen, &verdict)
 }
 
 fn write_json(path: &Path, text: &str) -> Result<(), Verdict> {
@@ -132,7 +148,7 @@ fn manifest(action: &ManifestAction) -> u8 {
             manifest.events.len()
         )),
         ManifestAction::Plan { .. } => {
-            let plan = manifest::compile(&manifest, run::DEFAULT_LIMIT_SECONDS * 1000);
+            let plan = manifest::compile(&manifest, Some(run::DEFAULT_LIMIT_SECONDS * 1000));
             screen.result(plan.text.trim_end());
         }
     }
@@ -147,7 +163,7 @@ fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
 fn list_beds() -> u8 {
     let screen = Screen::new(Detail::Normal);
     for bed in beds::all() {
-        let state = match beds::missing(bed.as_ref()) {
+        let state = match beds::missing(bed.needs()) {
             None => "installed".to_owned(),
             Some(need) => format!(
                 "{} is not installed; {}",

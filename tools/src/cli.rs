@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::beds;
 use crate::project;
-use crate::run::{Options, DEFAULT_LIMIT_SECONDS};
+use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
 use crate::screen::Detail;
 
 const EXAMPLES: &str = "\
@@ -16,6 +16,7 @@ Examples:
   nuncio --manifest mine.toml --timeout 10 --json report.json
   nuncio manifest check mine.toml     name every mistake in a manifest with its line
   nuncio manifest plan mine.toml      show what the hypervisor will be told
+  nuncio image out.iso --input FILE   write an image that boots on any machine
   nuncio beds                         list the test beds and what is installed
 
 Exit codes:
@@ -54,6 +55,8 @@ pub enum Action {
         #[command(subcommand)]
         action: ManifestAction,
     },
+    /// Write a bootable image (ISO 9660) that runs a manifest on any machine
+    Image(Box<ImageArguments>),
     /// List the test beds
     Beds,
 }
@@ -73,23 +76,50 @@ pub enum ManifestAction {
     },
 }
 
-/// The options of a run.
+/// What a machine is to run.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct RunArguments {
+pub struct WhatArguments {
     /// File that is handed to the domain whose manifest says "{input}": 0 bytes to 64 MiB [default: README.md]
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-
-    /// Test bed to run on
-    #[arg(long, value_name = "NAME", default_value = beds::DEFAULT)]
-    pub bed: String,
 
     /// Domains and wires to run [default: tools/manifests/stream.toml]
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
 
-    /// Time limit in seconds; the machine is killed 5 s after it
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
+
+    /// Command line of the hypervisor: printable ASCII, such as "test=panic", which makes it break
+    #[arg(long, value_name = "WORDS", help_heading = "Advanced", value_parser = printable)]
+    pub hypervisor_args: Option<String>,
+}
+
+/// The options of an image.
+#[derive(Clone, Debug, Args)]
+pub struct ImageArguments {
+    /// The file to write
+    #[arg(value_name = "OUT.iso")]
+    pub target: PathBuf,
+    /// What it runs.
+    #[command(flatten)]
+    pub what: WhatArguments,
+}
+
+/// The options of a run.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArguments {
+    /// What it runs.
+    #[command(flatten)]
+    pub what: WhatArguments,
+
+    /// Test bed to run on
+    #[arg(long, value_name = "NAME", default_value = beds::DEFAULT)]
+    pub bed: String,
+
+    /// Time limit in seconds; the machine is killed some time after it
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 
@@ -109,21 +139,13 @@ pub struct RunArguments {
     #[arg(long)]
     pub count: bool,
 
-    /// Directory of the built images [default: target/x86_64-unknown-none/release]
-    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
-    pub images: Option<PathBuf>,
-
     /// Memory of the machine in MiB [default: what the manifest needs and 128 MiB, at least 256]
     #[arg(long, value_name = "MIB", help_heading = "Advanced", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub memory: Option<u64>,
 
-    /// CPU model for QEMU, such as "max,-svm" [default: max]
+    /// CPU model of the machine, in the test bed's own words: "max,-svm" for QEMU [default: the bed's]
     #[arg(long, value_name = "MODEL", help_heading = "Advanced")]
-    pub qemu_cpu: Option<String>,
-
-    /// Command line of the hypervisor: printable ASCII, such as "test=panic", which makes it break
-    #[arg(long, value_name = "WORDS", help_heading = "Advanced", value_parser = printable)]
-    pub hypervisor_args: Option<String>,
+    pub cpu: Option<String>,
 }
 
 /// What QEMU and boot loaders hand over unchanged, and every log can show.
@@ -137,22 +159,31 @@ fn printable(words: &str) -> Result<String, &'static str> {
     Err("only printable ASCII characters and spaces can be handed to the hypervisor")
 }
 
-impl RunArguments {
+impl WhatArguments {
     /// The options with every default filled in.
-    pub fn options(&self) -> Options {
-        Options {
+    pub fn options(&self) -> What {
+        What {
             manifest: self
                 .manifest
                 .clone()
                 .unwrap_or_else(project::default_manifest),
             input: self.input.clone(),
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            hypervisor_arguments: self.hypervisor_args.clone(),
+        }
+    }
+}
+
+impl RunArguments {
+    /// The options with every default filled in.
+    pub fn options(&self) -> Options {
+        Options {
+            what: self.what.options(),
             bed: self.bed.clone(),
             limit_seconds: self.timeout,
             count: self.count,
-            images: self.images.clone().unwrap_or_else(project::default_images),
             memory_mib: self.memory,
-            cpu: self.qemu_cpu.clone(),
-            hypervisor_arguments: self.hypervisor_args.clone(),
+            cpu: self.cpu.clone(),
         }
     }
 
@@ -190,7 +221,7 @@ mod tests {
         let parse = |words| Cli::try_parse_from(["nuncio", "--hypervisor-args", words]);
         let options = parse("test=panic x").unwrap().run.options();
         assert_eq!(
-            options.hypervisor_arguments.as_deref(),
+            options.what.hypervisor_arguments.as_deref(),
             Some("test=panic x")
         );
         for words in ["test=panic\n", "tab\tbed", "\u{e9}", "\u{7f}"] {

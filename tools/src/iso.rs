@@ -10,19 +10,28 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use crate::beds::Need;
 use crate::verdict::{Kind, Verdict};
 
 /// The program that makes the image.
-pub const MAKER: &str = "grub-mkrescue";
-/// What to do if it is not there.
-pub const INSTALL_ADVICE: &str =
+const MAKER: &str = "grub-mkrescue";
+const INSTALL_ADVICE: &str =
     "install it with: apt-get install grub-common grub-pc-bin xorriso mtools";
 
 /// The directory of the image's files, inside the run directory.
 const TREE: &str = "iso";
-/// GRUB's modules that the menu needs, for every firmware; those that read the disc come by
-/// themselves.
-const GRUB_MODULES: &str = "--install-modules=normal multiboot2 iso9660";
+/// GRUB's modules that go onto the image: those that the menu needs, and those that GRUB looks for
+/// under UEFI whatever the disc is like. What reads the disc comes by itself.
+const GRUB_MODULES: &str = "--install-modules=normal multiboot2 iso9660 part_acorn part_amiga \
+    part_bsd part_dfly part_dvh part_plan part_sun part_sunpc";
+
+/// What has to be installed.
+pub fn need() -> Need {
+    Need {
+        program: MAKER.into(),
+        advice: INSTALL_ADVICE,
+    }
+}
 
 /// Writes to `target` an image of `run_dir`: its `hypervisor`, which is handed `arguments`, and
 /// the boot modules of these names.
@@ -48,7 +57,8 @@ pub fn write(
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().rfind(|line| !line.trim().is_empty());
+    // Its tools say a lot; the line that counts is this one.
+    let said = said.lines().find(|line| line.contains("FAILURE"));
     Err(failed(format!(
         "{MAKER} could not write {} ({}): {}; make sure that it can be written, and of the tools: {INSTALL_ADVICE}",
         target.display(),

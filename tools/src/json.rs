@@ -102,7 +102,7 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
     let document = Document {
         schema: SCHEMA,
         bed: &options.bed,
-        manifest: options.manifest.display().to_string(),
+        manifest: options.what.manifest.display().to_string(),
         verdict: VerdictKeys {
             ok: verdict.is_ok(),
             kind: verdict.kind.name(),

@@ -129,7 +129,7 @@ fn the_machine_gets_safe_names_the_plan_and_enough_memory() {
         "33",
         "--memory",
         "300",
-        "--qemu-cpu",
+        "--cpu",
         "max,-svm",
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -9,7 +9,7 @@ use nuncio_tools::manifest::{self, limits};
 
 fn compiled(text: &str) -> Plan {
     let manifest = manifest::parse(Path::new("m.toml"), text).unwrap();
-    let text = manifest::compile(&manifest, 9000).text;
+    let text = manifest::compile(&manifest, Some(9000)).text;
     Plan::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error:?} in\n{text}"))
 }
 

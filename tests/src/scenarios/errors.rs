@@ -6,7 +6,7 @@ use std::process::Command;
 
 use libtest_mimic::Failed;
 
-use super::Scenario;
+use super::{Bed, Scenario};
 use crate::image::{self, Damage};
 use crate::run::{guest_image, noise, project, Run};
 
@@ -49,7 +49,7 @@ fn single(image: &str, program: &str) -> String {
     SINGLE.replace("IMAGE", image).replace("PROGRAM", program)
 }
 
-fn missing_input(bed: &str) -> Result<(), Failed> {
+fn missing_input(bed: &Bed) -> Result<(), Failed> {
     let outcome = Run::new(bed)?.option("--input", "none.bin").go()?;
     outcome
         .ends(2, "invalid")?
@@ -57,13 +57,13 @@ fn missing_input(bed: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn input_is_a_directory(bed: &str) -> Result<(), Failed> {
+fn input_is_a_directory(bed: &Bed) -> Result<(), Failed> {
     let outcome = Run::new(bed)?.option("--input", ".").go()?;
     outcome.ends(2, "invalid")?.complains("is a directory")?;
     Ok(())
 }
 
-fn unknown_manifest_key(bed: &str) -> Result<(), Failed> {
+fn unknown_manifest_key(bed: &Bed) -> Result<(), Failed> {
     let text = format!("{}colour = \"red\"\n", single("guest-kernel", "exit-code"));
     let outcome = Run::new(bed)?.manifest(&text)?.go()?;
     outcome
@@ -72,7 +72,7 @@ fn unknown_manifest_key(bed: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn two_domains_of_one_name(bed: &str) -> Result<(), Failed> {
+fn two_domains_of_one_name(bed: &Bed) -> Result<(), Failed> {
     let text = single("guest-kernel", "exit-code").repeat(2);
     let outcome = Run::new(bed)?.manifest(&text)?.go()?;
     outcome
@@ -82,7 +82,7 @@ fn two_domains_of_one_name(bed: &str) -> Result<(), Failed> {
 }
 
 /// The image cannot be loaded; the hypervisor says why.
-fn bad_image(bed: &str, damage: Damage, says: &str) -> Result<(), Failed> {
+fn bad_image(bed: &Bed, damage: Damage, says: &str) -> Result<(), Failed> {
     let damaged = damage(guest_image()?)?;
     let run = Run::new(bed)?.file("damaged", &damaged)?;
     let outcome = run.manifest(&single("damaged", "exit-code"))?.go()?;
@@ -99,7 +99,7 @@ fn bad_image(bed: &str, damage: Damage, says: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn too_little_memory(bed: &str) -> Result<(), Failed> {
+fn too_little_memory(bed: &Bed) -> Result<(), Failed> {
     let outcome = Run::new(bed)?
         .input(&noise(1 << 20))?
         .option("--memory", "24")
@@ -108,17 +108,17 @@ fn too_little_memory(bed: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn cpu_without_virtualization(bed: &str) -> Result<(), Failed> {
+fn cpu_without_virtualization(bed: &Bed) -> Result<(), Failed> {
     let outcome = Run::new(bed)?
         .input(b"x")?
-        .option("--qemu-cpu", "max,-svm")
+        .option("--cpu", bed.plain_cpu)
         .go()?;
     outcome.ends(3, "refused")?.complains("SVM")?;
     Ok(())
 }
 
-/// `run.sh` on a machine without QEMU that must not install anything.
-fn nothing_to_run_it_on(_: &str) -> Result<(), Failed> {
+/// `run.sh` on a machine without an emulator that must not install anything.
+fn nothing_to_run_it_on(bed: &Bed) -> Result<(), Failed> {
     let tools = tempfile::tempdir()?;
     for tool in ["bash", "mktemp", "rm", "cat", "env"] {
         let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
@@ -130,17 +130,18 @@ fn nothing_to_run_it_on(_: &str) -> Result<(), Failed> {
     let mut command = Command::new(fs::canonicalize(project().join("run.sh"))?);
     command
         .env("PATH", tools.path())
-        .env("NUNCIO_NO_INSTALL", "1");
+        .env("NUNCIO_NO_INSTALL", "1")
+        .args(["--bed", bed.name]);
     let output = command.env_remove("NUNCIO_QEMU").output()?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    let is_clear = error.lines().count() == 1 && error.contains("apt-get install qemu-system-x86");
+    let is_clear = error.lines().count() == 1 && error.contains(bed.install_advice);
     if output.status.code() != Some(3) || !is_clear {
         return Err(format!("{:?}, {error:?}", output.status).into());
     }
     Ok(())
 }
 
-fn time_limit(bed: &str) -> Result<(), Failed> {
+fn time_limit(bed: &Bed) -> Result<(), Failed> {
     let run = Run::new(bed)?.manifest(&single("guest-kernel", "spin"))?;
     let outcome = run.option("--timeout", "2").go()?;
     outcome

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 
-use super::Scenario;
+use super::{Bed, Scenario};
 use crate::monitor::Monitor;
 use crate::run::{noise, project, Outcome, Run};
 
@@ -76,8 +76,10 @@ pub const SCENARIOS: &[Scenario] = &[
     ("nmi", |bed| goes_on(bed, "nmi")),
     ("debug_exception", |bed| goes_on(bed, "debug-exception")),
     ("extended_state", |bed| goes_on(bed, "extended-state")),
-    ("nmis_while_guests_run", nmis_while_guests_run),
 ];
+
+/// What needs QEMU's monitor.
+pub const DISTURBED: &[Scenario] = &[("nmis_while_guests_run", nmis_while_guests_run)];
 
 impl Fatal {
     /// Its name in the list of tests.
@@ -86,13 +88,13 @@ impl Fatal {
     }
 }
 
-fn self_test(bed: &str, test: &str) -> Result<Run, Failed> {
+fn self_test(bed: &Bed, test: &str) -> Result<Run, Failed> {
     let run = Run::new(bed)?.input(&noise(4096))?;
     Ok(run.option("--hypervisor-args", &format!("test={test}")))
 }
 
 /// The run ends with a report that says what happened and where.
-pub fn is_reported(bed: &str, fatal: &Fatal) -> Result<(), Failed> {
+pub fn is_reported(bed: &Bed, fatal: &Fatal) -> Result<(), Failed> {
     let outcome = self_test(bed, fatal.test)?.go()?;
     outcome.ends(5, "hypervisor-panic")?;
     verdict_is_one_line(&outcome, fatal.says)?;
@@ -140,7 +142,7 @@ fn shows_registers(outcome: &Outcome, message: &str) -> Result<(), Failed> {
 }
 
 /// The self test passes, and the run is as any other.
-fn goes_on(bed: &str, test: &str) -> Result<(), Failed> {
+fn goes_on(bed: &Bed, test: &str) -> Result<(), Failed> {
     let outcome = self_test(bed, test)?.verbose().go()?;
     outcome.ends(0, "ok")?.delivers()?.returns_frames()?;
     let sign = format!("self test {test}: the machine goes on");
@@ -155,7 +157,7 @@ fn goes_on(bed: &str, test: &str) -> Result<(), Failed> {
 const LEAST_NMIS: u64 = 24;
 const NMI_PAUSE: Duration = Duration::from_millis(4);
 
-fn nmis_while_guests_run(bed: &str) -> Result<(), Failed> {
+fn nmis_while_guests_run(bed: &Bed) -> Result<(), Failed> {
     let qemu = std::env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
     let qemu = qemu.unwrap_or_else(|| "qemu-system-x86_64".into());
     let wrapper = fs::canonicalize(project().join("tests/beds/qemu-with-monitor"))?;

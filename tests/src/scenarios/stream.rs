@@ -2,7 +2,7 @@
 
 use libtest_mimic::Failed;
 
-use super::Scenario;
+use super::{Bed, Scenario};
 use crate::run::{noise, Run};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -12,7 +12,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ("twenty_mebibytes", |bed| crosses(bed, 20 << 20)),
 ];
 
-fn crosses(bed: &str, length: usize) -> Result<(), Failed> {
+fn crosses(bed: &Bed, length: usize) -> Result<(), Failed> {
     let outcome = Run::new(bed)?.input(&noise(length))?.go()?;
     outcome.ends(0, "ok")?.delivers()?.returns_frames()?;
     outcome.exits("producer", 0)?.exits("consumer", 0)?;

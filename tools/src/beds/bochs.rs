@@ -113,10 +113,7 @@ impl TestBed for Bochs {
                 program: self.program(),
                 advice: "install it with: apt-get install bochs bochs-term bochsbios vgabios",
             },
-            Need {
-                program: iso::MAKER.into(),
-                advice: iso::INSTALL_ADVICE,
-            },
+            iso::need(),
         ]
     }
 
@@ -160,11 +157,16 @@ impl TestBed for Bochs {
         command
     }
 
+    fn is_message(&self, line: &str) -> bool {
+        // Lines of its log begin with the time, and its last message stands between two rules.
+        !line.is_empty() && !line.starts_with(|first: char| first.is_ascii_digit() || first == '=')
+    }
+
     fn meaning(&self, status: i32, said: &str) -> Meaning {
         match status {
             0 => Meaning::Ok,
             1 if said.contains(SHUTDOWN) => Meaning::Ended,
-            1 if said.contains(TRIPLE_FAULT) => Meaning::MachineReset,
+            1 if said.contains(TRIPLE_FAULT) => Meaning::TripleFault,
             1 => Meaning::CannotStart,
             _ => Meaning::Unknown,
         }
@@ -187,7 +189,7 @@ mod tests {
             (
                 1,
                 "[CPU0  ] exception(): 3rd (13) exception with no resolution",
-                Meaning::MachineReset,
+                Meaning::TripleFault,
             ),
             (1, "[BIOS  ] No bootable device.", Meaning::CannotStart),
             (1, "", Meaning::CannotStart),
@@ -195,6 +197,21 @@ mod tests {
         ] {
             assert_eq!(BEDS[0].meaning(status, said), meaning, "{status} {said}");
         }
+    }
+
+    #[test]
+    fn the_last_message_is_told_from_the_log() {
+        let lines = [
+            "00000000000i[PLUGIN] loaded plugin libbx_rfb_gui.so",
+            "========================================",
+            "Bochs is exiting with the following message:",
+            "[      ] bochsrc:6: cpu directive malformed.",
+            "========================================",
+            "00000000000i[SIM   ] quit_sim called with exit code 1",
+            "",
+        ];
+        let last = lines.iter().rfind(|line| BEDS[0].is_message(line));
+        assert_eq!(last, Some(&lines[3]));
     }
 
     #[test]

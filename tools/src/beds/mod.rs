@@ -49,6 +49,8 @@ pub enum Meaning {
     Ended,
     /// The machine reset without a result: a triple fault of the hypervisor itself.
     MachineReset,
+    /// As a reset, but a guest's triple fault would look the same.
+    TripleFault,
     /// The bed could not start the machine.
     CannotStart,
     /// A status that nothing is known to end with.
@@ -101,7 +103,12 @@ pub trait TestBed {
     }
     /// The command that starts `machine`, to be run in `machine.run_dir`.
     fn command(&self, machine: &Machine) -> Command;
-    /// What an exit status of that command says, with the last words on its standard error.
+    /// Whether a line on the command's standard error says something; the last one that does may
+    /// explain why the machine could not be started.
+    fn is_message(&self, line: &str) -> bool {
+        line.contains(char::is_alphanumeric)
+    }
+    /// What an exit status of that command says, with the last message on its standard error.
     fn meaning(&self, status: i32, said: &str) -> Meaning;
 }
 
@@ -114,9 +121,9 @@ pub fn all() -> Vec<Box<dyn TestBed>> {
     beds
 }
 
-/// The first thing that a bed needs and that is not there.
-pub fn missing(bed: &dyn TestBed) -> Option<Need> {
-    let mut needs = bed.needs().into_iter();
+/// The first of these programs that is not there.
+pub fn missing(needs: Vec<Need>) -> Option<Need> {
+    let mut needs = needs.into_iter();
     needs.find(|need| !is_installed(&need.program))
 }
 

@@ -62,6 +62,10 @@ fn exited(case: &Case<'_>, status: i32) -> Verdict {
         Meaning::Panicked => panicked(case),
         Meaning::Ended => ended(case, status),
         Meaning::MachineReset => reset(case, status),
+        Meaning::TripleFault => incomplete(format!(
+            "{} ended at a triple fault (status {status}), the hypervisor's or a guest's: it does not give the hypervisor a chance to stop such a guest; run on another bed to see whose it was",
+            case.bed
+        )),
         Meaning::CannotStart => cannot_start(case, status),
         Meaning::Unknown => incomplete(format!(
             "{} ended with status {status}, which is no result; run again with --verbose to see the log",
@@ -140,7 +144,7 @@ fn cannot_start(case: &Case<'_>, status: i32) -> Verdict {
     };
     Verdict::new(
         Kind::BedFailed,
-        format!("{} could not start the machine (status {status}): {said}; check --memory and the installation of the test bed", case.bed),
+        format!("{} could not start the machine (status {status}): {said}; check --memory, --cpu and the installation of the test bed", case.bed),
     )
 }
 

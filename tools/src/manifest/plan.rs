@@ -32,10 +32,13 @@ pub struct PlanFile {
     pub file: File,
 }
 
-/// Compiles `manifest`; the hypervisor ends the run by itself after `limit_ms`.
-pub fn compile(manifest: &Manifest, limit_ms: u64) -> Plan {
+/// Compiles `manifest`; the hypervisor ends the run by itself after `limit_ms`, if there is one.
+pub fn compile(manifest: &Manifest, limit_ms: Option<u64>) -> Plan {
     let names = name_files(manifest);
-    let mut text = format!("nuncio-plan {PLAN_VERSION}\nlimit-ms {limit_ms}\n");
+    let mut text = format!("nuncio-plan {PLAN_VERSION}\n");
+    if let Some(limit_ms) = limit_ms {
+        line(&mut text, format_args!("limit-ms {limit_ms}"));
+    }
     for domain in &manifest.domains {
         write_domain(&mut text, domain, &names);
     }

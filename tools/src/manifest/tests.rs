@@ -72,7 +72,7 @@ fn assert_among(from: &str, to: &str, line: usize, text: &str) {
 #[test]
 fn a_good_manifest_compiles_to_the_plan() {
     let manifest = parse_text(GOOD).unwrap();
-    let plan = compile(&manifest, 60_000);
+    let plan = compile(&manifest, Some(60_000));
     assert_eq!(
         plan.text,
         "nuncio-plan 1\n\
@@ -101,7 +101,7 @@ fn the_default_manifest_is_good() {
     let path = crate::project::default_manifest();
     let manifest = load(&path).unwrap();
     assert_eq!(manifest.digest.as_deref(), Some("consumer"));
-    assert!(compile(&manifest, 1)
+    assert!(compile(&manifest, Some(1))
         .text
         .contains("port descriptors capacity=32\n"));
 }
@@ -222,7 +222,7 @@ fn rights_can_be_joined() {
     let text = GOOD
         .replace("{ line = \"receive\" }", "{ line = \"send+receive\" }")
         .replace("{ free = \"wait\" }", "{ free = \"notify + wait\" }");
-    let plan = compile(&parse_text(&text).unwrap(), 1).text;
+    let plan = compile(&parse_text(&text).unwrap(), Some(1)).text;
     assert!(
         plan.contains("give b port line send\ngive b port line receive\n"),
         "{plan}"
@@ -319,7 +319,7 @@ fn files_get_safe_names_that_differ() {
         "{ i = \"{input}\", a = \"Guest, One.elf\", b = \"guest--one.elf\", c = \"INPUT\", d = \"--\", e = \"input-2\" }",
     );
     let manifest = parse(&folder.path().join("m.toml"), &text).unwrap();
-    let plan = compile(&manifest, 1);
+    let plan = compile(&manifest, Some(1));
     let mut names: Vec<_> = plan.files.iter().map(|file| file.name.clone()).collect();
     assert!(names.contains(&"guest--one.elf".to_owned()), "{names:?}");
     names.sort();

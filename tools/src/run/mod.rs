@@ -11,7 +11,7 @@ mod serial;
 mod stage;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use input::Copied;
@@ -19,34 +19,42 @@ use stage::{Sources, Staged};
 pub use watch::Ending;
 use watch::Output;
 
-use crate::beds::{self, Machine, TestBed};
+use crate::beds::{self, Machine, Need, TestBed};
+use crate::iso;
 use crate::judge::{judge, Case, Expected};
 use crate::manifest::{self, Manifest};
 use crate::report::{Line, Report};
 use crate::screen::Screen;
 use crate::verdict::{Kind, Verdict};
 
-/// What to run and how.
+/// What to run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct What {
     /// The manifest.
     pub manifest: PathBuf,
     /// The input, if the user named one.
     pub input: Option<PathBuf>,
+    /// The directory of the built images.
+    pub images: PathBuf,
+    /// The command line of the hypervisor.
+    pub hypervisor_arguments: Option<String>,
+}
+
+/// What to run and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to run.
+    pub what: What,
     /// The name of the bed.
     pub bed: String,
     /// The time limit.
     pub limit_seconds: u64,
     /// Whether to count instructions.
     pub count: bool,
-    /// The directory of the built images.
-    pub images: PathBuf,
     /// Memory of the machine, if the user wants another amount than needed.
     pub memory_mib: Option<u64>,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
-    /// The command line of the hypervisor.
-    pub hypervisor_arguments: Option<String>,
 }
 
 /// A run that was started, and what became of it.
@@ -74,40 +82,64 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a manifest on a bed. An error is a run that could not be started.
 pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
-    let invalid = |text: String| Verdict::new(Kind::Invalid, text);
     let bed = beds::named(&options.bed).map_err(invalid)?;
-    let manifest =
-        manifest::load(&options.manifest).map_err(|problems| invalid(problems.to_string()))?;
-    if options.input.is_some() && !manifest.uses_input() {
-        return Err(invalid(format!(
-            "--input is given, but no domain of {} takes it; give one modules = {{ input = \"{}\" }}, or leave --input out",
-            options.manifest.display(),
-            manifest::INPUT_WORD
-        )));
-    }
-    check_installed(bed.as_ref())?;
-    let sources = Sources {
-        images: options.images.clone(),
-        input: options
-            .input
-            .clone()
-            .unwrap_or_else(crate::project::default_input),
-    };
-    let plan = manifest::compile(&manifest, options.limit_seconds.saturating_mul(1000));
+    let manifest = load(&options.what)?;
+    check_installed(bed.name(), bed.needs())?;
+    let sources = sources(&options.what);
+    let limit_ms = options.limit_seconds.saturating_mul(1000);
+    let plan = manifest::compile(&manifest, Some(limit_ms));
     let staged = stage::stage(&manifest, &plan, &sources)?;
     boot(options, screen, bed.as_ref(), &manifest, &sources, &staged)
 }
 
-fn check_installed(bed: &dyn TestBed) -> Result<(), Verdict> {
-    let Some(need) = beds::missing(bed) else {
+/// Writes a bootable image of a manifest, without a time limit, and gives the number of its boot
+/// modules.
+pub fn image(target: &Path, what: &What) -> Result<usize, Verdict> {
+    let manifest = load(what)?;
+    check_installed("image", vec![iso::need()])?;
+    let plan = manifest::compile(&manifest, None);
+    let staged = stage::stage(&manifest, &plan, &sources(what))?;
+    let target = std::path::absolute(target)
+        .map_err(|error| invalid(format!("{}: {error}; name a file", target.display())))?;
+    let arguments = what.hypervisor_arguments.as_deref();
+    iso::write(staged.dir.path(), &staged.modules, arguments, &target)?;
+    Ok(staged.modules.len())
+}
+
+fn invalid(text: String) -> Verdict {
+    Verdict::new(Kind::Invalid, text)
+}
+
+fn load(what: &What) -> Result<Manifest, Verdict> {
+    let manifest =
+        manifest::load(&what.manifest).map_err(|problems| invalid(problems.to_string()))?;
+    if what.input.is_some() && !manifest.uses_input() {
+        return Err(invalid(format!(
+            "--input is given, but no domain of {} takes it; give one modules = {{ input = \"{}\" }}, or leave --input out",
+            what.manifest.display(),
+            manifest::INPUT_WORD
+        )));
+    }
+    Ok(manifest)
+}
+
+fn sources(what: &What) -> Sources {
+    let input = what.input.clone();
+    Sources {
+        images: what.images.clone(),
+        input: input.unwrap_or_else(crate::project::default_input),
+    }
+}
+
+fn check_installed(what: &str, needs: Vec<Need>) -> Result<(), Verdict> {
+    let Some(need) = beds::missing(needs) else {
         return Ok(());
     };
     Err(Verdict::new(
         Kind::Missing,
         format!(
-            "{} is not installed, and the test bed {} needs it; {}",
+            "{} is not installed, and {what} needs it; {}",
             need.program.display(),
-            bed.name(),
             need.advice
         ),
     ))
@@ -135,7 +167,7 @@ fn boot(
     let ending = watch::follow(command, limit, STOP_LIMIT, |output| {
         match output {
             Output::Serial(text) => take_line(&mut report, screen, &text),
-            Output::Bed(text) if is_text(&text) => bed_error = text,
+            Output::Bed(text) if bed.is_message(&text) => bed_error = text,
             Output::Bed(_) => {}
         }
         report.end.is_some()
@@ -172,7 +204,7 @@ fn machine(options: &Options, staged: &Staged) -> Machine {
         modules: staged.modules.clone(),
         count: options.count,
         cpu: options.cpu.clone(),
-        hypervisor_arguments: options.hypervisor_arguments.clone(),
+        hypervisor_arguments: options.what.hypervisor_arguments.clone(),
     }
 }
 
@@ -185,11 +217,6 @@ fn take_line(report: &mut Report, screen: &Screen, text: &str) {
     let line = Line::parse(text);
     screen.serial(&line, text);
     report.take(&line);
-}
-
-/// Whether a line says something: Bochs frames its last message with rules.
-fn is_text(line: &str) -> bool {
-    line.contains(char::is_alphanumeric)
 }
 
 fn status(ending: &Ending) -> Option<i32> {
