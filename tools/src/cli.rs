@@ -135,7 +135,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub verbose: bool,
 
-    /// Count instructions: exact and repeatable, but slower
+    /// Count instructions: exact and repeatable, but slower; on Bochs always
     #[arg(long)]
     pub count: bool,
 

@@ -4,8 +4,10 @@
 pub struct Bed {
     /// Its name.
     pub name: &'static str,
-    /// A CPU model without hardware virtualization.
+    /// A CPU model without the hardware virtualization that is needed.
     pub plain_cpu: &'static str,
+    /// What the refusal of that CPU names.
+    pub plain_cpu_lacks: &'static str,
     /// What `run.sh` says when it must not install what the bed needs.
     pub install_advice: &'static str,
     /// Whether it is QEMU, which is disturbed from outside and whose firmware boots images.
@@ -27,6 +29,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "qemu-svm",
         plain_cpu: "max,-svm",
+        plain_cpu_lacks: "SVM",
         install_advice: "apt-get install qemu-system-x86",
         is_qemu: true,
         counts_repetitions: false,
@@ -36,8 +39,9 @@ pub const BEDS: &[Bed] = &[
     },
     Bed {
         name: "bochs-svm",
-        // An Intel CPU.
+        // VT-x without extended page tables.
         plain_cpu: "core2_penryn_t9600",
+        plain_cpu_lacks: "EPT",
         install_advice: "apt-get install bochs",
         is_qemu: false,
         counts_repetitions: true,
@@ -58,6 +62,7 @@ pub const BEDS: &[Bed] = &[
         name: "bochs-vmx",
         // VT-x without extended page tables.
         plain_cpu: "core2_penryn_t9600",
+        plain_cpu_lacks: "EPT",
         install_advice: "apt-get install bochs",
         is_qemu: false,
         counts_repetitions: true,

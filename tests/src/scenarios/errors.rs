@@ -113,7 +113,7 @@ fn cpu_without_virtualization(bed: &Bed) -> Result<(), Failed> {
         .input(b"x")?
         .option("--cpu", bed.plain_cpu)
         .go()?;
-    outcome.ends(3, "refused")?.complains("SVM")?;
+    outcome.ends(3, "refused")?.complains(bed.plain_cpu_lacks)?;
     Ok(())
 }
 
