@@ -1,9 +1,8 @@
 //! Calls with their arguments typed, and both directions of the conversion from registers.
 
-use crate::message::mask;
 use crate::{
-    Error, Handle, Header, Outgoing, QueryItem, RawCall, Rights, Verb, MAX_ARGUMENTS, PAGE_BYTES,
-    REGISTER_WORDS, VERSION,
+    CallToken, Create, Error, Handle, Outgoing, QueryItem, RawCall, Rights, Verb, MAX_ARGUMENTS,
+    PAGE_BYTES, REGISTER_WORDS, VERSION,
 };
 
 /// A point on the system clock in nanoseconds: 0 never waits, `u64::MAX` waits for ever.
@@ -104,9 +103,50 @@ pub enum Call {
         /// The exit code; 0 is success.
         code: u64,
     },
+    /// Make an object.
+    Create(Create),
+    /// Copy a handle.
+    Grant {
+        /// A handle with [`Rights::GRANT`].
+        handle: Handle,
+        /// The rights of the copy: some of the handle's, none of [`Rights::BOUND`].
+        rights: Rights,
+        /// The badge of the copy, or 0 to keep the handle's.
+        badge: u64,
+    },
+    /// Set the time of a timer.
+    Arm {
+        /// A timer with [`Rights::ARM`].
+        timer: Handle,
+        /// When it is due: [`Deadline::NOW`] at once, [`Deadline::NEVER`] not at all.
+        deadline: Deadline,
+    },
+    /// Send a message and wait for the answer.
+    Call {
+        /// A port with [`Rights::SEND`].
+        port: Handle,
+        /// Where the message is; in registers it has two words at most.
+        message: Outgoing,
+        /// How long to wait.
+        deadline: Deadline,
+    },
+    /// Answer a call.
+    Reply {
+        /// The port from which the call was received.
+        port: Handle,
+        /// Which call.
+        token: CallToken,
+        /// Where the answer is.
+        message: Outgoing,
+        /// Receive the port's next message afterwards, waiting for it without a deadline.
+        then_receive: bool,
+    },
 }
 
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
+
+/// In the header of a `reply`: the next message is asked for too.
+const THEN_RECEIVE: u64 = 1 << 11;
 
 impl Call {
     /// The call that says hello for the version of this crate.
@@ -127,6 +167,11 @@ impl Call {
             Call::Close { .. } => Verb::Close,
             Call::Query { .. } => Verb::Query,
             Call::Stop { .. } => Verb::Stop,
+            Call::Create(_) => Verb::Create,
+            Call::Grant { .. } => Verb::Grant,
+            Call::Arm { .. } => Verb::Arm,
+            Call::Call { .. } => Verb::Call,
+            Call::Reply { .. } => Verb::Reply,
         }
     }
 
@@ -141,7 +186,10 @@ impl Call {
     pub fn encode(&self) -> RawCall {
         let arguments = match *self {
             Call::Hello { version } => [u64::from(version), 0, 0, 0, 0],
-            Call::Send { port, message } => encode_send(port, message),
+            Call::Send { port, message } => {
+                let (header, [first, second, third]) = message.encode();
+                [port.raw(), header.to_raw(), first, second, third]
+            }
             Call::Receive {
                 port,
                 deadline,
@@ -171,6 +219,32 @@ impl Call {
             Call::Close { handle } => [handle.raw(), 0, 0, 0, 0],
             Call::Query { handle, item } => [handle.raw(), item.number(), 0, 0, 0],
             Call::Stop { domain, code } => [domain.raw(), code, 0, 0, 0],
+            Call::Create(create) => create.encode(),
+            Call::Grant {
+                handle,
+                rights,
+                badge,
+            } => [handle.raw(), rights.bits(), badge, 0, 0],
+            Call::Arm { timer, deadline } => [timer.raw(), deadline.0, 0, 0, 0],
+            Call::Call {
+                port,
+                message,
+                deadline,
+            } => {
+                let (header, [first, second, _]) = message.encode();
+                [port.raw(), header.to_raw(), first, second, deadline.0]
+            }
+            Call::Reply {
+                port,
+                token,
+                message,
+                then_receive,
+            } => {
+                let (header, [first, second, third]) = message.encode();
+                let then_receive = if then_receive { THEN_RECEIVE } else { 0 };
+                let header = header.to_raw() | then_receive | token.to_header();
+                [port.raw(), header, first, second, third]
+            }
         };
         RawCall {
             verb: self.verb().number(),
@@ -192,7 +266,13 @@ impl Call {
                 let version = u32::try_from(first).map_err(|_| Error::BadArgument)?;
                 Ok(Call::Hello { version })
             }),
-            Verb::Send => decode_send(&raw.arguments),
+            Verb::Send => {
+                let [port, header, words @ ..] = raw.arguments;
+                Ok(Call::Send {
+                    message: Outgoing::decode(header, words)?,
+                    port: handle(port)?,
+                })
+            }
             Verb::Receive => unused(raw, 3).and_then(|()| {
                 Ok(Call::Receive {
                     port: handle(first)?,
@@ -235,60 +315,41 @@ impl Call {
                     code: second,
                 })
             }),
+            Verb::Create => Create::decode(&raw.arguments).map(Call::Create),
+            Verb::Grant => unused(raw, 3).and_then(|()| {
+                let rights = Rights::from_bits(second).ok_or(Error::BadArgument)?;
+                Ok(Call::Grant {
+                    handle: handle(first)?,
+                    rights,
+                    badge: third,
+                })
+            }),
+            Verb::Arm => unused(raw, 2).and_then(|()| {
+                Ok(Call::Arm {
+                    timer: handle(first)?,
+                    deadline: Deadline(second),
+                })
+            }),
+            Verb::Call => {
+                let [port, header, first, second, deadline] = raw.arguments;
+                Ok(Call::Call {
+                    message: Outgoing::decode(header, [first, second, 0])?,
+                    port: handle(port)?,
+                    deadline: Deadline(deadline),
+                })
+            }
+            Verb::Reply => {
+                let [port, header, words @ ..] = raw.arguments;
+                let message = header & u64::from(u32::MAX) & !THEN_RECEIVE;
+                Ok(Call::Reply {
+                    message: Outgoing::decode(message, words)?,
+                    token: CallToken::from_header(header).ok_or(Error::BadArgument)?,
+                    port: handle(port)?,
+                    then_receive: header & THEN_RECEIVE != 0,
+                })
+            }
         }
     }
-}
-
-fn encode_send(port: Handle, message: Outgoing) -> [u64; MAX_ARGUMENTS] {
-    let (header, [first, second, third]) = match message {
-        Outgoing::Registers { length, words } => (
-            Header {
-                length,
-                in_memory: false,
-            },
-            words,
-        ),
-        Outgoing::Memory { length, address } => (
-            Header {
-                length,
-                in_memory: true,
-            },
-            [address, 0, 0],
-        ),
-    };
-    [port.raw(), header.to_raw(), first, second, third]
-}
-
-#[inline(always)]
-fn decode_send(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
-    let [port, header, first, second, third] = *arguments;
-    let header = Header::from_raw(header)?;
-    let message = if header.in_memory {
-        if second | third != 0 {
-            return Err(Error::BadArgument);
-        }
-        Outgoing::Memory {
-            length: header.length,
-            address: first,
-        }
-    } else {
-        let words = [first, second, third];
-        let length = header.length;
-        let behind = first & !mask(length)
-            | second & !mask(length.saturating_sub(8))
-            | third & !mask(length.saturating_sub(16));
-        if behind != 0 {
-            return Err(Error::BadArgument);
-        }
-        Outgoing::Registers {
-            length: header.length,
-            words,
-        }
-    };
-    Ok(Call::Send {
-        port: handle(port)?,
-        message,
-    })
 }
 
 #[inline(always)]
@@ -308,7 +369,7 @@ fn decode_map(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Call, Error> {
 }
 
 #[inline]
-fn handle(raw: u64) -> Result<Handle, Error> {
+pub(crate) fn handle(raw: u64) -> Result<Handle, Error> {
     Handle::from_raw(raw).ok_or(Error::BadHandle)
 }
 
@@ -339,7 +400,10 @@ mod tests {
             0u64..=u64::from(u32::MAX),
             any::<u64>()
         ];
-        (0u64..12, proptest::array::uniform5(word))
+        (
+            0u64..Verb::ALL.len() as u64 + 2,
+            proptest::array::uniform5(word),
+        )
             .prop_map(|(verb, arguments)| RawCall { verb, arguments })
     }
 

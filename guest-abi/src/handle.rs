@@ -11,6 +11,7 @@ abi_table! {
         4 Memory "memory" "Pages that can be mapped.",
         5 Port "port" "A bounded queue of messages.",
         6 Event "event" "A word of bits that are notified.",
+        7 Timer "timer" "A point in time at which bits of an event are set.",
     }
 }
 

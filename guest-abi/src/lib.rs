@@ -9,6 +9,7 @@ extern crate std;
 mod boot_info;
 mod call;
 mod clock;
+mod create;
 mod error;
 mod event;
 mod handle;
@@ -19,6 +20,7 @@ mod raw;
 mod rights;
 mod stop;
 mod table;
+mod token;
 mod verb;
 mod version;
 
@@ -28,22 +30,28 @@ pub use boot_info::{
 };
 pub use call::{Call, Deadline};
 pub use clock::{ClockScale, TimePage, TIME_PAGE_WORDS};
+pub use create::Create;
 pub use error::Error;
 pub use event::{EventWord, Posted, VcpuPage, EVENT_SLOTS};
 pub use handle::{Handle, ObjectKind};
 pub use message::{
-    Header, Message, Outgoing, MESSAGE_BYTES, MESSAGE_WORDS, REGISTER_BYTES, REGISTER_WORDS,
+    Header, Message, Outgoing, Transfer, MESSAGE_ALIGNMENT, MESSAGE_BYTES, MESSAGE_HANDLES,
+    MESSAGE_WORDS, REGISTER_BYTES, REGISTER_WORDS,
 };
 pub use note::{ImageNote, NOTE_NAME, NOTE_TYPE};
 pub use query::QueryItem;
 pub use raw::{RawCall, Reply, MAX_ARGUMENTS, MAX_VALUES};
 pub use rights::Rights;
 pub use stop::StopReason;
+pub use token::CallToken;
 pub use verb::Verb;
 pub use version::{Version, VERSION};
 
 /// Bytes in a page, the unit in which memory is mapped.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// The largest capacity of a port.
+pub const MAX_PORT_CAPACITY: u64 = 256;
 
 /// The longest range that one `map` or `unmap` may name, in bytes (16 MiB).
 ///

@@ -29,13 +29,20 @@ impl Rights {
     pub const MAP: Rights = Rights(1 << 7);
     /// Domain: end it.
     pub const STOP: Rights = Rights(1 << 8);
+    /// Any object: copy the handle, and send it in a message.
+    pub const GRANT: Rights = Rights(1 << 9);
+    /// Timer: set its time.
+    pub const ARM: Rights = Rights(1 << 10);
 
     /// The three rights that `map` takes as access: read, write, execute.
     pub const ACCESS: Rights = Rights(0b111);
 
-    const ALL: u32 = (1 << 9) - 1;
+    /// The rights that stay with the domain that has them: no copy of a handle carries one.
+    pub const BOUND: Rights = Rights(1 << 4 | 1 << 6);
 
-    const NAMES: [(Rights, &'static str); 9] = [
+    const ALL: u32 = (1 << 11) - 1;
+
+    const NAMES: [(Rights, &'static str); 11] = [
         (Rights::READ, "read"),
         (Rights::WRITE, "write"),
         (Rights::EXECUTE, "execute"),
@@ -45,6 +52,8 @@ impl Rights {
         (Rights::WAIT, "wait"),
         (Rights::MAP, "map"),
         (Rights::STOP, "stop"),
+        (Rights::GRANT, "grant"),
+        (Rights::ARM, "arm"),
     ];
 
     /// The set with these bits; `None` if a bit stands for no right.
@@ -67,6 +76,12 @@ impl Rights {
     #[inline]
     pub const fn contains(self, other: Rights) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether the two sets have a right in common.
+    #[inline]
+    pub const fn intersects(self, other: Rights) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The rights that are in both sets.
@@ -108,7 +123,7 @@ mod tests {
 
     #[test]
     fn unknown_bits_are_refused() {
-        assert_eq!(Rights::from_bits(1 << 9), None);
+        assert_eq!(Rights::from_bits(1 << 11), None);
         assert_eq!(Rights::from_bits(u64::MAX), None);
         assert_eq!(Rights::from_bits(0b11), Some(Rights::READ | Rights::WRITE));
     }

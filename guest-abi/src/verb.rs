@@ -15,5 +15,10 @@ abi_table! {
         7 Close "close" "Drop a handle.",
         8 Query "query" "Ask what a handle names and what it has used.",
         9 Stop "stop" "End a domain with an exit code.",
+        10 Create "create" "Make an object from the domain's own quota.",
+        11 Grant "grant" "Make a weaker copy of a handle.",
+        12 Arm "arm" "Set the time of a timer.",
+        13 Call "call" "Send a message and wait for the answer to it.",
+        14 Reply "reply" "Answer a call, and receive the next message if asked to.",
     }
 }

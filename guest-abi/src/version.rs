@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// The ABI version that this crate describes.
-pub const VERSION: Version = Version { major: 0, minor: 1 };
+pub const VERSION: Version = Version { major: 0, minor: 2 };
 
 /// A version of the ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

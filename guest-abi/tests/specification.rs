@@ -5,10 +5,11 @@ use std::mem::{offset_of, size_of};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
-    BootInfo, Call, ClockScale, Deadline, Error, Handle, ImageNote, Module, Name, NamedHandle,
-    ObjectKind, Outgoing, QueryItem, Reply, Rights, StopReason, TimePage, VcpuPage, Verb,
-    BOOT_INFO_MAGIC, COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_MODULES,
-    MESSAGE_BYTES, NAME_BYTES, NOTE_NAME, NOTE_TYPE, REGISTER_BYTES, TIME_PAGE_WORDS, VERSION,
+    BootInfo, Call, CallToken, ClockScale, Create, Deadline, Error, Handle, ImageNote, Module,
+    Name, NamedHandle, ObjectKind, Outgoing, QueryItem, Reply, Rights, StopReason, TimePage,
+    VcpuPage, Verb, BOOT_INFO_MAGIC, COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES,
+    MAX_MODULES, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, NOTE_NAME, NOTE_TYPE, REGISTER_BYTES,
+    TIME_PAGE_WORDS, VERSION,
 };
 
 const SPECIFICATION: &str = include_str!("../README.md");
@@ -133,7 +134,7 @@ fn errors_of_verbs_exist_and_every_error_belongs_to_some_verb() {
 }
 
 /// One call of each verb, with no argument that is zero.
-fn calls() -> [Call; 10] {
+fn calls() -> [Call; 15] {
     let handle = Handle::new(1, 1);
     let deadline = Deadline(5);
     let (address, offset, length) = (4096, 4096, 4096);
@@ -141,10 +142,7 @@ fn calls() -> [Call; 10] {
         Call::HELLO,
         Call::Send {
             port: handle,
-            message: Outgoing::Registers {
-                length: 24,
-                words: [1, 2, 3],
-            },
+            message: Outgoing::registers(24, [1, 2, 3]),
         },
         Call::Receive {
             port: handle,
@@ -177,6 +175,30 @@ fn calls() -> [Call; 10] {
         Call::Stop {
             domain: handle,
             code: 1,
+        },
+        Call::Create(Create::Port {
+            capacity: 1,
+            slot: 1,
+        }),
+        Call::Grant {
+            handle,
+            rights: Rights::READ,
+            badge: 1,
+        },
+        Call::Arm {
+            timer: handle,
+            deadline,
+        },
+        Call::Call {
+            port: handle,
+            message: Outgoing::registers(16, [1, 2, 0]),
+            deadline,
+        },
+        Call::Reply {
+            port: handle,
+            token: CallToken::new(0, 1),
+            message: Outgoing::registers(24, [1, 2, 3]),
+            then_receive: true,
         },
     ]
 }
@@ -213,8 +235,14 @@ fn the_registers_of_values_are_two_or_five_in_order() {
         let rows = table(&heading(*verb), "Out");
         let listed = first_column(&rows);
         match verb {
-            Verb::Receive => assert_eq!(listed, order),
-            Verb::Hello | Verb::Query => assert_eq!(listed, order[..2]),
+            Verb::Receive | Verb::Call => assert_eq!(listed, order),
+            Verb::Hello | Verb::Query | Verb::Create | Verb::Grant => {
+                assert_eq!(listed, order[..2]);
+            }
+            Verb::Reply => {
+                assert_eq!(listed[0], "none");
+                assert_eq!(listed[1..], order);
+            }
             _ => assert_eq!(listed, ["none"], "{verb}"),
         }
     }
@@ -337,7 +365,11 @@ fn limits_are_those_of_the_crate() {
         ("bytes in a message", MESSAGE_BYTES),
         ("bytes in a message in registers", REGISTER_BYTES),
         ("slots in a vcpu page", EVENT_SLOTS as u64),
-        ("bytes in one map or unmap", MAP_LIMIT_BYTES),
+        (
+            "bytes in one map or unmap, and in a memory from create",
+            MAP_LIMIT_BYTES,
+        ),
+        ("handles in a message", MESSAGE_HANDLES as u64),
         ("handles in the boot-info page", MAX_HANDLES as u64),
         ("modules of a domain", MAX_MODULES as u64),
         ("bytes in a name, with its zero", NAME_BYTES as u64),

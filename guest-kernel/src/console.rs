@@ -146,7 +146,7 @@ mod tests {
         let words = [first, second, third];
         Call::Send {
             port: PORT,
-            message: Outgoing::Registers { length, words },
+            message: Outgoing::registers(length, words),
         }
     }
 

@@ -4,7 +4,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::{
-    Call, Error, Message, Module, RawCall, Reply, Rights, VcpuPage, MAX_VALUES, MESSAGE_WORDS,
+    Call, Error, Message, Module, RawCall, Reply, Rights, Transfer, VcpuPage, MAX_VALUES,
+    MESSAGE_ALIGNMENT, MESSAGE_HANDLES, MESSAGE_WORDS,
 };
 
 use super::{Memory, Space};
@@ -88,15 +89,20 @@ impl MessageBuffers {
 
 /// A message in memory, at an address that a call may name.
 #[derive(Default)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub struct MessageBuffer {
     words: [AtomicU64; MESSAGE_WORDS],
+    /// A word for each handle in the message.
+    handles: [AtomicU64; MESSAGE_HANDLES],
 }
+
+const _: () = assert!(align_of::<MessageBuffer>() as u64 == MESSAGE_ALIGNMENT);
 
 impl MessageBuffer {
     const fn new() -> Self {
         MessageBuffer {
             words: [const { AtomicU64::new(0) }; MESSAGE_WORDS],
+            handles: [const { AtomicU64::new(0) }; MESSAGE_HANDLES],
         }
     }
 
@@ -112,6 +118,22 @@ impl MessageBuffer {
         for (place, word) in self.words.iter().zip(words) {
             place.store(*word, Ordering::Relaxed);
         }
+    }
+
+    /// Puts the handles of a message behind its words.
+    pub fn store_handles(&self, transfers: &[Transfer]) {
+        for (place, transfer) in self.handles.iter().zip(transfers) {
+            place.store(transfer.to_raw(), Ordering::Relaxed);
+        }
+    }
+
+    /// The words that stand for handles.
+    pub fn load_handles(&self) -> [u64; MESSAGE_HANDLES] {
+        core::array::from_fn(|index| {
+            self.handles
+                .get(index)
+                .map_or(0, |place| place.load(Ordering::Relaxed))
+        })
     }
 
     /// Reads a message of that length; bytes past it read as zero.
@@ -137,6 +159,6 @@ mod tests {
         assert_eq!(buffer.load(64).words, [u64::MAX; 8]);
         assert_eq!(buffer.load(9).words, [u64::MAX, 0xFF, 0, 0, 0, 0, 0, 0]);
         assert_eq!(buffer.load(0).words, [0; 8]);
-        assert_eq!(buffer.address() % 64, 0);
+        assert_eq!(buffer.address() % 128, 0);
     }
 }

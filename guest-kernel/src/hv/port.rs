@@ -29,17 +29,11 @@ impl<M: Machine> Port<'_, M> {
     pub fn send(&self, message: &Message) -> Result<(), Error> {
         let [first, second, third, ..] = message.words;
         let outgoing = if u64::from(message.length) <= REGISTER_BYTES {
-            Outgoing::Registers {
-                length: message.length,
-                words: [first, second, third],
-            }
+            Outgoing::registers(message.length, [first, second, third])
         } else {
             let buffer = &self.object.machine().buffers().outgoing;
             buffer.store(&message.words);
-            Outgoing::Memory {
-                length: message.length,
-                address: buffer.address(),
-            }
+            Outgoing::memory(message.length, buffer.address())
         };
         self.send_outgoing(outgoing)
     }
@@ -50,10 +44,7 @@ impl<M: Machine> Port<'_, M> {
     /// As [`Port::send`].
     #[inline]
     pub fn send_words(&self, words: [u64; REGISTER_WORDS]) -> Result<(), Error> {
-        self.send_outgoing(Outgoing::Registers {
-            length: REGISTER_BYTES as u8,
-            words,
-        })
+        self.send_outgoing(Outgoing::registers(REGISTER_BYTES as u8, words))
     }
 
     #[inline]
@@ -111,10 +102,7 @@ mod tests {
         let [first, second, ..] = message.words;
         let expected = Call::Send {
             port: PORT,
-            message: Outgoing::Registers {
-                length: 10,
-                words: [first, second, 0],
-            },
+            message: Outgoing::registers(10, [first, second, 0]),
         };
         let machine = Script::new([(expected, Reply::Done)]);
         assert_eq!(port(&machine).send(&message), Ok(()));
@@ -128,10 +116,7 @@ mod tests {
         let address = machine.buffers().outgoing.address();
         let expected = Call::Send {
             port: PORT,
-            message: Outgoing::Memory {
-                length: 64,
-                address,
-            },
+            message: Outgoing::memory(64, address),
         };
         machine.expect(expected, Reply::Error(Error::QueueFull));
         assert_eq!(port(&machine).send(&message), Err(Error::QueueFull));
@@ -161,7 +146,7 @@ mod tests {
         ) {
             let message = Message::from_bytes(&bytes).unwrap();
             let in_memory = memory || bytes.len() > 24;
-            let header = Header { length: message.length, in_memory };
+            let header = Header::new(message.length, in_memory);
             let machine = Script::new([]);
             let mut values = [header.to_raw(), badge, 0, 0, 0];
             if in_memory {

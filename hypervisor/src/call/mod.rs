@@ -16,20 +16,31 @@
     )
 )]
 
+mod arm;
+#[expect(clippy::module_inception, reason = "the verb is called so")]
+mod call;
 mod close;
+mod create;
+mod grant;
 mod hello;
 mod map;
+mod message;
 mod notify;
 mod query;
 mod receive;
+mod reply;
 mod send;
 mod stop;
 mod unmap;
 mod wait;
 
+use alloc::sync::Arc;
+
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, MAX_VALUES};
 
-use crate::object::{Domain, DomainId, Vcpu, Wake};
+use crate::mem::KernelCharge;
+use crate::object::{Domain, DomainId, Event, Timer, Vcpu, Wake};
+use crate::sched::TimerId;
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -50,6 +61,15 @@ pub trait Effects {
 
     /// Some space has lost memory: cached translations of it are wrong.
     fn translations_changed(&mut self);
+
+    /// Tells it, and gives it the CPU if the caller goes to sleep now.
+    fn hand_over(&mut self, wake: Wake);
+
+    /// Makes a timer that is not armed.
+    fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer>;
+
+    /// Sets when a timer is due; at once if the deadline has passed.
+    fn arm_timer(&mut self, id: TimerId, deadline: Deadline);
 
     /// Shows what a domain writes to its console.
     fn console(&mut self, domain: &Domain, message: &Message);
@@ -133,6 +153,24 @@ pub fn dispatch(
         Call::Close { handle } => close::close(caller, handle, effects).into(),
         Call::Query { handle, item } => query::query(caller, handle, item, answer).into(),
         Call::Stop { domain, code } => stop::stop(caller, domain, code),
+        Call::Create(what) => create::create(caller, what, answer, effects).into(),
+        Call::Grant {
+            handle,
+            rights,
+            badge,
+        } => grant::grant(caller, handle, rights, badge, answer).into(),
+        Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
+        Call::Call {
+            port,
+            message,
+            deadline,
+        } => call::call(caller, port, message, deadline, answer, effects),
+        Call::Reply {
+            port,
+            token,
+            message,
+            then_receive,
+        } => reply::reply(caller, port, token, message, then_receive, answer, effects),
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn query(
         QueryItem::Kind => (held.object.kind().number(), held.rights.bits()),
         QueryItem::Usage => usage(held)?,
         QueryItem::Status => status(held)?,
+        QueryItem::KernelUsage => kernel_usage(held)?,
     };
     answer.pair(first, second);
     Ok(())
@@ -40,7 +41,17 @@ fn usage(held: &Held) -> Result<(u64, u64), Error> {
             (queued as u64, capacity as u64)
         }
         Object::Event(event) => (u64::from(event.slot()), 0),
+        Object::Timer(_) => (0, 0),
     })
+}
+
+fn kernel_usage(held: &Held) -> Result<(u64, u64), Error> {
+    let Object::Domain(domain) = &held.object else {
+        return Err(Error::WrongKind);
+    };
+    let domain = Weak::upgrade(domain).ok_or(Error::PeerGone)?;
+    let account = &domain.account;
+    Ok((account.kernel_bytes_used(), account.kernel_bytes_limit()))
 }
 
 fn status(held: &Held) -> Result<(u64, u64), Error> {

@@ -1,15 +1,10 @@
 //! `receive`: take the next message from a port, or wait for one.
 
-use core::sync::atomic::Ordering::Relaxed;
+use nuncio_abi::{Deadline, Error, Handle, Rights, MAX_VALUES, MESSAGE_HANDLES};
 
-use nuncio_abi::{
-    Deadline, Error, Handle, Header, Message, Rights, MAX_VALUES, MESSAGE_BYTES, MESSAGE_WORDS,
-    REGISTER_BYTES,
-};
+use crate::object::{Delivery, HandleTable, Queued, Traffic};
 
-use crate::mem::{GuestPhysical, Words};
-use crate::object::{Queued, Traffic};
-
+use super::message::{deliver, deliver_handles, Place};
 use super::{block_until, Answer, Caller, Effects, Outcome};
 
 #[inline(never)]
@@ -33,18 +28,49 @@ fn try_receive(
     buffer: u64,
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
-    let handles = caller.domain.handles.lock();
-    let (port, _) = handles.port(port, Rights::RECEIVE)?;
-    let buffer = Buffer::find(caller, buffer)?;
-    port.receive(|queued| {
-        if !fits_registers(&queued.message) {
-            buffer.ok_or(Error::BufferTooSmall)?.store(&queued.message);
+    let mut handles = caller.domain.handles.lock();
+    let (port_found, _) = handles.port(port, Rights::RECEIVE)?;
+    let buffer = Place::buffer(&caller.domain.space, buffer)?;
+    let (delivery, _) = port_found.receive(|queued| {
+        if !queued.handles.is_empty() {
+            return Ok(Delivery::Refused);
         }
-        answer.full(&values(queued));
-        Ok(())
+        answer.full(&values(queued, buffer)?);
+        Ok(Delivery::Done)
     })?;
+    if delivery == Delivery::Refused {
+        receive_handles(&mut handles, port, buffer, answer)?;
+    }
     Traffic::count(&caller.domain.traffic.received);
     Ok(())
+}
+
+/// The first message has handles, so the receiver's table needs room first.
+#[cold]
+fn receive_handles(
+    table: &mut HandleTable,
+    port: Handle,
+    buffer: Option<Place>,
+    answer: &mut impl Answer,
+) -> Result<(), Error> {
+    let (port, _) = table.shared_port(port, Rights::RECEIVE)?;
+    table.ensure(MESSAGE_HANDLES)?;
+    let mut registers = [0; MAX_VALUES];
+    let mut length = 0;
+    let (_, handles) = port.receive(|queued| {
+        length = queued.message.length;
+        registers = values(queued, buffer)?;
+        Ok(Delivery::WithHandles)
+    })?;
+    deliver_handles(table, handles, length, buffer, &mut registers);
+    answer.full(&registers);
+    Ok(())
+}
+
+#[inline]
+fn values(queued: &Queued, buffer: Option<Place>) -> Result<[u64; MAX_VALUES], Error> {
+    let handles = queued.handles.len();
+    deliver(&queued.message, handles, queued.badge, queued.token, buffer)
 }
 
 fn wait_for_message(
@@ -70,56 +96,4 @@ fn wait_for_message(
         }
     }
     outcome
-}
-
-fn fits_registers(message: &Message) -> bool {
-    u64::from(message.length) <= REGISTER_BYTES
-}
-
-fn values(queued: &Queued) -> [u64; MAX_VALUES] {
-    let message = &queued.message;
-    let in_memory = !fits_registers(message);
-    let header = Header {
-        length: message.length,
-        in_memory,
-    };
-    let [first, second, third, ..] = if in_memory {
-        [0; MESSAGE_WORDS]
-    } else {
-        message.words
-    };
-    [header.to_raw(), queued.badge, first, second, third]
-}
-
-/// The receiver's buffer: 64 bytes inside one page that it may write.
-#[derive(Clone, Copy)]
-struct Buffer {
-    page: &'static Words,
-    first: usize,
-}
-
-impl Buffer {
-    /// Checks the address before anything is taken off the port; 0 is no buffer.
-    fn find(caller: Caller<'_>, address: u64) -> Result<Option<Self>, Error> {
-        if address == 0 {
-            return Ok(None);
-        }
-        if !address.is_multiple_of(MESSAGE_BYTES) {
-            return Err(Error::BadAddress);
-        }
-        let address = GuestPhysical(address);
-        let page = caller
-            .domain
-            .space
-            .words(address, Rights::READ | Rights::WRITE)
-            .ok_or(Error::BadAddress)?;
-        let first = (address.page_offset() / 8) as usize;
-        Ok(Some(Buffer { page, first }))
-    }
-
-    fn store(self, message: &Message) {
-        for (target, word) in self.page.iter().skip(self.first).zip(message.words) {
-            target.store(word, Relaxed);
-        }
-    }
 }

@@ -1,12 +1,10 @@
 //! `send`: put a message on a port.
 
-use core::sync::atomic::Ordering::Relaxed;
+use nuncio_abi::{Error, Handle, Outgoing, Rights};
 
-use nuncio_abi::{Error, Handle, Message, Outgoing, Rights, MESSAGE_BYTES};
+use crate::object::{Held, Traffic};
 
-use crate::mem::GuestPhysical;
-use crate::object::{Space, Traffic};
-
+use super::message::Parcel;
 use super::{Caller, Effects};
 
 #[inline(never)]
@@ -18,40 +16,29 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, badge) = handles.port(port, Rights::SEND)?;
-    let message = &fetch(&caller.domain.space, message)?;
+    let parcel = Parcel::fetch(&caller.domain.space, message)?;
+    let carried = parcel.pack(&handles)?;
     if port.is_console() {
-        effects.console(caller.domain, message);
-    } else if let Some(wake) = port.send(message, badge)? {
-        effects.wake(wake);
+        effects.console(caller.domain, &parcel.message);
+        close(carried, effects);
+    } else {
+        match port.send(&parcel.message, carried, badge) {
+            Ok(Some(wake)) => effects.wake(wake),
+            Ok(None) => {}
+            Err((error, carried)) => {
+                close(carried, effects);
+                return Err(error);
+            }
+        }
     }
     Traffic::count(&caller.domain.traffic.sent);
     Ok(())
 }
 
-/// Copies the message out of the sender's registers or memory; from here on it cannot change.
-fn fetch(space: &Space, message: Outgoing) -> Result<Message, Error> {
-    match message {
-        Outgoing::Registers {
-            length,
-            words: [first, second, third],
-        } => Ok(Message {
-            length,
-            words: [first, second, third, 0, 0, 0, 0, 0],
-        }),
-        Outgoing::Memory { length, address } => from_memory(space, length, address),
+/// Gives up the copies of handles that went nowhere.
+#[inline]
+pub(super) fn close(carried: alloc::vec::Vec<Held>, effects: &mut impl Effects) {
+    if !carried.is_empty() {
+        Held::close_all(carried, &mut |wake| effects.wake(wake));
     }
-}
-
-fn from_memory(space: &Space, length: u8, address: u64) -> Result<Message, Error> {
-    // A multiple of 64 keeps the whole message inside one page.
-    if !address.is_multiple_of(MESSAGE_BYTES) {
-        return Err(Error::BadAddress);
-    }
-    let address = GuestPhysical(address);
-    let page = space
-        .words(address, Rights::READ)
-        .ok_or(Error::BadAddress)?;
-    let first = (address.page_offset() / 8) as usize;
-    let words = page.iter().skip(first).map(|word| word.load(Relaxed));
-    Message::from_words(length, words).ok_or(Error::BadArgument)
 }

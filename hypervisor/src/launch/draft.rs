@@ -39,6 +39,10 @@ const FIXED_SLACK_FRAMES: u64 = 256;
 /// One more for each so many frames of RAM, for page tables of 4 KiB pages.
 const FRAMES_PER_SLACK_FRAME: u64 = 256;
 
+/// What a domain may take of the hypervisor's own memory, in bytes: for its handle table and the
+/// objects that it makes. The heap has room for as much for every domain of the largest plan.
+pub const KERNEL_BYTES: u64 = 256 << 10;
+
 impl Draft {
     pub(super) fn new<V: Vendor, P: Platform>(
         runner: &mut Runner<V, P>,
@@ -47,7 +51,8 @@ impl Draft {
         plan: &DomainPlan,
         index: usize,
     ) -> Result<Self, Fault> {
-        let account = Account::new(machine.pool.clone(), quota_frames(machine, plan));
+        let frames = quota_frames(machine, plan);
+        let account = Account::with_kernel_limit(machine.pool.clone(), frames, KERNEL_BYTES);
         let format = runner.vendor().entry_format();
         let limit = machine.address_limit;
         let space = Space::new(&account, machine.physical, format, limit)?;
@@ -214,7 +219,8 @@ impl Draft {
         let held = Held {
             object,
             rights,
-            badge: u64::from(self.domain.id.0),
+            // 0 is no badge.
+            badge: u64::from(self.domain.id.0).saturating_add(1),
         };
         let handle = self.domain.handles.lock().insert(held)?;
         let name = Name::new(name).ok_or(Fault::TooManyGrants)?;

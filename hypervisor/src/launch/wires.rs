@@ -44,14 +44,18 @@ impl Wires {
         for (index, port) in plan.ports.iter().enumerate() {
             let object = GrantedObject::Port(index);
             let target = receiver(plan, drafts, object, Rights::RECEIVE)?;
-            let port =
-                target.map(|target| (Arc::new(Port::new(port.capacity, target)), target.slot));
+            let port = target.map(|target| {
+                (
+                    Arc::new(Port::new(port.capacity, target, None)),
+                    target.slot,
+                )
+            });
             wires.ports.push(port);
         }
         for index in 0..plan.events.len() {
             let object = GrantedObject::Event(index);
             let target = receiver(plan, drafts, object, Rights::WAIT)?;
-            let event = target.map(|target| (Arc::new(Event::new(target)), target.slot));
+            let event = target.map(|target| (Arc::new(Event::new(target, None)), target.slot));
             wires.events.push(event);
         }
         Ok(wires)

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::kernel_bytes::KernelBytes;
 use super::{Frame, FramePool};
 
 /// The largest block that [`Account::allocate_largest`] asks for is 2^18 frames: 1 GiB, the size
@@ -20,11 +21,13 @@ pub enum OutOfFrames {
     Memory,
 }
 
-/// What one owner, such as a domain, has taken from the pool, with a limit on it.
+/// What one owner, such as a domain, has taken from the pool and of the hypervisor's own memory,
+/// with a limit on each.
 pub struct Account {
     pool: Arc<FramePool>,
     limit: u64,
     used: AtomicU64,
+    pub(super) kernel_bytes: KernelBytes,
 }
 
 /// Contiguous frames that belong to an account; dropping it gives them back.
@@ -46,11 +49,22 @@ enum Origin {
 
 impl Account {
     /// An account that takes from `pool` and never holds more than `limit_frames`.
+    /// Its objects in the hypervisor's memory are not limited.
     pub fn new(pool: Arc<FramePool>, limit_frames: u64) -> Arc<Self> {
+        Self::with_kernel_limit(pool, limit_frames, u64::MAX)
+    }
+
+    /// As [`Account::new`], with at most `limit_bytes` of the hypervisor's own memory.
+    pub fn with_kernel_limit(
+        pool: Arc<FramePool>,
+        limit_frames: u64,
+        limit_bytes: u64,
+    ) -> Arc<Self> {
         Arc::new(Account {
             pool,
             limit: limit_frames,
             used: AtomicU64::new(0),
+            kernel_bytes: KernelBytes::new(limit_bytes),
         })
     }
 

@@ -18,6 +18,7 @@ mod bytes;
 mod frames;
 mod host_range;
 mod intervals;
+mod kernel_bytes;
 mod physical;
 
 pub use account::{Account, Extent, OutOfFrames};
@@ -26,4 +27,5 @@ pub use bytes::{ByteSource, FrameBytes};
 pub use frames::FramePool;
 pub use host_range::{merge, subtract, total_bytes, HostRange};
 pub use intervals::{FreeRange, Gap, Interval, IntervalMap, Overlap, Piece, TakenRange};
+pub use kernel_bytes::KernelCharge;
 pub use physical::{PhysicalMemory, Words, WORDS_PER_PAGE};

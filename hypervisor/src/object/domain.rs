@@ -8,7 +8,7 @@ use spin::{Mutex, Once};
 
 use crate::mem::Account;
 
-use super::{HandleTable, LineBuffer, Space, Wake};
+use super::{HandleTable, Held, LineBuffer, Space, Wake};
 
 /// The number of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,9 +63,9 @@ impl Domain {
         Domain {
             id,
             name,
+            handles: Mutex::new(HandleTable::new(account.clone())),
             account,
             space,
-            handles: Mutex::new(HandleTable::new()),
             console: Mutex::new(LineBuffer::new()),
             traffic: Traffic::default(),
             ending: Once::new(),
@@ -85,10 +85,7 @@ impl Domain {
         }
         self.ending.call_once(|| ending);
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
-        for held in &handles {
-            held.object.closed(held.rights, wake);
-        }
-        drop(handles);
+        Held::close_all(handles, wake);
         self.space.clear();
     }
 }

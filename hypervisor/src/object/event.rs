@@ -3,7 +3,8 @@
 use nuncio_abi::{Error, Posted};
 use spin::Mutex;
 
-use super::Target;
+use super::{Target, Wake};
+use crate::mem::KernelCharge;
 use crate::sched::VcpuId;
 
 /// An event. Its word lies in the memory of the domain that waits for it.
@@ -11,14 +12,16 @@ pub struct Event {
     slot: u8,
     /// `None` once the waiter is gone.
     target: Mutex<Option<Target>>,
+    _charge: Option<KernelCharge>,
 }
 
 impl Event {
-    /// An event that announces itself at `target`.
-    pub const fn new(target: Target) -> Self {
+    /// An event that announces itself at `target`; `charge` pays for it, if anybody does.
+    pub const fn new(target: Target, charge: Option<KernelCharge>) -> Self {
         Event {
             slot: target.slot,
             target: Mutex::new(Some(target)),
+            _charge: charge,
         }
     }
 
@@ -38,6 +41,15 @@ impl Event {
         Ok((target.post(bits), target.vcpu))
     }
 
+    /// Sets bits, and says whom to wake if that is news.
+    ///
+    /// # Errors
+    /// As [`Event::notify`].
+    pub fn announce(&self, bits: u64) -> Result<Option<Wake>, Error> {
+        let (posted, vcpu) = self.notify(bits)?;
+        Ok((posted == Posted::Announced).then_some(Wake::Event(vcpu)))
+    }
+
     /// The waiter is gone: its page must not be touched again.
     pub fn detach(&self) {
         *self.target.lock() = None;
@@ -55,11 +67,14 @@ mod tests {
     fn the_second_notification_is_coalesced_and_a_detached_page_is_not_touched() {
         let page = Arena::leak(1, 1).words(Frame(1)).unwrap();
         let vcpu = VcpuId(7);
-        let event = Event::new(Target {
-            vcpu,
-            page,
-            slot: 2,
-        });
+        let event = Event::new(
+            Target {
+                vcpu,
+                page,
+                slot: 2,
+            },
+            None,
+        );
         let word = VcpuPage::new(page).slot(2).unwrap();
         word.enable(u64::MAX);
         assert_eq!(event.notify(1), Ok((Posted::Announced, vcpu)));

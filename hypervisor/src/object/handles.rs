@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Error, Handle, Rights};
 
-use super::{Domain, Event, Memory, Object, Port, Space};
+use crate::mem::{Account, KernelCharge};
+
+use super::{Domain, Event, Memory, Object, Port, Space, Timer, Wake};
 
 /// Handles that one domain can hold at a time.
 pub const MAX_DOMAIN_HANDLES: usize = 1024;
@@ -15,7 +17,14 @@ pub struct HandleTable {
     entries: Vec<Entry>,
     /// Places that are free, the one to use next at the end.
     free: Vec<u16>,
+    /// Free places that are promised to answers.
+    reserved: usize,
+    account: Arc<Account>,
+    charge: Option<KernelCharge>,
 }
+
+/// Places that a table begins with; it doubles when it is full.
+const FIRST_PLACES: usize = 32;
 
 struct Entry {
     generation: u16,
@@ -36,40 +45,91 @@ pub struct Held {
 const FIRST_GENERATION: u16 = 1;
 
 impl HandleTable {
-    /// A table without handles.
-    pub const fn new() -> Self {
+    /// A table without handles, paid by `account`.
+    pub const fn new(account: Arc<Account>) -> Self {
         HandleTable {
             entries: Vec::new(),
             free: Vec::new(),
+            reserved: 0,
+            account,
+            charge: None,
         }
     }
 
     /// Gives the domain a handle.
     ///
     /// # Errors
-    /// `QuotaExhausted` when the table is full.
+    /// `QuotaExhausted` when the table is full or cannot be paid.
     pub fn insert(&mut self, held: Held) -> Result<Handle, Error> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => self.new_place()?,
-        };
+        self.ensure(1)?;
+        let rights = held.rights;
+        let object = held.object.clone();
+        let handle = self.adopt(held)?;
+        object.opened(rights);
+        Ok(handle)
+    }
+
+    /// Puts into the table what counts as held already, such as a handle out of a message.
+    ///
+    /// # Errors
+    /// `QuotaExhausted` without a place that [`HandleTable::ensure`] or
+    /// [`HandleTable::reserve`] has seen to.
+    pub fn adopt(&mut self, held: Held) -> Result<Handle, Error> {
+        let index = self.free.pop().ok_or(Error::QuotaExhausted)?;
         let entry = self.entry_mut(index)?;
         let handle = Handle::new(index, entry.generation);
-        held.object.opened(held.rights);
         entry.held = Some(held);
         Ok(handle)
     }
 
-    fn new_place(&mut self) -> Result<u16, Error> {
-        if self.entries.len() >= MAX_DOMAIN_HANDLES {
+    /// Makes sure that so many handles can be added, beside those that are reserved.
+    ///
+    /// # Errors
+    /// `QuotaExhausted`.
+    pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
+        let needed = self.reserved.saturating_add(count);
+        while self.free.len() < needed {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps so many places free until [`HandleTable::release`].
+    ///
+    /// # Errors
+    /// `QuotaExhausted`.
+    pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
+        self.ensure(count)?;
+        self.reserved = self.reserved.saturating_add(count);
+        Ok(())
+    }
+
+    /// Takes a reservation back.
+    pub fn release(&mut self, count: usize) {
+        self.reserved = self.reserved.saturating_sub(count);
+    }
+
+    fn grow(&mut self) -> Result<(), Error> {
+        let old = self.entries.len();
+        let new = old
+            .saturating_mul(2)
+            .clamp(FIRST_PLACES, MAX_DOMAIN_HANDLES);
+        if new <= old {
             return Err(Error::QuotaExhausted);
         }
-        let index = u16::try_from(self.entries.len()).map_err(|_| Error::QuotaExhausted)?;
-        self.entries.push(Entry {
+        let bytes = |size: usize| new.saturating_mul(size);
+        let pieces = [bytes(size_of::<Entry>()), bytes(size_of::<u16>())];
+        let charge = self.account.charge_kernel(&pieces);
+        self.charge = Some(charge.map_err(|_| Error::QuotaExhausted)?);
+        self.entries.reserve_exact(new.saturating_sub(old));
+        self.free.reserve_exact(new.saturating_sub(self.free.len()));
+        self.entries.resize_with(new, || Entry {
             generation: FIRST_GENERATION,
             held: None,
         });
-        Ok(index)
+        let places = old as u16..new as u16;
+        self.free.splice(0..0, places.rev());
+        Ok(())
     }
 
     /// Takes a handle away and returns what it stood for.
@@ -94,7 +154,8 @@ impl HandleTable {
 
     /// Takes all handles away.
     pub fn drain(&mut self) -> impl Iterator<Item = Held> {
-        self.free.clear();
+        self.free = Vec::new();
+        self.charge = None;
         core::mem::take(&mut self.entries)
             .into_iter()
             .filter_map(|entry| entry.held)
@@ -126,17 +187,60 @@ impl HandleTable {
         }
     }
 
+    /// As [`HandleTable::port`], to be kept for longer.
+    ///
+    /// # Errors
+    /// `BadHandle`, `WrongKind`, `MissingRight`.
+    pub fn shared_port(&self, handle: Handle, needed: Rights) -> Result<(Arc<Port>, u64), Error> {
+        let held = self.get(handle)?;
+        match &held.object {
+            Object::Port(port) => held.with(needed, (port.clone(), held.badge)),
+            _ => Err(Error::WrongKind),
+        }
+    }
+
     /// An event.
     ///
     /// # Errors
     /// `BadHandle`, `WrongKind`, `MissingRight`.
     #[inline]
-    pub fn event(&self, handle: Handle, needed: Rights) -> Result<&Event, Error> {
+    pub fn event(&self, handle: Handle, needed: Rights) -> Result<&Arc<Event>, Error> {
         let held = self.get(handle)?;
         match &held.object {
-            Object::Event(event) => held.with(needed, &**event),
+            Object::Event(event) => held.with(needed, event),
             _ => Err(Error::WrongKind),
         }
+    }
+
+    /// A timer.
+    ///
+    /// # Errors
+    /// `BadHandle`, `WrongKind`, `MissingRight`.
+    pub fn timer(&self, handle: Handle, needed: Rights) -> Result<&Timer, Error> {
+        let held = self.get(handle)?;
+        match &held.object {
+            Object::Timer(timer) => held.with(needed, &**timer),
+            _ => Err(Error::WrongKind),
+        }
+    }
+
+    /// A copy of what a handle stands for, with these rights, for somebody else or under another
+    /// number. It does not count as held yet.
+    ///
+    /// # Errors
+    /// `BadHandle`; `BadArgument` for rights that stay with their domain; `MissingRight` if the
+    /// handle may not be copied or has not all these rights.
+    pub fn copy(&self, handle: Handle, rights: Rights) -> Result<Held, Error> {
+        let held = self.get(handle)?;
+        if rights.intersects(Rights::BOUND) {
+            return Err(Error::BadArgument);
+        }
+        held.with(Rights::GRANT | rights, ())?;
+        Ok(Held {
+            object: held.object.clone(),
+            rights,
+            badge: held.badge,
+        })
     }
 
     /// A space.
@@ -184,13 +288,14 @@ impl HandleTable {
     }
 }
 
-impl Default for HandleTable {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Held {
+    /// Gives up handles that counted as held.
+    pub fn close_all(handles: Vec<Held>, wake: &mut dyn FnMut(Wake)) {
+        for held in handles {
+            held.object.closed(held.rights, wake);
+        }
+    }
+
     #[inline]
     fn with<T>(&self, needed: Rights, object: T) -> Result<T, Error> {
         if self.rights.contains(needed) {
@@ -204,9 +309,14 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::arena::Arena;
     use crate::sched::VcpuId;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    fn table() -> HandleTable {
+        HandleTable::new(Account::new(Arena::leak(0, 1).pool(), 1))
+    }
 
     fn held(number: u32) -> Held {
         Held {
@@ -229,7 +339,7 @@ mod tests {
             steps in proptest::collection::vec(
                 prop_oneof![Just(Step::Insert), (0usize..64).prop_map(Step::Remove)], 0..200),
         ) {
-            let mut table = HandleTable::new();
+            let mut table = table();
             let mut live: HashMap<Handle, u64> = HashMap::new();
             let mut dead: Vec<Handle> = Vec::new();
             for (number, step) in steps.into_iter().enumerate() {
@@ -260,7 +370,7 @@ mod tests {
 
         #[test]
         fn numbers_nobody_gave_out_name_nothing(index: u16, generation: u16) {
-            let mut table = HandleTable::new();
+            let mut table = table();
             let given = table.insert(held(1)).unwrap();
             let guess = Handle::new(index, generation);
             prop_assert_eq!(table.get(guess).is_ok(), guess == given);
@@ -269,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_place_retires_when_its_generations_have_run_out() {
-        let mut table = HandleTable::new();
+        let mut table = table();
         for _ in 0..u16::MAX {
             let handle = table.insert(held(0)).unwrap();
             assert_eq!(handle.index(), 0);
@@ -280,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_full_table_refuses() {
-        let mut table = HandleTable::new();
+        let mut table = table();
         for _ in 0..MAX_DOMAIN_HANDLES {
             table.insert(held(0)).unwrap();
         }
@@ -301,7 +411,7 @@ mod tests {
 
     #[test]
     fn kind_comes_before_right() {
-        let mut table = HandleTable::new();
+        let mut table = table();
         let vcpu = table.insert(held(0)).unwrap();
         assert_eq!(table.port(vcpu, Rights::SEND).err(), Some(Error::WrongKind));
         let port = Held {

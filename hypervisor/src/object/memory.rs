@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::slice;
 
-use crate::mem::{Account, Extent, Frame, OutOfFrames, PAGE_BYTES};
+use crate::mem::{Account, Extent, Frame, KernelCharge, OutOfFrames, PAGE_BYTES};
 use crate::nested::Run;
 
 /// Pages that can be mapped; they go back to their pool with the last user.
@@ -14,9 +14,25 @@ pub struct Memory {
     /// For each extent, the number of pages before it.
     offsets: Vec<u64>,
     pages: u64,
+    _charge: Option<KernelCharge>,
 }
 
 impl Memory {
+    /// As [`Memory::allocate`], with the list of its pieces paid too.
+    ///
+    /// # Errors
+    /// When the account or the machine has not so much left.
+    pub fn create(account: &Arc<Account>, pages: u64) -> Result<Self, OutOfFrames> {
+        let mut memory = Self::allocate(account, pages)?;
+        let pieces = memory.extents.len();
+        memory._charge = Some(account.charge_kernel(&[
+            size_of::<Self>(),
+            pieces.saturating_mul(size_of::<Extent>()),
+            pieces.saturating_mul(size_of::<u64>()),
+        ])?);
+        Ok(memory)
+    }
+
     /// Zeroed memory of so many pages, paid by `account`.
     ///
     /// # Errors
@@ -40,6 +56,7 @@ impl Memory {
             extents,
             offsets,
             pages,
+            _charge: None,
         }
     }
 

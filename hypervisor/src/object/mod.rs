@@ -19,6 +19,8 @@
     )
 )]
 
+mod answer;
+mod calls;
 mod console;
 mod domain;
 mod event;
@@ -27,22 +29,25 @@ mod memory;
 mod port;
 mod ring;
 mod space;
+mod timer;
 mod vcpu;
 
 use alloc::sync::{Arc, Weak};
 
 use nuncio_abi::{ObjectKind, Rights};
 
+pub use answer::{Answer, AnswerCell, CallingVcpu};
 pub use console::LineBuffer;
 pub use domain::{Domain, DomainId, Ending, Traffic};
 pub use event::Event;
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
-pub use port::{Port, Queued};
+pub use port::{fits_registers, Delivery, Port, Queued, Refused};
 pub use space::{Mapping, Space, MAX_REGIONS};
+pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 
-use crate::sched::VcpuId;
+use crate::sched::{TimerId, VcpuId};
 
 /// What a handle names.
 #[derive(Clone)]
@@ -59,6 +64,8 @@ pub enum Object {
     Port(Arc<Port>),
     /// A word of bits.
     Event(Arc<Event>),
+    /// A point in time.
+    Timer(Arc<Timer>),
 }
 
 impl Object {
@@ -71,15 +78,16 @@ impl Object {
             Object::Memory(_) => ObjectKind::Memory,
             Object::Port(_) => ObjectKind::Port,
             Object::Event(_) => ObjectKind::Event,
+            Object::Timer(_) => ObjectKind::Timer,
         }
     }
 
     /// A handle with these rights has come into being.
     pub fn opened(&self, rights: Rights) {
-        if let Object::Port(port) = self {
-            if rights.contains(Rights::SEND) {
-                port.sender_added();
-            }
+        match self {
+            Object::Port(port) if rights.contains(Rights::SEND) => port.sender_added(),
+            Object::Timer(timer) => timer.handle_added(),
+            _ => {}
         }
     }
 
@@ -88,23 +96,26 @@ impl Object {
         match self {
             Object::Port(port) => {
                 if rights.contains(Rights::RECEIVE) {
-                    port.receiver_gone();
+                    port.receiver_gone(wake);
                 }
                 if rights.contains(Rights::SEND) {
                     port.sender_gone(wake);
                 }
             }
             Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
+            Object::Timer(timer) => timer.handle_gone().into_iter().for_each(wake),
             _ => {}
         }
     }
 }
 
-/// Why a vcpu may have to run again.
+/// What the loop has to attend to, mostly that a vcpu may have to run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// What it is blocked on can go on.
     Blocked(VcpuId),
     /// One of its event words has become pending.
     Event(VcpuId),
+    /// Nobody holds this timer any more.
+    TimerGone(TimerId),
 }

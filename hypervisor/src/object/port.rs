@@ -1,27 +1,45 @@
-//! Ports: bounded queues of messages with one receiver.
+//! Ports: bounded queues of messages with one receiver, and the calls that wait for its answers.
+//!
+//! Handles in messages count as handles: while one is queued, its object has a holder. No message
+//! carries the right to receive, so no two ports keep each other alive.
 
-use nuncio_abi::{Error, Message, Posted};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use nuncio_abi::{CallToken, Error, Message, Posted, MESSAGE_HANDLES, REGISTER_WORDS};
 use spin::Mutex;
 
-use super::ring::Ring;
-use super::{Target, Wake};
+use crate::mem::{Account, KernelCharge, OutOfFrames};
 
-/// A message and the badge of the handle through which it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::answer::{Answer, CallingVcpu};
+use super::calls::{Calls, BYTES_PER_CALL};
+use super::ring::Ring;
+use super::{Held, Target, Wake};
+
+/// A message with what goes with it.
 pub struct Queued {
     /// The message.
     pub message: Message,
     /// Tells the receiver who sent; the sender cannot choose it.
     pub badge: u64,
+    /// Names the call, if the sender waits for an answer.
+    pub token: Option<CallToken>,
+    /// Copies of handles for the receiver.
+    pub handles: Vec<Held>,
 }
+
+/// Why something was not sent; the handles that were to go with it come back.
+pub type Refused = (Error, Vec<Held>);
 
 /// A port.
 pub struct Port {
     state: Mutex<State>,
+    _charge: Option<KernelCharge>,
 }
 
 struct State {
     queue: Ring,
+    calls: Calls,
     receiver: Receiver,
     senders: usize,
 }
@@ -39,29 +57,48 @@ enum Receiver {
 const ARRIVAL: u64 = 1;
 
 impl Port {
-    /// A port for at most `capacity` messages, announced at `receiver`.
-    pub fn new(capacity: usize, receiver: Target) -> Self {
+    /// A port for at most `capacity` messages, announced at `receiver`; `charge` pays for it, if
+    /// anybody does.
+    pub fn new(capacity: usize, receiver: Target, charge: Option<KernelCharge>) -> Self {
+        let receiver = Receiver::Vcpu {
+            target: receiver,
+            blocked: false,
+        };
+        Self::with_receiver(capacity, receiver, charge)
+    }
+
+    /// Pays for a port with all that can ever be in it.
+    ///
+    /// # Errors
+    /// When the account may not take as much.
+    pub fn charge(account: &Arc<Account>, capacity: usize) -> Result<KernelCharge, OutOfFrames> {
+        let each = |bytes: usize| capacity.saturating_mul(bytes);
+        let handles = MESSAGE_HANDLES
+            .saturating_mul(size_of::<Held>())
+            .next_power_of_two();
+        account.charge_kernel(&[
+            size_of::<Port>(),
+            each(size_of::<Queued>()),
+            each(BYTES_PER_CALL),
+            each(handles),
+        ])
+    }
+
+    fn with_receiver(capacity: usize, receiver: Receiver, charge: Option<KernelCharge>) -> Self {
         Port {
             state: Mutex::new(State {
                 queue: Ring::new(capacity),
-                receiver: Receiver::Vcpu {
-                    target: receiver,
-                    blocked: false,
-                },
+                calls: Calls::new(capacity),
+                receiver,
                 senders: 0,
             }),
+            _charge: charge,
         }
     }
 
     /// The port behind every domain's console handle.
     pub fn console() -> Self {
-        Port {
-            state: Mutex::new(State {
-                queue: Ring::new(0),
-                receiver: Receiver::Console,
-                senders: 0,
-            }),
-        }
+        Self::with_receiver(0, Receiver::Console, None)
     }
 
     /// Whether messages go to the console instead of a queue.
@@ -80,21 +117,93 @@ impl Port {
     ///
     /// # Errors
     /// `PeerGone` without a receiver, `QueueFull` without room.
-    pub fn send(&self, message: &Message, badge: u64) -> Result<Option<Wake>, Error> {
+    #[inline]
+    pub fn send(
+        &self,
+        message: &Message,
+        handles: Vec<Held>,
+        badge: u64,
+    ) -> Result<Option<Wake>, Refused> {
         let mut state = self.state.lock();
-        if matches!(state.receiver, Receiver::Gone) {
-            return Err(Error::PeerGone);
+        if let Err(error) = state.check_room() {
+            return Err((error, handles));
         }
-        state.queue.push(message, badge).ok_or(Error::QueueFull)?;
+        let _ = state.queue.push(message, badge, None, handles);
         Ok(state.announce())
     }
 
-    /// Takes the first message if `accept` can deliver it, else leaves it where it is.
+    /// Queues a message whose sender waits for the answer. Returns who has to be told.
+    ///
+    /// # Errors
+    /// `PeerGone` without a receiver that could answer, `QueueFull` without room.
+    pub fn call(
+        self: &Arc<Self>,
+        message: &Message,
+        handles: Vec<Held>,
+        badge: u64,
+        caller: CallingVcpu,
+    ) -> Result<Option<Wake>, Refused> {
+        let mut state = self.state.lock();
+        if matches!(state.receiver, Receiver::Console) {
+            return Err((Error::PeerGone, handles));
+        }
+        if let Err(error) = state.check_room() {
+            return Err((error, handles));
+        }
+        let cell = caller.cell.clone();
+        let Some(token) = state.calls.insert(caller) else {
+            return Err((Error::QueueFull, handles));
+        };
+        let _ = state.queue.push(message, badge, Some(token), handles);
+        cell.await_from(self.clone(), token);
+        Ok(state.announce())
+    }
+
+    /// Hands an answer to whoever waits for it. Returns whom to wake.
+    ///
+    /// # Errors
+    /// `PeerGone` if the token names no call, or nobody waits any more; `BadArgument` if the caller
+    /// cannot take so long an answer; it goes on waiting.
+    pub fn answer(
+        &self,
+        token: CallToken,
+        message: Message,
+        handles: Vec<Held>,
+    ) -> Result<Wake, Refused> {
+        let mut state = self.state.lock();
+        let Some(caller) = state.calls.get(token) else {
+            return Err((Error::PeerGone, handles));
+        };
+        if !caller.has_buffer && !fits_registers(&message, handles.len()) {
+            return Err((Error::BadArgument, handles));
+        }
+        let Some(CallingVcpu { vcpu, cell, .. }) = state.calls.remove(token) else {
+            return Err((Error::PeerGone, handles));
+        };
+        drop(state);
+        match cell.put(Answer::Here(message, handles)) {
+            Ok(()) => Ok(Wake::Blocked(vcpu)),
+            Err(Answer::Here(_, handles)) => Err((Error::PeerGone, handles)),
+            Err(_) => Err((Error::PeerGone, Vec::new())),
+        }
+    }
+
+    /// The caller does not wait for the answer any more.
+    pub fn cancel(&self, token: CallToken) {
+        self.state.lock().calls.remove(token);
+    }
+
+    /// Takes the first message if `accept` delivers it, else leaves it where it is. Returns the
+    /// handles that were in it, which count as held until they are closed.
     ///
     /// # Errors
     /// `PeerGone` if the queue is empty and nobody can send, `QueueEmpty` if it is only empty,
     /// and what `accept` returns.
-    pub fn receive<T>(&self, accept: impl FnOnce(&Queued) -> Result<T, Error>) -> Result<T, Error> {
+    #[inline]
+    pub fn receive(
+        &self,
+        accept: impl FnOnce(&Queued) -> Result<Delivery, Error>,
+    ) -> Result<(Delivery, Vec<Held>), Error> {
         let mut state = self.state.lock();
         state.set_blocked(false);
         let Some(first) = state.queue.front() else {
@@ -104,9 +213,14 @@ impl Port {
                 Error::QueueEmpty
             });
         };
-        let accepted = accept(first)?;
+        let delivery = accept(first)?;
+        let handles = match delivery {
+            Delivery::Done => Vec::new(),
+            Delivery::WithHandles => state.queue.take_handles(),
+            Delivery::Refused => return Ok((delivery, Vec::new())),
+        };
         state.queue.pop();
-        Ok(accepted)
+        Ok((delivery, handles))
     }
 
     /// The receiver goes to sleep until a message comes. `false` if one has come meanwhile.
@@ -136,14 +250,51 @@ impl Port {
         }
     }
 
-    pub(super) fn receiver_gone(&self) {
+    pub(super) fn receiver_gone(&self, wake: &mut dyn FnMut(Wake)) {
         let mut state = self.state.lock();
         state.receiver = Receiver::Gone;
-        state.queue.clear();
+        let handles = state.queue.clear();
+        let callers: Vec<_> = state.calls.drain().collect();
+        // Handles in messages may name this very port.
+        drop(state);
+        for CallingVcpu { vcpu, cell, .. } in callers {
+            if cell.put(Answer::Never).is_ok() {
+                wake(Wake::Blocked(vcpu));
+            }
+        }
+        Held::close_all(handles, wake);
     }
 }
 
+/// What became of the first message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is delivered, and had no handles.
+    Done,
+    /// It is delivered but for its handles.
+    WithHandles,
+    /// It stays the first: it has handles, which the caller was not ready for.
+    Refused,
+}
+
+/// Whether a message and its handles fit into the registers of a reply.
+pub fn fits_registers(message: &Message, handles: usize) -> bool {
+    let words = usize::from(message.length).div_ceil(8);
+    words.saturating_add(handles) <= REGISTER_WORDS
+}
+
 impl State {
+    #[inline]
+    fn check_room(&self) -> Result<(), Error> {
+        if matches!(self.receiver, Receiver::Gone) {
+            Err(Error::PeerGone)
+        } else if self.queue.len() >= self.queue.capacity() {
+            Err(Error::QueueFull)
+        } else {
+            Ok(())
+        }
+    }
+
     fn set_blocked(&mut self, value: bool) {
         if let Receiver::Vcpu { blocked, .. } = &mut self.receiver {
             *blocked = value;
@@ -185,23 +336,31 @@ mod tests {
             page,
             slot: 0,
         };
-        let port = Port::new(capacity, target);
+        let port = Port::new(capacity, target, None);
         port.sender_added();
         VcpuPage::new(page).slot(0).unwrap().enable(ARRIVAL);
         (port, VcpuPage::new(page))
     }
 
-    fn queued(number: u64) -> Queued {
+    /// A message and its badge.
+    fn queued(number: u64) -> (Message, u64) {
         let mut words = [0; 8];
         words[0] = number;
-        Queued {
-            message: Message { length: 8, words },
-            badge: number,
-        }
+        (Message { length: 8, words }, number)
     }
 
     fn send(port: &Port, number: u64) -> Result<Option<Wake>, Error> {
-        port.send(&queued(number).message, number)
+        port.send(&queued(number).0, Vec::new(), number)
+            .map_err(|(error, _)| error)
+    }
+
+    fn take(port: &Port) -> Result<(Message, u64), Error> {
+        let mut taken = None;
+        port.receive(|queued| {
+            taken = Some((queued.message, queued.badge));
+            Ok(Delivery::Done)
+        })?;
+        Ok(taken.unwrap())
     }
 
     proptest! {
@@ -219,7 +378,7 @@ mod tests {
                     }
                 } else {
                     let expected = model.pop_front().ok_or(Error::QueueEmpty);
-                    prop_assert_eq!(port.receive(|queued| Ok(*queued)), expected);
+                    prop_assert_eq!(take(&port), expected);
                 }
                 prop_assert_eq!(port.usage(), (model.len(), capacity));
             }
@@ -230,9 +389,9 @@ mod tests {
     fn a_message_that_cannot_be_delivered_stays_first() {
         let (port, _) = port(2);
         send(&port, 1).unwrap();
-        let refused = port.receive(|_| Err::<(), _>(Error::BufferTooSmall));
-        assert_eq!(refused, Err(Error::BufferTooSmall));
-        assert_eq!(port.receive(|queued| Ok(*queued)), Ok(queued(1)));
+        let refused = port.receive(|_| Err(Error::BufferTooSmall));
+        assert_eq!(refused.err(), Some(Error::BufferTooSmall));
+        assert_eq!(take(&port), Ok(queued(1)));
     }
 
     #[test]
@@ -248,7 +407,7 @@ mod tests {
     fn after_a_time_out_arrivals_are_announced_again() {
         let (port, page) = port(2);
         assert!(port.block_receiver());
-        assert_eq!(port.receive(|queued| Ok(*queued)), Err(Error::QueueEmpty));
+        assert_eq!(take(&port), Err(Error::QueueEmpty));
         assert_eq!(send(&port, 1), Ok(Some(Wake::Event(RECEIVER))));
         assert_eq!(page.ready(), 1);
         assert_eq!(send(&port, 2), Ok(None), "coalesced");
@@ -261,7 +420,7 @@ mod tests {
         let mut woken = std::vec::Vec::new();
         port.sender_gone(&mut |wake| woken.push(wake));
         assert_eq!(woken, [Wake::Blocked(RECEIVER)]);
-        assert_eq!(port.receive(|queued| Ok(*queued)), Err(Error::PeerGone));
+        assert_eq!(take(&port), Err(Error::PeerGone));
         assert!(!port.block_receiver());
     }
 
@@ -270,9 +429,9 @@ mod tests {
         let (first, _) = port(1);
         send(&first, 1).unwrap();
         first.sender_gone(&mut |_| {});
-        assert_eq!(first.receive(|queued| Ok(*queued)), Ok(queued(1)));
+        assert_eq!(take(&first), Ok(queued(1)));
         let (second, _) = port(1);
-        second.receiver_gone();
+        second.receiver_gone(&mut |_| {});
         assert_eq!(send(&second, 1), Err(Error::PeerGone));
     }
 }

@@ -1,12 +1,12 @@
 //! The queue inside a port: a ring of places that are written and read where they are.
 //!
-//! A message is some ninety bytes; moving one costs as much as the rest of a `send`.
+//! A message is some hundred bytes; moving one costs as much as the rest of a `send`.
 
 use alloc::vec::Vec;
 
-use nuncio_abi::{Message, MESSAGE_WORDS};
+use nuncio_abi::{CallToken, Message, MESSAGE_WORDS};
 
-use super::Queued;
+use super::{Held, Queued};
 
 /// A bounded queue of messages. All its memory is taken when it is made.
 pub(super) struct Ring {
@@ -21,13 +21,15 @@ const EMPTY: Queued = Queued {
         words: [0; MESSAGE_WORDS],
     },
     badge: 0,
+    token: None,
+    handles: Vec::new(),
 };
 
 impl Ring {
     /// An empty queue for at most `capacity` messages.
     pub(super) fn new(capacity: usize) -> Self {
         Ring {
-            places: alloc::vec![EMPTY; capacity],
+            places: (0..capacity).map(|_| EMPTY).collect(),
             first: 0,
             length: 0,
         }
@@ -43,7 +45,13 @@ impl Ring {
 
     /// Adds a message at the end; `None` if there is no room.
     #[inline]
-    pub(super) fn push(&mut self, message: &Message, badge: u64) -> Option<()> {
+    pub(super) fn push(
+        &mut self,
+        message: &Message,
+        badge: u64,
+        token: Option<CallToken>,
+        handles: Vec<Held>,
+    ) -> Option<()> {
         if self.length >= self.places.len() {
             return None;
         }
@@ -53,6 +61,8 @@ impl Ring {
         place.message.length = message.length;
         place.message.words = message.words;
         place.badge = badge;
+        place.token = token;
+        place.handles = handles;
         self.length = self.length.saturating_add(1);
         Some(())
     }
@@ -66,6 +76,12 @@ impl Ring {
         self.places.get(self.first)
     }
 
+    /// Takes the handles out of the first message; they are the caller's now.
+    pub(super) fn take_handles(&mut self) -> Vec<Held> {
+        let place = self.places.get_mut(self.first);
+        place.map_or_else(Vec::new, |place| core::mem::take(&mut place.handles))
+    }
+
     /// Drops the first message.
     #[inline]
     pub(super) fn pop(&mut self) {
@@ -75,9 +91,13 @@ impl Ring {
         }
     }
 
-    /// Drops all messages.
-    pub(super) fn clear(&mut self) {
+    /// Drops all messages and returns the handles that were in them.
+    pub(super) fn clear(&mut self) -> Vec<Held> {
         self.length = 0;
+        let places = self.places.iter_mut();
+        places
+            .flat_map(|place| core::mem::take(&mut place.handles))
+            .collect()
     }
 
     /// An index below twice the capacity, brought below the capacity.
@@ -101,15 +121,17 @@ mod tests {
                 if push {
                     let message = Message { length: 8, words: [number; MESSAGE_WORDS] };
                     let room = model.len() < capacity;
-                    prop_assert_eq!(ring.push(&message, number).is_some(), room);
+                    let pushed = ring.push(&message, number, None, Vec::new());
+                    prop_assert_eq!(pushed.is_some(), room);
                     if room {
-                        model.push_back(Queued { message, badge: number });
+                        model.push_back((message, number));
                     }
                 } else {
                     ring.pop();
                     model.pop_front();
                 }
-                prop_assert_eq!(ring.front(), model.front());
+                let front = ring.front().map(|queued| (queued.message, queued.badge));
+                prop_assert_eq!(front, model.front().copied());
                 prop_assert_eq!(ring.len(), model.len());
             }
         }

@@ -1,19 +1,23 @@
 //! What the objects know of a virtual CPU: its number and the page through which events reach it.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use nuncio_abi::{Posted, VcpuPage};
 
 use crate::mem::{OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
-use super::Memory;
+use super::{Answer, AnswerCell, Held, Memory, Wake};
 
 /// A virtual CPU; its registers are the vcpu loop's.
 pub struct Vcpu {
     id: VcpuId,
     page: &'static Words,
     memory: Arc<Memory>,
+    answer: Arc<AnswerCell>,
+    /// It has answered a call in `reply` and sleeps until the next message.
+    has_replied: AtomicBool,
 }
 
 /// Where a port or an event announces itself.
@@ -41,7 +45,13 @@ impl Vcpu {
             .frame(0)
             .and_then(|frame| physical.words(frame))
             .ok_or(OutOfFrames::Memory)?;
-        Ok(Vcpu { id, page, memory })
+        Ok(Vcpu {
+            id,
+            page,
+            memory,
+            answer: Arc::default(),
+            has_replied: AtomicBool::new(false),
+        })
     }
 
     /// Its number.
@@ -53,6 +63,30 @@ impl Vcpu {
     #[inline]
     pub const fn page(&self) -> VcpuPage<'static> {
         VcpuPage::new(self.page)
+    }
+
+    /// Where the answer to its call goes.
+    pub const fn answer(&self) -> &Arc<AnswerCell> {
+        &self.answer
+    }
+
+    /// The answer of its `reply` has been given; when the call is made again, it only receives.
+    pub fn set_replied(&self) {
+        self.has_replied.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so; not any more afterwards.
+    pub fn take_replied(&self) -> bool {
+        self.has_replied.swap(false, Ordering::Relaxed)
+    }
+
+    /// It never runs again: nobody waits for the answer to its call any more.
+    pub fn abandon_call(&self, wake: &mut dyn FnMut(Wake)) {
+        match self.answer.take() {
+            Answer::Awaited { port, token } => port.cancel(token),
+            Answer::Here(_, handles) => Held::close_all(handles, wake),
+            Answer::Nothing | Answer::Never => {}
+        }
     }
 
     /// The memory object of that page, for mapping it.

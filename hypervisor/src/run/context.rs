@@ -1,16 +1,22 @@
-//! How calls reach the loop: clock, wake-ups and the console.
+//! How calls reach the loop: clock, wake-ups, timers and the console.
 
-use nuncio_abi::Message;
+use alloc::sync::Arc;
+
+use nuncio_abi::{Deadline, Message};
 
 use crate::call::Effects;
-use crate::object::{Domain, Wake};
-use crate::sched::Scheduler;
+use crate::mem::KernelCharge;
+use crate::object::{Domain, Event, Timer, Wake};
+use crate::sched::{Scheduler, TimerId};
+
+use super::timers::Timers;
 
 use super::Platform;
 
 /// The part of the loop that calls have an effect on.
 pub(super) struct Context<P> {
     pub(super) scheduler: Scheduler,
+    pub(super) timers: Timers,
     pub(super) platform: P,
 }
 
@@ -21,6 +27,21 @@ impl<P> Context<P> {
         match wake {
             Wake::Blocked(id) => self.scheduler.wake(id),
             Wake::Event(id) => self.scheduler.signal(id),
+            Wake::TimerGone(id) => self.timers.remove(id),
+        }
+    }
+
+    /// The next deadline of a sleeping vcpu or an armed timer, in nanoseconds.
+    pub(super) fn earliest_deadline(&self) -> Option<u64> {
+        let deadlines = [self.scheduler.earliest_deadline(), self.timers.earliest()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Wakes whoever's deadline has passed and fires the timers that are due.
+    pub(super) fn expire(&mut self, now_ns: u64) {
+        self.scheduler.expire(now_ns);
+        while let Some(wake) = self.timers.fire_next(now_ns) {
+            wake.into_iter().for_each(|wake| self.apply(wake));
         }
     }
 }
@@ -33,6 +54,27 @@ impl<P: Platform> Effects for Context<P> {
     #[inline]
     fn wake(&mut self, wake: Wake) {
         self.apply(wake);
+    }
+
+    fn hand_over(&mut self, wake: Wake) {
+        match wake {
+            Wake::Blocked(id) => self.scheduler.hand_over(id),
+            wake => self.apply(wake),
+        }
+    }
+
+    fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer> {
+        self.timers.add(event, bits, charge)
+    }
+
+    fn arm_timer(&mut self, id: TimerId, deadline: Deadline) {
+        self.timers.arm(id, deadline);
+        if deadline.has_passed(self.platform.now_ns()) {
+            let now_ns = self.platform.now_ns();
+            self.expire(now_ns);
+        }
+        // What is due next may have changed, and with it when the machine's timer must fire.
+        self.scheduler.call_attention_to_time();
     }
 
     fn translations_changed(&mut self) {

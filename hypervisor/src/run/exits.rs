@@ -89,7 +89,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return Flow::Continue;
         }
         let now_ns = self.context.platform.now_ns();
-        self.context.scheduler.expire(now_ns);
+        self.context.expire(now_ns);
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
         if limit_reached || (now_ns >= slice_end_ns && self.context.scheduler.has_ready()) {
             // A call that kept the CPU past the end of the slice, such as one that prints.

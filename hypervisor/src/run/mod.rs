@@ -16,6 +16,7 @@ mod platform;
 mod report;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod world;
 
 use alloc::boxed::Box;
@@ -33,6 +34,7 @@ pub use report::{DomainReport, Verdict};
 pub use world::{Counters, World};
 
 use context::Context;
+use timers::Timers;
 
 /// How long a vcpu runs while others wait, in nanoseconds.
 const SLICE_NS: u64 = 5_000_000;
@@ -72,6 +74,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             vendor,
             context: Context {
                 scheduler: Scheduler::new(),
+                timers: Timers::default(),
                 platform,
             },
             worlds: Vec::new(),
@@ -134,21 +137,39 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.context.scheduler.requeue(id);
             return self.put_back(world);
         }
-        self.load_extended_state(&mut world);
-        let started = self.context.platform.ticks();
-        let flow = self.run_slice(&mut world);
-        world.counters.ticks += self.context.platform.ticks().wrapping_sub(started);
-        match flow {
-            Flow::Continue | Flow::Yield => self.context.scheduler.requeue(id),
-            Flow::Block(deadline) => self.context.scheduler.block(id, deadline),
-            Flow::End(reason, detail) => return self.end(world, reason, detail),
+        let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+        let mut next = self.run_turn(world, slice_end_ns);
+        // Whoever waits for an answer lends the rest of its slice to the one that is to give it.
+        while let Some(world) = next.and_then(|id| self.take(id)) {
+            next = self.run_turn(world, slice_end_ns);
         }
-        self.put_back(world);
         self.check_limit();
     }
 
-    fn run_slice(&mut self, world: &mut World<V, P>) -> Flow {
-        let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+    /// Lets a vcpu run until it leaves the CPU; returns the one to which it hands the CPU over.
+    fn run_turn(&mut self, mut world: Box<World<V, P>>, slice_end_ns: u64) -> Option<VcpuId> {
+        let id = world.object.id();
+        self.load_extended_state(&mut world);
+        let started = self.context.platform.ticks();
+        let flow = self.run_slice(&mut world, slice_end_ns);
+        world.counters.ticks += self.context.platform.ticks().wrapping_sub(started);
+        let mut next = None;
+        match flow {
+            Flow::Continue | Flow::Yield => self.context.scheduler.requeue(id),
+            Flow::Block(deadline) => {
+                self.context.scheduler.block(id, deadline);
+                next = self.context.scheduler.take_over();
+            }
+            Flow::End(reason, detail) => {
+                self.end(world, reason, detail);
+                return None;
+            }
+        }
+        self.put_back(world);
+        next
+    }
+
+    fn run_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         self.vendor.load(&mut world.vcpu);
         self.attend(world, slice_end_ns);
         self.limit_run(world, slice_end_ns);
@@ -215,11 +236,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// others wait, the end of the slice. When nothing is due there is no tick. Returns when it is.
     fn arm_timer(&mut self, slice_end_ns: u64) -> Option<u64> {
         let slice = self.context.scheduler.has_ready().then_some(slice_end_ns);
-        let due = [
-            slice,
-            self.context.scheduler.earliest_deadline(),
-            self.limit_ns,
-        ];
+        let due = [slice, self.context.earliest_deadline(), self.limit_ns];
         let due_ns = due.into_iter().flatten().min();
         self.context.platform.arm_timer(due_ns);
         due_ns
@@ -227,13 +244,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     /// Nobody can run: wait for the next deadline, or end those that nothing can ever wake.
     fn sleep(&mut self) {
-        if self.context.scheduler.earliest_deadline().is_none() {
+        if self.context.earliest_deadline().is_none() {
             return self.end_all(StopReason::Deadlock);
         }
         self.arm_timer(u64::MAX);
         self.context.platform.idle();
         let now_ns = self.context.platform.now_ns();
-        self.context.scheduler.expire(now_ns);
+        self.context.expire(now_ns);
         self.check_limit();
     }
 
@@ -312,6 +329,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .finish(|line| platform.console_line(name.as_str(), line));
         self.reports.push(DomainReport::new(&world, ending));
         let context = &mut self.context;
+        world.object.abandon_call(&mut |wake| context.apply(wake));
         world.domain.end(ending, &mut |wake| context.apply(wake));
         self.foreground -= usize::from(!world.background);
     }

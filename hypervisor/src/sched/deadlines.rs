@@ -1,22 +1,22 @@
-//! When sleeping vcpus are to be woken.
+//! When sleeping vcpus are to be woken, and when timers are due.
 
 use alloc::vec::Vec;
 
-use super::VcpuId;
+use super::Numbered;
 
-/// One deadline for each vcpu that has one, the earliest first.
+/// One deadline for each owner (a vcpu, a timer) that has one, the earliest first.
 ///
-/// A binary heap in which every vcpu's item can be found: changes take time in the logarithm of
+/// A binary heap in which every owner's item can be found: changes take time in the logarithm of
 /// the number of deadlines. Equal deadlines are due in the order in which they were set.
 ///
 /// # Panics
 ///
-/// Operations on a vcpu panic if its number is not below the reserved capacity: numbers are given
+/// Operations on an owner panic if its number is not below the reserved capacity: numbers are given
 /// out by the hypervisor, so that is an error of its own.
-pub struct DeadlineQueue {
+pub struct DeadlineQueue<I> {
     /// No item is earlier than its parent; item n has its children at 2n + 1 and 2n + 2.
-    heap: Vec<Item>,
-    /// Where in the heap each vcpu's item is.
+    heap: Vec<Item<I>>,
+    /// Where in the heap each owner's item is.
     places: Vec<Option<u32>>,
     /// How often a deadline has been set.
     sequence: u64,
@@ -24,20 +24,20 @@ pub struct DeadlineQueue {
 
 /// Items compare by time, then by the order in which they were set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Item {
+struct Item<I> {
     deadline_ns: u64,
     sequence: u64,
-    id: VcpuId,
+    id: I,
 }
 
-impl Default for DeadlineQueue {
+impl<I: Numbered> Default for DeadlineQueue<I> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl DeadlineQueue {
-    /// An empty queue without room for any vcpu.
+impl<I: Numbered> DeadlineQueue<I> {
+    /// An empty queue without room for any owner.
     pub const fn new() -> Self {
         DeadlineQueue {
             heap: Vec::new(),
@@ -46,15 +46,15 @@ impl DeadlineQueue {
         }
     }
 
-    /// Makes room for the vcpus with numbers below `capacity`.
+    /// Makes room for the owners with numbers below `capacity`.
     pub fn reserve(&mut self, capacity: u32) {
         let capacity = self.places.len().max(capacity as usize);
         self.places.resize(capacity, None);
         self.heap.reserve(capacity - self.heap.len());
     }
 
-    /// Gives a vcpu a deadline, in place of any that it has.
-    pub fn set(&mut self, id: VcpuId, deadline_ns: u64) {
+    /// Gives an owner a deadline, in place of any that it has.
+    pub fn set(&mut self, id: I, deadline_ns: u64) {
         self.sequence += 1;
         let item = Item {
             deadline_ns,
@@ -71,8 +71,8 @@ impl DeadlineQueue {
         self.settle(place, item);
     }
 
-    /// Takes a vcpu's deadline away, if it has one.
-    pub fn clear(&mut self, id: VcpuId) {
+    /// Takes an owner's deadline away, if it has one.
+    pub fn clear(&mut self, id: I) {
         if let Some(place) = self.places[id.index()] {
             self.remove(place as usize);
         }
@@ -84,7 +84,7 @@ impl DeadlineQueue {
     }
 
     /// Takes the earliest deadline if it is not after `now_ns`, and says whose it was.
-    pub fn pop_due(&mut self, now_ns: u64) -> Option<VcpuId> {
+    pub fn pop_due(&mut self, now_ns: u64) -> Option<I> {
         let first = *self.heap.first()?;
         if first.deadline_ns > now_ns {
             return None;
@@ -102,14 +102,14 @@ impl DeadlineQueue {
     }
 
     /// Finds the place for an item, given a place in whose stead it comes.
-    fn settle(&mut self, free: usize, item: Item) {
+    fn settle(&mut self, free: usize, item: Item<I>) {
         let free = self.sift_up(free, item);
         let free = self.sift_down(free, item);
         self.put(free, item);
     }
 
     /// Moves later items on the way to the root down; returns the place that gets free.
-    fn sift_up(&mut self, mut free: usize, item: Item) -> usize {
+    fn sift_up(&mut self, mut free: usize, item: Item<I>) -> usize {
         while free > 0 {
             let parent = (free - 1) / 2;
             if self.heap[parent] < item {
@@ -122,7 +122,7 @@ impl DeadlineQueue {
     }
 
     /// Moves earlier items below the place up; returns the place that gets free.
-    fn sift_down(&mut self, mut free: usize, item: Item) -> usize {
+    fn sift_down(&mut self, mut free: usize, item: Item<I>) -> usize {
         while let Some(child) = self.earlier_child(free) {
             if item < self.heap[child] {
                 break;
@@ -138,7 +138,7 @@ impl DeadlineQueue {
         children.min_by_key(|child| self.heap[*child])
     }
 
-    fn put(&mut self, place: usize, item: Item) {
+    fn put(&mut self, place: usize, item: Item<I>) {
         self.heap[place] = item;
         self.places[item.id.index()] = Some(place as u32);
     }
@@ -147,6 +147,7 @@ impl DeadlineQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sched::VcpuId;
     use proptest::prelude::*;
 
     #[test]

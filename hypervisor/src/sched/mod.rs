@@ -1,7 +1,7 @@
 //! Scheduling: which vcpu runs next, and which sleeper wakes when.
 //!
-//! [`RunQueue`] is round robin; [`DeadlineQueue`] holds one deadline for each sleeping vcpu. Both
-//! are indexed by [`VcpuId`] and know nothing else of vcpus. [`Scheduler`] puts them together with
+//! [`RunQueue`] is round robin; [`DeadlineQueue`] holds one deadline for each sleeping vcpu, or
+//! for each armed timer. Both know nothing of vcpus and timers but their numbers. [`Scheduler`] puts them together with
 //! each vcpu's state; a CPU's run loop owns one.
 //!
 //! Invariant: after `reserve` no operation allocates, so none can fail.
@@ -21,9 +21,25 @@ pub use scheduler::Scheduler;
 #[repr(transparent)]
 pub struct VcpuId(pub u32);
 
-impl VcpuId {
+/// The number of a timer, counted from 0 over all domains; never chosen by a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct TimerId(pub u32);
+
+/// What has a number from 0 on by which it can be found.
+pub trait Numbered: Copy + Ord {
     /// The number as an index.
-    const fn index(self) -> usize {
+    fn index(self) -> usize;
+}
+
+impl Numbered for VcpuId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Numbered for TimerId {
+    fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -10,12 +10,14 @@ use super::{DeadlineQueue, RunQueue, VcpuId};
 #[derive(Default)]
 pub struct Scheduler {
     queue: RunQueue,
-    deadlines: DeadlineQueue,
+    deadlines: DeadlineQueue<VcpuId>,
     vcpus: Vec<Slot>,
     /// Something has changed that the loop must look at before it enters a guest again.
     attention: bool,
-    /// A vcpu has become ready since the loop last looked.
+    /// A vcpu has become ready since the loop last looked, or another time is due.
     became_ready: bool,
+    /// The vcpu that gets the CPU if the running one goes to sleep before the loop looks.
+    handed_over: Option<VcpuId>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,6 +56,7 @@ impl Scheduler {
 
     /// Takes the next vcpu to run.
     pub fn pick(&mut self) -> Option<VcpuId> {
+        self.keep_in_line();
         let id = self.queue.pop()?;
         self.set(id, State::Running);
         Some(id)
@@ -82,6 +85,7 @@ impl Scheduler {
     /// The vcpu never runs again.
     pub fn retire(&mut self, id: VcpuId) {
         self.set(id, State::Retired);
+        self.handed_over = self.handed_over.filter(|next| *next != id);
         self.queue.remove(id);
         self.deadlines.clear(id);
     }
@@ -96,6 +100,35 @@ impl Scheduler {
             self.requeue(id);
             self.attention = true;
             self.became_ready = true;
+        }
+    }
+
+    /// Makes a sleeping vcpu ready, and the one to run if the running one goes to sleep now.
+    pub fn hand_over(&mut self, id: VcpuId) {
+        if self
+            .slot(id)
+            .is_some_and(|slot| slot.state == State::Blocked)
+        {
+            self.keep_in_line();
+            self.deadlines.clear(id);
+            self.set(id, State::Ready);
+            self.handed_over = Some(id);
+            self.attention = true;
+            self.became_ready = true;
+        }
+    }
+
+    /// Takes the vcpu to which the CPU was handed over; it is the running one now.
+    pub fn take_over(&mut self) -> Option<VcpuId> {
+        let id = self.handed_over.take()?;
+        self.set(id, State::Running);
+        Some(id)
+    }
+
+    /// Nobody went to sleep for it: it queues up like all others.
+    fn keep_in_line(&mut self) {
+        if let Some(id) = self.handed_over.take() {
+            self.queue.push(id);
         }
     }
 
@@ -132,9 +165,16 @@ impl Scheduler {
         self.attention = true;
     }
 
+    /// Asks the loop to look at what is due when.
+    pub fn call_attention_to_time(&mut self) {
+        self.attention = true;
+        self.became_ready = true;
+    }
+
     /// The loop looks now. Whether a vcpu has become ready since it last did.
     pub fn attend(&mut self) -> bool {
         self.attention = false;
+        self.keep_in_line();
         core::mem::take(&mut self.became_ready)
     }
 

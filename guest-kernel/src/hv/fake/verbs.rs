@@ -52,6 +52,12 @@ impl FakeMachine {
                 state.domains[self.domain].handles[usize::from(handle.index())] = None;
                 Ok(Reply::Done)
             }
+            // No kernel code that is tested with the model makes these calls yet.
+            Call::Create(_)
+            | Call::Grant { .. }
+            | Call::Arm { .. }
+            | Call::Call { .. }
+            | Call::Reply { .. } => Err(Error::UnknownVerb),
             Call::Query { handle, item } => self.query(&state, handle, item),
             Call::Stop { domain, code } => {
                 let object = self.object(&state, domain, Rights::STOP)?;
@@ -111,11 +117,14 @@ impl FakeMachine {
             Outgoing::Registers {
                 length,
                 words: [first, second, third],
+                ..
             } => Ok(Message {
                 length,
                 words: [first, second, third, 0, 0, 0, 0, 0],
             }),
-            Outgoing::Memory { length, address } if address == self.buffers.outgoing.address() => {
+            Outgoing::Memory {
+                length, address, ..
+            } if address == self.buffers.outgoing.address() => {
                 Ok(self.buffers.outgoing.load(length))
             }
             Outgoing::Memory { .. } => Err(Error::BadAddress),
@@ -145,10 +154,7 @@ impl FakeMachine {
         if in_memory && buffer == self.buffers.incoming.address() {
             self.buffers.incoming.store(&message.words);
         }
-        let header = Header {
-            length: message.length,
-            in_memory,
-        };
+        let header = Header::new(message.length, in_memory);
         let [first, second, third, ..] = message.words;
         Ok(Reply::Full([header.to_raw(), badge, first, second, third]))
     }

@@ -109,10 +109,7 @@ fn message_buffer(subject: &Subject<'_>) -> Verdict {
         (!63, &unmapped[..]),
         (0x20_0008, &[Error::BadAddress, Error::BadArgument][..]),
     ] {
-        let message = Outgoing::Memory {
-            length: 64,
-            address,
-        };
+        let message = Outgoing::memory(64, address);
         subject.refuses(Call::Send { port, message }, errors)?;
     }
     Ok(())

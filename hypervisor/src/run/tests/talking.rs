@@ -37,10 +37,7 @@ pub(super) fn send(guest: &mut Guest, port: &str, text: &[u8]) -> Result<Result<
     let port = handle(guest, port);
     let message = nuncio_abi::Message::from_bytes(text).unwrap();
     let [first, second, third, ..] = message.words;
-    let message = Outgoing::Registers {
-        length: message.length,
-        words: [first, second, third],
-    };
+    let message = Outgoing::registers(message.length, [first, second, third]);
     Ok(guest.call(Call::Send { port, message })?.map(|_| ()))
 }
 
@@ -102,7 +99,7 @@ fn a_message_carries_its_bytes_and_its_senders_badge() {
                 let [header, badge, first, second, third] =
                     receive(guest, Deadline::NEVER)?.unwrap();
                 assert_eq!(Header::from_raw(header).unwrap().length, 12);
-                assert_eq!(badge, 0, "the first domain");
+                assert_eq!(badge, 1, "the first domain");
                 assert_eq!(first.to_le_bytes(), *b"good mor");
                 assert_eq!((second.to_le_bytes(), third), (*b"ning\0\0\0\0", 0));
                 assert_eq!(receive(guest, Deadline::NEVER)?, Err(Error::PeerGone));
@@ -119,20 +116,14 @@ fn a_long_message_goes_from_memory_to_memory() {
         vec![
             script(|guest| {
                 let page = guest.words(GuestPhysical(0x30_0000)).unwrap();
-                for (number, word) in (0..).zip(&page[8..16]) {
+                for (number, word) in (0..).zip(&page[16..24]) {
                     word.store(number, Relaxed);
                 }
                 let port = handle(guest, "mail");
-                let message = Outgoing::Memory {
-                    length: 60,
-                    address: 0x30_0040,
-                };
+                let message = Outgoing::memory(60, 0x30_0080);
                 guest.call(Call::Send { port, message })?.unwrap();
-                for address in [0x30_0041, 1 << 38, u64::MAX - 63] {
-                    let message = Outgoing::Memory {
-                        length: 60,
-                        address,
-                    };
+                for address in [0x30_0040, 0x30_0081, 1 << 38, u64::MAX - 127] {
+                    let message = Outgoing::memory(60, address);
                     let refused = guest.call(Call::Send { port, message })?;
                     assert_eq!(refused, Err(Error::BadAddress));
                 }
@@ -269,10 +260,7 @@ fn what_lies_behind_a_message_stays_at_home() {
                 let page = guest.words(GuestPhysical(0x30_0000)).unwrap();
                 page[0].store(u64::from_le_bytes(*b"Asecret!"), Relaxed);
                 let port = handle(guest, "mail");
-                let message = Outgoing::Memory {
-                    length: 1,
-                    address: 0x30_0000,
-                };
+                let message = Outgoing::memory(1, 0x30_0000);
                 guest.call(Call::Send { port, message })?.unwrap();
                 stop(guest, 0)
             }),

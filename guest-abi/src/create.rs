@@ -1,0 +1,107 @@
+//! What `create` can make, and of which size.
+
+use crate::call::handle;
+use crate::{Error, Handle, ObjectKind, MAX_ARGUMENTS};
+
+/// An object to be made from the caller's own quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// Zeroed pages.
+    Memory {
+        /// Their length: a multiple of 4096, up to 16 MiB.
+        bytes: u64,
+    },
+    /// A port to which the calling vcpu is the receiver.
+    Port {
+        /// How many messages it can hold, 1 to 256.
+        capacity: u64,
+        /// The slot of the vcpu page at which messages are announced, 0 to 63.
+        slot: u64,
+    },
+    /// An event for which the calling vcpu waits.
+    Event {
+        /// The slot of the vcpu page in which its bits are set, 0 to 63.
+        slot: u64,
+    },
+    /// A timer.
+    Timer {
+        /// An event with [`crate::Rights::NOTIFY`].
+        event: Handle,
+        /// The bits of it that are set when the timer is due.
+        bits: u64,
+    },
+}
+
+impl Create {
+    /// The kind of the object.
+    pub const fn kind(&self) -> ObjectKind {
+        match self {
+            Create::Memory { .. } => ObjectKind::Memory,
+            Create::Port { .. } => ObjectKind::Port,
+            Create::Event { .. } => ObjectKind::Event,
+            Create::Timer { .. } => ObjectKind::Timer,
+        }
+    }
+
+    pub(crate) const fn encode(self) -> [u64; MAX_ARGUMENTS] {
+        let kind = self.kind().number();
+        match self {
+            Create::Memory { bytes } => [kind, bytes, 0, 0, 0],
+            Create::Port { capacity, slot } => [kind, capacity, slot, 0, 0],
+            Create::Event { slot } => [kind, slot, 0, 0, 0],
+            Create::Timer { event, bits } => [kind, event.raw(), bits, 0, 0],
+        }
+    }
+
+    /// Reads the argument registers.
+    pub(crate) fn decode(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Self, Error> {
+        let [kind, first, second, rest @ ..] = *arguments;
+        let create = match ObjectKind::from_number(kind) {
+            Some(ObjectKind::Memory) => Create::Memory { bytes: first },
+            Some(ObjectKind::Port) => Create::Port {
+                capacity: first,
+                slot: second,
+            },
+            Some(ObjectKind::Event) => Create::Event { slot: first },
+            Some(ObjectKind::Timer) => {
+                if rest != [0, 0] {
+                    return Err(Error::BadArgument);
+                }
+                Create::Timer {
+                    event: handle(first)?,
+                    bits: second,
+                }
+            }
+            _ => return Err(Error::BadArgument),
+        };
+        // What encodes to other registers had a bit where none belongs.
+        if create.encode() == *arguments {
+            Ok(create)
+        } else {
+            Err(Error::BadArgument)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_made_is_decoded() {
+        let kind = |kind: ObjectKind| kind.number();
+        for arguments in [
+            [kind(ObjectKind::Domain), 0, 0, 0, 0],
+            [kind(ObjectKind::Vcpu), 0, 0, 0, 0],
+            [0, 0, 0, 0, 0],
+            [kind(ObjectKind::Memory), 4096, 1, 0, 0],
+            [kind(ObjectKind::Port), 1, 1, 1, 0],
+            [kind(ObjectKind::Event), 1, 1, 0, 0],
+            [kind(ObjectKind::Timer), 0x1_0001, 1, 0, 1],
+        ] {
+            assert_eq!(Create::decode(&arguments), Err(Error::BadArgument));
+        }
+        let timer = [kind(ObjectKind::Timer), 1 << 32, 1, 0, 0];
+        assert_eq!(Create::decode(&timer), Err(Error::BadHandle));
+    }
+}

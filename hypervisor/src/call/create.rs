@@ -1,0 +1,114 @@
+//! `create`: make an object from the domain's own quota.
+
+use alloc::sync::Arc;
+
+use nuncio_abi::{
+    Create, Error, Handle, Rights, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_PORT_CAPACITY, PAGE_BYTES,
+};
+
+use crate::mem::OutOfFrames;
+use crate::object::{Event, HandleTable, Held, Memory, Object, Port, Target, Timer};
+
+use super::{Answer, Caller, Effects};
+
+/// Handles that one call can make.
+const MOST_HANDLES: usize = 2;
+
+/// What the loop keeps of a timer: its place in the queue of deadlines and in the list of timers.
+const TIMER_PLACE_BYTES: usize = 64;
+
+#[inline(never)]
+pub(super) fn create(
+    caller: Caller<'_>,
+    create: Create,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Result<(), Error> {
+    let mut table = caller.domain.handles.lock();
+    let (first, second) = match create {
+        Create::Memory { bytes } => memory(caller, &mut table, bytes)?,
+        Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot)?,
+        Create::Event { slot } => event(caller, &mut table, slot)?,
+        Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects)?,
+    };
+    answer.pair(first.raw(), second.map_or(0, Handle::raw));
+    Ok(())
+}
+
+type Made = Result<(Handle, Option<Handle>), Error>;
+
+fn memory(caller: Caller<'_>, table: &mut HandleTable, bytes: u64) -> Made {
+    if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) || bytes > MAP_LIMIT_BYTES {
+        return Err(Error::BadArgument);
+    }
+    table.ensure(MOST_HANDLES)?;
+    let memory = Memory::create(&caller.domain.account, bytes / PAGE_BYTES).map_err(exhausted)?;
+    let rights = Rights::ACCESS | Rights::GRANT;
+    let handle = table.insert(held(Object::Memory(Arc::new(memory)), rights))?;
+    Ok((handle, None))
+}
+
+fn port(caller: Caller<'_>, table: &mut HandleTable, capacity: u64, slot: u64) -> Made {
+    if capacity == 0 || capacity > MAX_PORT_CAPACITY {
+        return Err(Error::BadArgument);
+    }
+    let target = target(caller, slot)?;
+    table.ensure(MOST_HANDLES)?;
+    let capacity = capacity as usize;
+    let charge = Port::charge(&caller.domain.account, capacity).map_err(exhausted)?;
+    let port = Arc::new(Port::new(capacity, target, Some(charge)));
+    let receiver = table.insert(held(Object::Port(port.clone()), Rights::RECEIVE))?;
+    let sender = table.insert(held(Object::Port(port), Rights::SEND | Rights::GRANT))?;
+    Ok((receiver, Some(sender)))
+}
+
+fn event(caller: Caller<'_>, table: &mut HandleTable, slot: u64) -> Made {
+    let target = target(caller, slot)?;
+    table.ensure(MOST_HANDLES)?;
+    let charge = caller.domain.account.charge_kernel(&[size_of::<Event>()]);
+    let event = Arc::new(Event::new(target, Some(charge.map_err(exhausted)?)));
+    let waiter = table.insert(held(Object::Event(event.clone()), Rights::WAIT))?;
+    let notifier = table.insert(held(Object::Event(event), Rights::NOTIFY | Rights::GRANT))?;
+    Ok((waiter, Some(notifier)))
+}
+
+fn timer(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    event: Handle,
+    bits: u64,
+    effects: &mut impl Effects,
+) -> Made {
+    let event = table.event(event, Rights::NOTIFY)?.clone();
+    table.ensure(MOST_HANDLES)?;
+    let pieces = [size_of::<Timer>(), TIMER_PLACE_BYTES];
+    let charge = caller
+        .domain
+        .account
+        .charge_kernel(&pieces)
+        .map_err(exhausted)?;
+    let timer = effects.add_timer(event, bits, charge);
+    let handle = table.insert(held(Object::Timer(timer), Rights::ARM | Rights::GRANT))?;
+    Ok((handle, None))
+}
+
+/// A slot of the calling vcpu's page.
+fn target(caller: Caller<'_>, slot: u64) -> Result<Target, Error> {
+    match u8::try_from(slot) {
+        Ok(number) if usize::from(number) < EVENT_SLOTS => Ok(caller.vcpu.target(number)),
+        _ => Err(Error::BadArgument),
+    }
+}
+
+/// Nobody has had the handle before, so it has no badge yet.
+const fn held(object: Object, rights: Rights) -> Held {
+    Held {
+        object,
+        rights,
+        badge: 0,
+    }
+}
+
+fn exhausted(_: OutOfFrames) -> Error {
+    Error::QuotaExhausted
+}

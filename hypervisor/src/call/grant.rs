@@ -1,0 +1,27 @@
+//! `grant`: make a weaker copy of a handle.
+
+use nuncio_abi::{Error, Handle, Rights};
+
+use super::{Answer, Caller};
+
+#[inline(never)]
+pub(super) fn grant(
+    caller: Caller<'_>,
+    handle: Handle,
+    rights: Rights,
+    badge: u64,
+    answer: &mut impl Answer,
+) -> Result<(), Error> {
+    let mut handles = caller.domain.handles.lock();
+    let mut copy = handles.copy(handle, rights)?;
+    if badge != 0 {
+        // A badge says whom the owner of a port gave the handle to; nobody can change it after.
+        if copy.badge != 0 {
+            return Err(Error::MissingRight);
+        }
+        copy.badge = badge;
+    }
+    let handle = handles.insert(copy)?;
+    answer.pair(handle.raw(), 0);
+    Ok(())
+}
