@@ -16,6 +16,10 @@ impl<'m, M: Machine> Client<'m, M> {
         Client { machine, boot }
     }
 
+    pub(super) const fn machine(&self) -> &'m M {
+        self.machine
+    }
+
     /// Agrees on the ABI version; the answer is the hypervisor's.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The client of the guest ABI: typed objects instead of registers.
 //!
 //! [`Client`] finds the objects that a domain was given by name: [`Port`], [`Event`], [`Memory`],
-//! [`Space`], [`Domain`]. Their methods are the verbs. Below them lies [`Gate`], which carries one
+//! [`Space`], [`Domain`]; it makes more of them, and [`Timer`]s. Their methods are the verbs. Below them lies [`Gate`], which carries one
 //! call to the hypervisor, and [`Machine`], which adds the memory shared with it; the real ones are
 //! in the crate's `machine` module, the ones for tests in `fake`.
 //!
@@ -15,10 +15,12 @@ mod event;
 #[cfg(not(feature = "bare-metal"))]
 pub mod fake;
 mod gate;
+mod make;
 mod memory;
 mod object;
 mod pause;
 mod port;
+mod timer;
 
 pub use client::Client;
 pub use domain::Domain;
@@ -27,4 +29,5 @@ pub use gate::{Gate, Machine, MessageBuffer, MessageBuffers, SharedView};
 pub use memory::{Memory, Space};
 pub use object::Object;
 pub use pause::rest_until;
-pub use port::{Port, Received};
+pub use port::{Handles, Port, Received};
+pub use timer::Timer;

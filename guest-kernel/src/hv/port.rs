@@ -1,7 +1,8 @@
 //! A port: messages in, messages out.
 
 use nuncio_abi::{
-    Call, Deadline, Error, Header, Message, Outgoing, REGISTER_BYTES, REGISTER_WORDS,
+    Call, CallToken, Deadline, Error, Handle, Header, Message, Outgoing, Transfer, MAX_VALUES,
+    MESSAGE_HANDLES, REGISTER_BYTES, REGISTER_WORDS,
 };
 
 use super::object::typed_object;
@@ -17,9 +18,42 @@ typed_object! {
 pub struct Received {
     /// The message.
     pub message: Message,
-    /// The number that the manifest gave to the sender's handle.
+    /// Says by which handle it was sent: who made the port has chosen it, or the manifest.
     pub badge: u64,
+    /// Names the call, if the sender waits for an answer.
+    pub token: Option<CallToken>,
+    /// The handles that came with it, and the rights that they have.
+    pub handles: Handles,
 }
+
+/// Up to four handles that came in a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handles {
+    transfers: [Option<Transfer>; MESSAGE_HANDLES],
+}
+
+impl Handles {
+    /// The first so many of these words.
+    fn new(words: impl Iterator<Item = u64>, count: u8) -> Result<Self, Error> {
+        let mut handles = Handles::default();
+        let words = words.take(usize::from(count));
+        for (place, word) in handles.transfers.iter_mut().zip(words) {
+            *place = Some(Transfer::from_raw(word)?);
+        }
+        Ok(handles)
+    }
+
+    /// The handles in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Handle> + '_ {
+        self.transfers
+            .iter()
+            .flatten()
+            .map(|transfer| transfer.handle)
+    }
+}
+
+/// Bytes of the longest call that travels in registers.
+const CALL_REGISTER_BYTES: u64 = 16;
 
 impl<M: Machine> Port<'_, M> {
     /// Sends a message: in registers if it fits, else through the outgoing buffer.
@@ -27,15 +61,87 @@ impl<M: Machine> Port<'_, M> {
     /// # Errors
     /// `QueueFull`; `PeerGone` if nobody is left to receive.
     pub fn send(&self, message: &Message) -> Result<(), Error> {
+        self.send_outgoing(self.outgoing(message, REGISTER_BYTES))
+    }
+
+    /// Sends a message with copies of handles.
+    ///
+    /// # Errors
+    /// As [`Port::send`]; `MissingRight` if a handle may not be passed on.
+    pub fn send_with(&self, message: &Message, transfers: &[Transfer]) -> Result<(), Error> {
+        let handles = transfers.len();
+        if handles > MESSAGE_HANDLES {
+            return Err(Error::BadArgument);
+        }
+        let buffer = &self.object.machine().buffers().outgoing;
+        buffer.store(&message.words);
+        buffer.store_handles(transfers);
+        self.send_outgoing(Outgoing::Memory {
+            length: message.length,
+            handles: handles as u8,
+            address: buffer.address(),
+        })
+    }
+
+    /// Sends a message and waits for the answer to it.
+    ///
+    /// # Errors
+    /// `QueueFull`; `TimedOut`; `PeerGone` if nobody is left to answer.
+    pub fn call(&self, message: &Message, deadline: Deadline) -> Result<Received, Error> {
+        let values = self.object.invoke(Call::Call {
+            port: self.object.handle(),
+            message: self.outgoing(message, CALL_REGISTER_BYTES),
+            deadline,
+        })?;
+        self.received(values, true)
+    }
+
+    /// Answers a call that was received from this port.
+    ///
+    /// # Errors
+    /// `PeerGone` if nobody waits for the answer any more; `BadArgument` if it is too long for
+    /// the caller.
+    pub fn reply(&self, token: CallToken, message: &Message) -> Result<(), Error> {
+        self.object
+            .invoke(Call::Reply {
+                port: self.object.handle(),
+                token,
+                message: self.outgoing(message, REGISTER_BYTES),
+                then_receive: false,
+            })
+            .map(|_| ())
+    }
+
+    /// Answers a call and waits for the next message, in one call. Only messages that fit into
+    /// registers can come in then, unless the answer was too long for them.
+    ///
+    /// # Errors
+    /// As [`Port::reply`] and [`Port::receive`].
+    #[inline]
+    pub fn reply_and_receive(
+        &self,
+        token: CallToken,
+        message: &Message,
+    ) -> Result<Received, Error> {
+        let values = self.object.invoke(Call::Reply {
+            port: self.object.handle(),
+            token,
+            message: self.outgoing(message, REGISTER_BYTES),
+            then_receive: true,
+        })?;
+        self.received(values, true)
+    }
+
+    /// In registers if there are no more bytes than fit, else in the outgoing buffer.
+    #[inline]
+    fn outgoing(&self, message: &Message, register_bytes: u64) -> Outgoing {
         let [first, second, third, ..] = message.words;
-        let outgoing = if u64::from(message.length) <= REGISTER_BYTES {
-            Outgoing::registers(message.length, [first, second, third])
-        } else {
-            let buffer = &self.object.machine().buffers().outgoing;
-            buffer.store(&message.words);
-            Outgoing::memory(message.length, buffer.address())
-        };
-        self.send_outgoing(outgoing)
+        if u64::from(message.length) <= register_bytes {
+            return Outgoing::registers(message.length, [first, second, third]);
+        }
+        let buffer = &self.object.machine().buffers().outgoing;
+        buffer.store(&message.words);
+        Outgoing::memory(message.length, buffer.address())
     }
 
     /// Sends a message of three words.
@@ -60,21 +166,43 @@ impl<M: Machine> Port<'_, M> {
     /// is left to send; `Interrupted` if an event became pending first.
     pub fn receive(&self, deadline: Deadline) -> Result<Received, Error> {
         let buffer = &self.object.machine().buffers().incoming;
-        let [header, badge, first, second, third] = self.object.invoke(Call::Receive {
+        let values = self.object.invoke(Call::Receive {
             port: self.object.handle(),
             deadline,
             buffer: buffer.address(),
         })?;
-        let header = Header::from_raw(header)?;
-        let message = if header.in_memory {
-            buffer.load(header.length)
+        self.received(values, false)
+    }
+
+    /// What the values say; `is_answer`: a long message lies where the outgoing one was.
+    #[inline]
+    fn received(&self, values: [u64; MAX_VALUES], is_answer: bool) -> Result<Received, Error> {
+        let [raw_header, badge, registers @ ..] = values;
+        let header = Header::from_raw(raw_header & u64::from(u32::MAX))?;
+        let buffers = self.object.machine().buffers();
+        let buffer = if is_answer {
+            &buffers.outgoing
         } else {
-            Message {
-                length: header.length,
-                words: [first, second, third, 0, 0, 0, 0, 0],
-            }
+            &buffers.incoming
         };
-        Ok(Received { message, badge })
+        let (message, handles) = if header.in_memory {
+            let words = buffer.load_handles().into_iter();
+            (
+                buffer.load(header.length),
+                Handles::new(words, header.handles)?,
+            )
+        } else {
+            let words = registers.into_iter();
+            let behind = words.clone().skip(usize::from(header.length).div_ceil(8));
+            let message = Message::from_words(header.length, words).ok_or(Error::BadArgument)?;
+            (message, Handles::new(behind, header.handles)?)
+        };
+        Ok(Received {
+            message,
+            badge,
+            token: CallToken::from_header(raw_header),
+            handles,
+        })
     }
 
     /// The slot in the vcpu page at which bit 0 says that a message has come.
@@ -156,7 +284,8 @@ mod tests {
             }
             machine.expect(receive_call(&machine), Reply::Full(values));
             let received = port(&machine).receive(Deadline::NOW);
-            prop_assert_eq!(received, Ok(Received { message, badge }));
+            let (token, handles) = (None, Handles::default());
+            prop_assert_eq!(received, Ok(Received { message, badge, token, handles }));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! loop, less an empty loop. Prints `bench <name> <ticks per operation>`.
 //! Command line: `n=ITERATIONS` per round.
 //! Uses, if the domain has them: an event with notify (and wait), a port with send and receive
-//! under the same name, memory with read and write.
+//! under the same name, a port `service` whose receiver answers calls, memory with read and write.
 
 use core::hint::black_box;
 
@@ -43,6 +43,7 @@ pub fn run(context: &mut Context<'_, Native>) -> ExitCode {
     bench.measure_data();
     bench.measure_events();
     bench.measure_ports();
+    bench.measure_calls();
     bench.measure_memory();
     GOOD
 }
@@ -116,6 +117,20 @@ impl Bench<'_> {
                 let _ = black_box(send.send(&message));
                 receive.receive(Deadline::NOW)
             });
+        }
+    }
+
+    /// To another domain and back: two world switches.
+    fn measure_calls(&self) {
+        let Ok(service) = self.client.port("service", Rights::SEND) else {
+            return;
+        };
+        for (name, length) in [("call-reply-8", 8), ("call-reply-64", 64)] {
+            let message = Message {
+                length,
+                words: core::array::from_fn(|word| u64::from(word * 8 < length.into())),
+            };
+            self.report(name, || service.call(&message, Deadline::NEVER));
         }
     }
 

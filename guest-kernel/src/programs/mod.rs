@@ -12,6 +12,7 @@ use crate::boot::CommandLine;
 use crate::hv::{Client, Machine};
 
 pub mod consumer;
+pub mod echo;
 pub mod producer;
 pub mod stream;
 

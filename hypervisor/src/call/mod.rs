@@ -36,7 +36,7 @@ mod wait;
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Call, Deadline, Error, Message, RawCall, MAX_VALUES};
+use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Event, Timer, Vcpu, Wake};
@@ -117,6 +117,9 @@ pub fn dispatch(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
+    if raw.verb >= Verb::Create.number() {
+        return dispatch_rare(caller, raw, answer, effects);
+    }
     let call = match Call::decode(raw) {
         Ok(call) => call,
         Err(error) => return Outcome::Error(error),
@@ -153,6 +156,28 @@ pub fn dispatch(
         Call::Close { handle } => close::close(caller, handle, effects).into(),
         Call::Query { handle, item } => query::query(caller, handle, item, answer).into(),
         Call::Stop { domain, code } => stop::stop(caller, domain, code),
+        Call::Create(_)
+        | Call::Grant { .. }
+        | Call::Arm { .. }
+        | Call::Call { .. }
+        | Call::Reply { .. } => dispatch_rare(caller, raw, answer, effects),
+    }
+}
+
+/// The verbs that cost much more than the way to them, and numbers that are no verb: kept out of
+/// the loop, whose registers they would take.
+#[inline(never)]
+fn dispatch_rare(
+    caller: Caller<'_>,
+    raw: &RawCall,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Outcome {
+    let call = match Call::decode(raw) {
+        Ok(call) => call,
+        Err(error) => return Outcome::Error(error),
+    };
+    match call {
         Call::Create(what) => create::create(caller, what, answer, effects).into(),
         Call::Grant {
             handle,
@@ -171,6 +196,8 @@ pub fn dispatch(
             message,
             then_receive,
         } => reply::reply(caller, port, token, message, then_receive, answer, effects),
+        // What `dispatch` has kept to itself.
+        _ => Outcome::Error(Error::UnknownVerb),
     }
 }
 
