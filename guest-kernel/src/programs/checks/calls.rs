@@ -93,7 +93,7 @@ fn reserved_bits(subject: &Subject<'_>) -> Verdict {
     }
     let console = console(subject)?.object().handle().raw();
     let verb = Verb::Send.number();
-    for (header, first, second) in [(1 << 8, 0, 0), (25, 0, 0), (65 | 1 << 7, 0, 0), (8, 0, 1)] {
+    for (header, first, second) in [(1 << 11, 0, 0), (25, 0, 0), (65 | 1 << 7, 0, 0), (8, 0, 1)] {
         let arguments = [console, header, first, second, 0];
         subject.refuses_raw(RawCall { verb, arguments }, &[Error::BadArgument])?;
     }
