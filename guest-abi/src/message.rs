@@ -53,13 +53,12 @@ impl Message {
             return None;
         }
         let mut words = [0; MESSAGE_WORDS];
-        let mut left = length;
         for (word, value) in words.iter_mut().zip(source) {
-            *word = value & mask(left);
-            left = left.saturating_sub(8);
-            if left == 0 {
-                break;
-            }
+            *word = value;
+        }
+        let whole = usize::from(length / 8);
+        for (index, word) in words.iter_mut().enumerate().skip(whole) {
+            *word &= if index == whole { mask(length % 8) } else { 0 };
         }
         Some(Message { length, words })
     }

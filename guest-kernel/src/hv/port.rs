@@ -191,6 +191,13 @@ impl<M: Machine> Port<'_, M> {
                 buffer.load(header.length),
                 Handles::new(words, header.handles)?,
             )
+        } else if header.handles == 0 {
+            let [first, second, third] = registers;
+            let message = Message {
+                length: header.length,
+                words: [first, second, third, 0, 0, 0, 0, 0],
+            };
+            (message, Handles::default())
         } else {
             let words = registers.into_iter();
             let behind = words.clone().skip(usize::from(header.length).div_ceil(8));

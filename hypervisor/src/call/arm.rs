@@ -13,6 +13,6 @@ pub(super) fn arm(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let timer = handles.timer(timer, Rights::ARM)?;
-    effects.arm_timer(timer.id(), deadline);
+    effects.arm_timer(timer, deadline);
     Ok(())
 }

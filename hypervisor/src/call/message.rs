@@ -16,64 +16,55 @@ use crate::object::{fits_registers, HandleTable, Held, Space};
 pub(super) struct Parcel {
     pub(super) message: Message,
     handles: u8,
-    transfers: [u64; MESSAGE_HANDLES],
+    behind: Behind,
+}
+
+/// Where the words are that stand for handles.
+#[derive(Clone, Copy)]
+enum Behind {
+    Registers([u64; REGISTER_WORDS]),
+    Memory(Place),
 }
 
 impl Parcel {
-    /// Copies the message out of the sender's registers or memory; from here on it cannot change.
+    /// Copies the bytes out of the sender's registers or memory; from here on they cannot change.
     #[inline]
     pub(super) fn fetch(space: &Space, message: Outgoing) -> Result<Self, Error> {
         match message {
             Outgoing::Registers {
                 length,
-                handles: 0,
-                words: [first, second, third],
-            } => Ok(Parcel {
-                message: Message {
-                    length,
-                    words: [first, second, third, 0, 0, 0, 0, 0],
-                },
-                handles: 0,
-                transfers: [0; MESSAGE_HANDLES],
-            }),
-            Outgoing::Registers {
-                length,
                 handles,
                 words,
-            } => Self::from_registers(length, handles, words),
+            } => {
+                let [first, second, third] = words;
+                let message = if handles == 0 {
+                    Message {
+                        length,
+                        words: [first, second, third, 0, 0, 0, 0, 0],
+                    }
+                } else {
+                    Message::from_words(length, words.into_iter()).ok_or(Error::BadArgument)?
+                };
+                Ok(Parcel {
+                    message,
+                    handles,
+                    behind: Behind::Registers(words),
+                })
+            }
             Outgoing::Memory {
                 length,
                 handles,
                 address,
-            } => Self::from_memory(space, length, handles, address),
+            } => {
+                let place = Place::find(space, address, Rights::READ)?;
+                let words = place.words().map(|word| word.load(Relaxed));
+                Ok(Parcel {
+                    message: Message::from_words(length, words).ok_or(Error::BadArgument)?,
+                    handles,
+                    behind: Behind::Memory(place),
+                })
+            }
         }
-    }
-
-    #[cold]
-    fn from_registers(
-        length: u8,
-        handles: u8,
-        words: [u64; REGISTER_WORDS],
-    ) -> Result<Self, Error> {
-        let source = words.iter().copied();
-        let behind = usize::from(length).div_ceil(8);
-        Ok(Parcel {
-            message: Message::from_words(length, source.clone()).ok_or(Error::BadArgument)?,
-            handles,
-            transfers: transfers(handles, source.skip(behind)),
-        })
-    }
-
-    fn from_memory(space: &Space, length: u8, handles: u8, address: u64) -> Result<Self, Error> {
-        let place = Place::find(space, address, Rights::READ)?;
-        let words = place.words().map(|word| word.load(Relaxed));
-        let message = Message::from_words(length, words).ok_or(Error::BadArgument)?;
-        let behind = place.words().skip(MESSAGE_WORDS);
-        Ok(Parcel {
-            message,
-            handles,
-            transfers: transfers(handles, behind.map(|word| word.load(Relaxed))),
-        })
     }
 
     /// Copies of the handles that go with the message. They count as held, until they are put into
@@ -86,15 +77,28 @@ impl Parcel {
         if self.handles == 0 {
             return Ok(Vec::new());
         }
-        self.pack_handles(table)
+        match self.behind {
+            Behind::Registers(words) => {
+                let behind = usize::from(self.message.length).div_ceil(8);
+                self.copy_handles(table, words.into_iter().skip(behind))
+            }
+            Behind::Memory(place) => {
+                let words = place.words().skip(MESSAGE_WORDS);
+                self.copy_handles(table, words.map(|word| word.load(Relaxed)))
+            }
+        }
     }
 
     #[cold]
-    fn pack_handles(&self, table: &HandleTable) -> Result<Vec<Held>, Error> {
-        let raw = self.transfers.iter().take(usize::from(self.handles));
-        let handles = raw
-            .map(|raw| {
-                let Transfer { handle, rights } = Transfer::from_raw(*raw)?;
+    fn copy_handles(
+        &self,
+        table: &HandleTable,
+        words: impl Iterator<Item = u64>,
+    ) -> Result<Vec<Held>, Error> {
+        let handles = words
+            .take(usize::from(self.handles))
+            .map(|word| {
+                let Transfer { handle, rights } = Transfer::from_raw(word)?;
                 table.copy(handle, rights)
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -103,15 +107,6 @@ impl Parcel {
         }
         Ok(handles)
     }
-}
-
-fn transfers(handles: u8, words: impl Iterator<Item = u64>) -> [u64; MESSAGE_HANDLES] {
-    let mut transfers = [0; MESSAGE_HANDLES];
-    let words = words.take(usize::from(handles));
-    for (place, word) in transfers.iter_mut().zip(words) {
-        *place = word;
-    }
-    transfers
 }
 
 /// A place in guest memory for one message: 128 bytes inside one page.

@@ -40,7 +40,6 @@ use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Event, Timer, Vcpu, Wake};
-use crate::sched::TimerId;
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -69,7 +68,7 @@ pub trait Effects {
     fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer>;
 
     /// Sets when a timer is due; at once if the deadline has passed.
-    fn arm_timer(&mut self, id: TimerId, deadline: Deadline);
+    fn arm_timer(&mut self, timer: &Timer, deadline: Deadline);
 
     /// Shows what a domain writes to its console.
     fn console(&mut self, domain: &Domain, message: &Message);

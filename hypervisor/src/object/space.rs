@@ -30,6 +30,28 @@ pub struct Space {
 struct State {
     table: NestedTable,
     regions: IntervalMap<Region>,
+    recent: Recent,
+}
+
+/// Pages whose translation was looked up last, so that buffers used again and again are found
+/// without a walk. Every change of the tables empties it.
+#[derive(Default)]
+struct Recent([Option<RecentPage>; RECENT_PAGES]);
+
+#[derive(Clone, Copy)]
+struct RecentPage {
+    number: u64,
+    access: Rights,
+    words: &'static Words,
+}
+
+const RECENT_PAGES: usize = 4;
+
+impl Recent {
+    #[inline]
+    fn place(&mut self, number: u64) -> Option<&mut Option<RecentPage>> {
+        self.0.get_mut(number as usize % RECENT_PAGES)
+    }
 }
 
 /// A mapping: it keeps its memory alive for as long as a guest can reach it.
@@ -74,6 +96,7 @@ impl Space {
             state: Mutex::new(State {
                 table: NestedTable::new(account, physical, format)?,
                 regions: IntervalMap::new(),
+                recent: Recent::default(),
             }),
             flushes: AtomicU64::new(0),
         })
@@ -132,13 +155,18 @@ impl Space {
         let offset = mapping.offset >> PAGE_SHIFT;
         let runs = memory.runs(offset, pages).ok_or(Error::BadAddress)?;
         let mut state = self.state.lock();
-        let State { table, regions } = &mut *state;
+        let State {
+            table,
+            regions,
+            recent,
+        } = &mut *state;
         if regions.len() >= MAX_REGIONS {
             return Err(Error::QuotaExhausted);
         }
         let place = regions
             .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
+        *recent = Recent::default();
         let outcome = table.map(mapping.address, &runs, mapping.access);
         self.announce_stale(table);
         outcome.map_err(|_| Error::QuotaExhausted)?;
@@ -160,7 +188,11 @@ impl Space {
             return Err(Error::BadAddress);
         }
         let mut state = self.state.lock();
-        let State { table, regions } = &mut *state;
+        let State {
+            table,
+            regions,
+            recent,
+        } = &mut *state;
         let taken = regions
             .taken_range(start, pages)
             .map_err(|_| Error::NotMapped)?;
@@ -168,6 +200,7 @@ impl Space {
         if taken.len_after_remove() > MAX_REGIONS {
             return Err(Error::QuotaExhausted);
         }
+        *recent = Recent::default();
         let outcome = table.unmap(address, pages);
         // Flush first, free second: whoever sees the frames free also sees the new number.
         self.announce_stale(table);
@@ -177,18 +210,37 @@ impl Space {
     }
 
     /// The words of the page at an address, if the guest has it with that access.
+    #[inline]
     pub fn words(&self, address: GuestPhysical, access: Rights) -> Option<&'static Words> {
-        let translation = self.state.lock().table.translate(address)?;
-        if !translation.access.contains(access) {
-            return None;
-        }
-        self.physical.words(translation.frame)
+        let mut state = self.state.lock();
+        let number = address.0 >> PAGE_SHIFT;
+        let page = match *state.recent.place(number)? {
+            Some(page) if page.number == number => page,
+            _ => self.look_up(&mut state, number)?,
+        };
+        page.access.contains(access).then_some(page.words)
+    }
+
+    #[inline(never)]
+    fn look_up(&self, state: &mut State, number: u64) -> Option<RecentPage> {
+        // The tables of a space that was cleared still name what it had.
+        state.regions.find(number)?;
+        let address = GuestPhysical(number << PAGE_SHIFT);
+        let translation = state.table.translate(address)?;
+        let page = RecentPage {
+            number,
+            access: translation.access,
+            words: self.physical.words(translation.frame)?,
+        };
+        *state.recent.place(number)? = Some(page);
+        Some(page)
     }
 
     /// Takes everything out: the domain is dead and no vcpu will run in the space again.
     pub fn clear(&self) {
         let mut state = self.state.lock();
         self.flushes.fetch_add(1, Ordering::AcqRel);
+        state.recent = Recent::default();
         state.regions.clear();
     }
 
@@ -260,6 +312,26 @@ mod tests {
             .words(GuestPhysical(0x10_0000), Rights::WRITE)
             .is_none());
         assert_eq!(space.mapped_bytes(), 0x3000);
+    }
+
+    #[test]
+    fn a_page_that_was_found_before_is_looked_up_again_after_a_change() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        let address = GuestPhysical(0x10_0000);
+        let first = |access| space.words(address, access).map(|words| words.as_ptr());
+        space.map(memory, &mapping(address.0, 0, 0x1000)).unwrap();
+        let before = first(Rights::READ).unwrap();
+        assert_eq!(first(Rights::READ), Some(before));
+        assert_eq!(first(Rights::WRITE), None);
+        space.unmap(address, 0x1000).unwrap();
+        assert_eq!(first(Rights::READ), None);
+        space
+            .map(memory, &mapping(address.0, 0x3000, 0x1000))
+            .unwrap();
+        assert!(first(Rights::READ).is_some_and(|words| words != before));
+        space.clear();
+        assert_eq!(first(Rights::READ), None);
     }
 
     #[test]

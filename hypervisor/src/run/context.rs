@@ -7,7 +7,7 @@ use nuncio_abi::{Deadline, Message};
 use crate::call::Effects;
 use crate::mem::KernelCharge;
 use crate::object::{Domain, Event, Timer, Wake};
-use crate::sched::{Scheduler, TimerId};
+use crate::sched::Scheduler;
 
 use super::timers::Timers;
 
@@ -67,10 +67,10 @@ impl<P: Platform> Effects for Context<P> {
         self.timers.add(event, bits, charge)
     }
 
-    fn arm_timer(&mut self, id: TimerId, deadline: Deadline) {
-        self.timers.arm(id, deadline);
-        if deadline.has_passed(self.platform.now_ns()) {
-            let now_ns = self.platform.now_ns();
+    fn arm_timer(&mut self, timer: &Timer, deadline: Deadline) {
+        self.timers.arm(timer.id(), deadline);
+        let now_ns = self.platform.now_ns();
+        if deadline.has_passed(now_ns) {
             self.expire(now_ns);
         }
         // What is due next may have changed, and with it when the machine's timer must fire.
