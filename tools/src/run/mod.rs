@@ -19,7 +19,7 @@ use stage::{Sources, Staged};
 pub use watch::Ending;
 use watch::Output;
 
-use crate::beds::{self, Machine, Need, TestBed};
+use crate::beds::{self, Counting, Machine, Need, TestBed};
 use crate::iso;
 use crate::judge::{judge, Case, Expected};
 use crate::manifest::{self, Manifest};
@@ -84,7 +84,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
     let bed = beds::named(&options.bed).map_err(invalid)?;
     let manifest = load(&options.what)?;
-    check_installed(bed.name(), bed.needs())?;
+    check_usable(bed.as_ref(), options.count)?;
     let sources = sources(&options.what);
     let limit_ms = options.limit_seconds.saturating_mul(1000);
     let plan = manifest::compile(&manifest, Some(limit_ms));
@@ -129,6 +129,21 @@ fn sources(what: &What) -> Sources {
         images: what.images.clone(),
         input: input.unwrap_or_else(crate::project::default_input),
     }
+}
+
+fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
+    if count && bed.counting() == Counting::Never {
+        return Err(invalid(format!(
+            "{} cannot count instructions; leave --count out, or name a bed that can: {}",
+            bed.name(),
+            beds::counting_names().join(", ")
+        )));
+    }
+    if let Some(obstacle) = bed.obstacle() {
+        let text = format!("the test bed {} cannot be used: {obstacle}", bed.name());
+        return Err(Verdict::new(Kind::Missing, text));
+    }
+    check_installed(bed.name(), bed.needs())
 }
 
 fn check_installed(what: &str, needs: Vec<Need>) -> Result<(), Verdict> {
