@@ -6,8 +6,9 @@ pub struct Bed {
     pub name: &'static str,
     /// What `run.sh` says when it must not install what the bed needs.
     pub install_advice: &'static str,
-    /// Whether it is QEMU, which is disturbed from outside and whose firmware boots images.
-    pub is_qemu: bool,
+    /// Accelerator and CPU if it is QEMU, which is disturbed from outside and whose firmware boots
+    /// images.
+    pub qemu: Option<[&'static str; 4]>,
     /// Whether a repeated string instruction counts as one for each repetition.
     pub counts_repetitions: bool,
     /// Whether the CPU raises #GP for a reserved bit in a control register, as real ones do, instead
@@ -25,7 +26,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "qemu-svm",
         install_advice: "apt-get install qemu-system-x86",
-        is_qemu: true,
+        qemu: Some(["-accel", "tcg", "-cpu", "max"]),
         counts_repetitions: false,
         refuses_reserved_bits: false,
         budget_percent: 100,
@@ -34,7 +35,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "bochs-svm",
         install_advice: "apt-get install bochs",
-        is_qemu: false,
+        qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
         budget_percent: 100,
@@ -52,7 +53,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "bochs-vmx",
         install_advice: "apt-get install bochs",
-        is_qemu: false,
+        qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
         budget_percent: 125,
@@ -61,7 +62,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "bochs-vmx-min",
         install_advice: "apt-get install bochs",
-        is_qemu: false,
+        qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
         budget_percent: 125,
@@ -70,7 +71,7 @@ pub const BEDS: &[Bed] = &[
     Bed {
         name: "kvm",
         install_advice: "apt-get install qemu-system-x86",
-        is_qemu: true,
+        qemu: Some(["-accel", "kvm", "-cpu", "host"]),
         counts_repetitions: false,
         refuses_reserved_bits: true,
         budget_percent: 100,

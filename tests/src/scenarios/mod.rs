@@ -40,7 +40,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("faults", faults::SCENARIOS),
         ("panics", panics::SCENARIOS),
     ];
-    if bed.is_qemu {
+    if bed.qemu.is_some() {
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
     }
