@@ -120,6 +120,11 @@ pub trait TestBed {
     fn is_message(&self, line: &str) -> bool {
         line.contains(char::is_alphanumeric)
     }
+    /// Whether a command that ended like this failed for a reason that is over by now, such as another
+    /// machine that was started at the same moment, and may be tried again: nothing has run.
+    fn may_start_again(&self, _status: i32, _said: &str) -> bool {
+        false
+    }
     /// What an exit status of that command says, with the last message on its standard error.
     fn meaning(&self, status: i32, said: &str) -> Meaning;
 }
