@@ -162,16 +162,19 @@ fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
 
 fn list_beds() -> u8 {
     let screen = Screen::new(Detail::Normal);
+    let default = beds::default_name(false);
     for bed in beds::all() {
-        let state = match beds::missing(bed.needs()) {
-            None => "installed".to_owned(),
-            Some(need) => format!(
+        let state = match (bed.obstacle(), beds::missing(bed.needs())) {
+            (Some(obstacle), _) => format!("cannot be used: {obstacle}"),
+            (None, Some(need)) => format!(
                 "{} is not installed; {}",
                 need.program.display(),
                 need.advice
             ),
+            (None, None) if bed.name() == default => "installed, the default".to_owned(),
+            (None, None) => "installed".to_owned(),
         };
-        screen.result(&format!("{:<12} {} [{state}]", bed.name(), bed.summary()));
+        screen.result(&format!("{:<13} {} [{state}]", bed.name(), bed.summary()));
     }
     0
 }

@@ -17,7 +17,7 @@ Examples:
   nuncio manifest check mine.toml     name every mistake in a manifest with its line
   nuncio manifest plan mine.toml      show what the hypervisor will be told
   nuncio image out.iso --input FILE   write an image that boots on any machine
-  nuncio beds                         list the test beds and what is installed
+  nuncio beds                         list the test beds and what each one lacks here
 
 Exit codes:
   0    everything worked: domains exited with code 0, and the digest is right
@@ -115,9 +115,9 @@ pub struct RunArguments {
     #[command(flatten)]
     pub what: WhatArguments,
 
-    /// Test bed to run on
-    #[arg(long, value_name = "NAME", default_value = beds::DEFAULT)]
-    pub bed: String,
+    /// Test bed to run on [default: kvm if this host can and nothing is counted, else qemu-svm]
+    #[arg(long, value_name = "NAME")]
+    pub bed: Option<String>,
 
     /// Time limit in seconds; the machine is killed some time after it
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -135,7 +135,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub verbose: bool,
 
-    /// Count instructions: exact and repeatable, but slower; on Bochs always
+    /// Count instructions: exact and repeatable, but slower; on Bochs always, on kvm never
     #[arg(long)]
     pub count: bool,
 
@@ -177,9 +177,10 @@ impl WhatArguments {
 impl RunArguments {
     /// The options with every default filled in.
     pub fn options(&self) -> Options {
+        let named = self.bed.clone();
         Options {
             what: self.what.options(),
-            bed: self.bed.clone(),
+            bed: named.unwrap_or_else(|| beds::default_name(self.count).to_owned()),
             limit_seconds: self.timeout,
             count: self.count,
             memory_mib: self.memory,

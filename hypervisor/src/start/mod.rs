@@ -33,9 +33,54 @@ const PLAN_MODULE: &str = "nuncio-plan";
 /// What the nested page tables reach, as a number of address bits.
 const NESTED_ADDRESS_BITS: u8 = 47;
 
+/// The hardware virtualization that this CPU has.
+#[derive(Clone, Copy, Debug)]
+pub enum Virtualization {
+    /// Intel VT-x.
+    Vmx(vmx::Features),
+    /// AMD SVM.
+    Svm(svm::Features),
+}
+
+/// Looks for hardware virtualization with all that is needed of it. The vendor is the one whose
+/// instructions the CPU has.
+///
+/// Reads registers that old CPUs lack: the traps must be set up.
+///
+/// # Errors
+/// What is missing.
+pub fn find_virtualization() -> Result<Virtualization, Refusal> {
+    choose(
+        vmx::Findings::read().features(),
+        svm::Findings::read().features(),
+    )
+}
+
+fn choose(
+    vmx: Result<vmx::Features, vmx::Unsupported>,
+    svm: Result<svm::Features, svm::Unsupported>,
+) -> Result<Virtualization, Refusal> {
+    match (vmx, svm) {
+        (Ok(features), _) => Ok(Virtualization::Vmx(features)),
+        (Err(vmx::Unsupported::NoVmx), Ok(features)) => Ok(Virtualization::Svm(features)),
+        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
+            "no-virtualization",
+            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
+             them (QEMU: -cpu max)",
+        )),
+        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
+        (Err(unsupported), _) => Err(unsupported.into()),
+    }
+}
+
 /// Runs what the boot loader brought, and ends the machine.
-pub fn start(handover: Handover, platform: Platform, memory: &'static DirectMap) -> ! {
-    let code = match run(handover, platform, memory) {
+pub fn start(
+    found: Virtualization,
+    handover: Handover,
+    platform: Platform,
+    memory: &'static DirectMap,
+) -> ! {
+    let code = match run(found, handover, platform, memory) {
         Ok(Verdict::Good) => {
             serial::print(format_args!("@end result=ok\n"));
             ExitCode::Ok
@@ -53,32 +98,22 @@ pub fn start(handover: Handover, platform: Platform, memory: &'static DirectMap)
 }
 
 fn run(
+    found: Virtualization,
     handover: Handover,
     platform: Platform,
     memory: &'static DirectMap,
 ) -> Result<Verdict, Refusal> {
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
-    // The vendor is the one whose instructions the CPU has.
-    match (
-        vmx::Findings::read().features(),
-        svm::Findings::read().features(),
-    ) {
-        (Ok(features), _) => {
+    match found {
+        Virtualization::Vmx(features) => {
             let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
             run_on(vmx, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Ok(features)) => {
+        Virtualization::Svm(features) => {
             let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
             run_on(svm, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
-            "no-virtualization",
-            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
-             them (QEMU: -cpu max)",
-        )),
-        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
-        (Err(unsupported), _) => Err(unsupported.into()),
     }
 }
 
@@ -264,5 +299,37 @@ impl From<LaunchError> for Refusal {
             code: error.code(),
             text: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SVM: svm::Features = svm::Features {
+        next_rip: false,
+        flush_by_asid: false,
+        asids: 16,
+    };
+
+    fn refused(vmx: vmx::Unsupported, svm: svm::Unsupported) -> Refusal {
+        choose(Err(vmx), Err(svm)).unwrap_err()
+    }
+
+    #[test]
+    fn what_the_vendor_of_this_cpu_lacks_is_named() {
+        let plain = refused(vmx::Unsupported::NoVmx, svm::Unsupported::NoSvm);
+        assert!(plain.text.contains("neither Intel VT-x nor AMD SVM"));
+        let amd = refused(vmx::Unsupported::NoVmx, svm::Unsupported::NoNestedPaging);
+        assert!(amd.text.contains("nested paging"), "{}", amd.text);
+        let lacks = vmx::Unsupported::Lacks("unrestricted guests");
+        let intel = refused(lacks, svm::Unsupported::NoSvm);
+        assert!(intel.text.contains("unrestricted"), "{}", intel.text);
+    }
+
+    #[test]
+    fn svm_is_found_where_vmx_is_not() {
+        let found = choose(Err(vmx::Unsupported::NoVmx), Ok(SVM));
+        assert!(matches!(found, Ok(Virtualization::Svm(features)) if features == SVM));
     }
 }
