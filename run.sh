@@ -13,6 +13,7 @@ help() {
     cat <<'END'
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
+       ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh beds                      list the test beds and what they need
        ./run.sh test [--bed NAME] [FILTER]  run every test, those that boot on a bed, or those of a name
@@ -27,12 +28,15 @@ Options of a run:
   --quiet            show the result only: no console lines, no tables
   --verbose          show the hypervisor's log and records too, on standard error
   --count            count instructions: exact and repeatable, but slower; on Bochs always
+  --trace            show the calls of each domain in their order
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
   --cpu MODEL        CPU model of the machine, in the words of the bed [default: the bed's]
   --hypervisor-args WORDS  command line of the hypervisor, such as test=panic
 
-An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit.
+An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit. A comparison
+takes them, --timeout, --json, --expected FILE (differences that are no mistakes) and --bed for each
+bed; without --bed it takes every bed that is installed.
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest
@@ -151,17 +155,20 @@ tests() {
     finish
 }
 
-# bed_of OPTION...: the test bed that the options of a run name.
-bed_of() {
-    local name=qemu-svm
+# need_beds OPTION...: what the test beds need that the options name, or else the default bed.
+need_beds() {
+    local name names=()
     while (($# > 0)); do
         case $1 in
-            --bed=*) name=${1#--bed=} ;;
-            --bed) name=${2:-} ;;
+            --bed=*) names+=("${1#--bed=}") ;;
+            --bed) names+=("${2:-}") ;;
         esac
         shift
     done
-    echo "$name"
+    ((${#names[@]} > 0)) || names=(qemu-svm)
+    for name in "${names[@]}"; do
+        need_bed "$name"
+    done
 }
 
 # Runs the host tool where the user stands, so that file names mean what they say.
@@ -193,5 +200,5 @@ case ${1:-} in
         ;;
     manifest | beds) nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
-    *) need_bed "$(bed_of "$@")" && nuncio "$@" ;;
+    *) need_beds "$@" && nuncio "$@" ;;
 esac
