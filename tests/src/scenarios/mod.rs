@@ -1,7 +1,8 @@
 //! What is booted: one file a theme, each scenario on every bed. A test's name is
-//! `bed::theme::scenario`.
+//! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod compare;
 mod counts;
 mod errors;
 mod faults;
@@ -19,7 +20,14 @@ type Scenario = (&'static str, fn(&Bed) -> Result<(), Failed>);
 /// Every test, or those of one bed.
 pub fn all(only: Option<&Bed>) -> Vec<Trial> {
     let is_wanted = |bed: &&Bed| only.is_none_or(|only| only.name == bed.name);
-    BEDS.iter().filter(is_wanted).flat_map(of_bed).collect()
+    let of_each = BEDS.iter().filter(is_wanted).flat_map(of_bed);
+    // Without all beds there is nothing to compare.
+    let compared = only.map_or(compare::MANIFESTS, |_| &[]);
+    let of_all = compared.iter().map(|compared| {
+        let name = format!("all-beds::compare::{}", compared.name);
+        Trial::test(name, || compare::is_equal(compared))
+    });
+    of_each.chain(of_all).collect()
 }
 
 fn of_bed(bed: &'static Bed) -> Vec<Trial> {

@@ -14,8 +14,10 @@ pub enum Aspect {
     End,
     /// The lines that it wrote.
     Console,
-    /// How many messages and notifications it has sent and received.
+    /// How many messages it has sent and received.
     Messages,
+    /// How many notifications it has made.
+    Notifications,
     /// Its calls, in their order, and their statuses.
     Calls,
 }
@@ -27,6 +29,7 @@ impl Aspect {
             Aspect::End => "end",
             Aspect::Console => "console",
             Aspect::Messages => "messages",
+            Aspect::Notifications => "notifications",
             Aspect::Calls => "calls",
         }
     }
@@ -60,7 +63,13 @@ pub struct Pair<'a> {
 impl Pair<'_> {
     /// Every aspect in which they differ.
     pub fn differences(&self) -> Vec<Difference> {
-        let found = [self.end(), self.console(), self.messages(), self.calls()];
+        let found = [
+            self.end(),
+            self.console(),
+            self.messages(),
+            self.notifications(),
+            self.calls(),
+        ];
         found.into_iter().flatten().collect()
     }
 
@@ -79,13 +88,20 @@ impl Pair<'_> {
     }
 
     fn messages(&self) -> Option<Difference> {
-        // Whether a notification finds its bits still pending is nothing that a guest is told.
         let counts = self.domains.map(|domain| {
-            let traffic = domain.traffic;
-            let (sent, received, notified) = (traffic.sent, traffic.received, traffic.notified);
-            format!("{sent} sent, {received} received, {notified} notified")
+            let (sent, received) = (domain.traffic.sent, domain.traffic.received);
+            format!("{sent} sent, {received} received")
         });
         (counts[0] != counts[1]).then(|| self.whole(Aspect::Messages, &What::Messages, counts))
+    }
+
+    /// Whether a notification finds its bits still pending is nothing that a guest is told.
+    fn notifications(&self) -> Option<Difference> {
+        let counts = self
+            .domains
+            .map(|domain| domain.traffic.notified.to_string());
+        let differs = counts[0] != counts[1];
+        differs.then(|| self.whole(Aspect::Notifications, &What::Notifications, counts))
     }
 
     /// A difference that one rule covers as a whole, or none.

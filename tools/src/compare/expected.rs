@@ -35,6 +35,8 @@ struct Entry {
     #[serde(default)]
     messages: bool,
     #[serde(default)]
+    notifications: bool,
+    #[serde(default)]
     end: bool,
     why: String,
 }
@@ -64,8 +66,10 @@ pub enum What {
         /// With this status; any if missing.
         status: Option<u64>,
     },
-    /// The number of messages and notifications.
+    /// The number of messages.
     Messages,
+    /// The number of notifications.
+    Notifications,
     /// How the domain ends.
     End,
 }
@@ -98,11 +102,17 @@ impl std::fmt::Display for What {
         match self {
             What::Console(pattern) => write!(formatter, "console {pattern:?}"),
             What::Calls { verb, status } => {
-                let answer = status.map_or(Answer::Status(0), Answer::Status);
-                let verb = Some(*verb);
-                write!(formatter, "calls {:?}", Call { verb, answer }.to_string())
+                let status = status.map(|status| Call {
+                    verb: Some(*verb),
+                    answer: Answer::Status(status),
+                });
+                match status.and_then(|call| call.status_name()) {
+                    Some(status) => write!(formatter, "calls \"{}: {status}\"", verb.name()),
+                    None => write!(formatter, "calls {:?}", verb.name()),
+                }
             }
             What::Messages => formatter.write_str("messages"),
+            What::Notifications => formatter.write_str("notifications"),
             What::End => formatter.write_str("end"),
         }
     }
@@ -147,10 +157,11 @@ fn parts(entry: &Entry) -> Result<Vec<What>, String> {
         parts.push(parse_call(call)?);
     }
     parts.extend(entry.messages.then_some(What::Messages));
+    parts.extend(entry.notifications.then_some(What::Notifications));
     parts.extend(entry.end.then_some(What::End));
     if parts.is_empty() {
         return Err(format!(
-            "an entry for {domain} covers nothing; name console, calls, messages or end"
+            "an entry for {domain} covers nothing; name console, calls, messages, notifications or end"
         ));
     }
     Ok(parts)
@@ -245,7 +256,7 @@ mod tests {
                 "console \"b\"",
                 "calls \"wait\"",
                 "calls \"send: queue-full\"",
-                "calls \"hello\"",
+                "calls \"hello: ok\"",
                 "end"
             ]
         );

@@ -154,6 +154,10 @@ fn chosen(named: &[String]) -> Result<Vec<String>, Verdict> {
         let text = "a bed is named twice; a run is exact and would equal itself";
         return Err(Verdict::new(Kind::Invalid, text));
     }
+    // Before the first of them runs.
+    for bed in &beds {
+        beds::named(bed).map_err(|text| Verdict::new(Kind::Invalid, text))?;
+    }
     if beds.len() > 1 {
         return Ok(beds);
     }

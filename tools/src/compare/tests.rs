@@ -116,6 +116,17 @@ fn messages_that_differ() {
 }
 
 #[test]
+fn notifications_that_differ() {
+    let changes = [("notified=1", "notified=2")];
+    let words = ["notifications of d", " 1\n", " 2"];
+    assert_differs(&changes, &[], Aspect::Notifications, &words);
+    assert_explained(&changes, &[rule(None, What::Notifications)]);
+    // A rule explains what it says and nothing beside it.
+    let rules = [rule(None, What::Messages)];
+    assert_differs(&changes, &rules, Aspect::Notifications, &[]);
+}
+
+#[test]
 fn a_console_that_differs_is_shown_from_the_first_place() {
     let changes = [("cost 129", "cost 143")];
     let words = ["from line 2", "both, before", "one", "cost 129", "cost 143"];
@@ -248,9 +259,16 @@ fn two_different_beds_are_needed() {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         chosen(&names)
     };
-    assert_eq!(named(&["a"]).unwrap_err().kind, Kind::Invalid);
-    assert_eq!(named(&["a", "b", "a"]).unwrap_err().kind, Kind::Invalid);
-    assert_eq!(named(&["b", "a"]).unwrap(), ["b", "a"]);
+    assert_eq!(named(&["bochs-svm"]).unwrap_err().kind, Kind::Invalid);
+    assert_eq!(
+        named(&["bochs-svm", "qemu-svm", "bochs-svm"])
+            .unwrap_err()
+            .kind,
+        Kind::Invalid
+    );
+    assert_eq!(named(&["qemu-svm", "no"]).unwrap_err().kind, Kind::Invalid);
+    let order = ["bochs-svm", "qemu-svm"];
+    assert_eq!(named(&order).unwrap(), order);
 }
 
 proptest::proptest! {
