@@ -286,3 +286,22 @@ impl From<LaunchError> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_traced_if_a_word_says_so() {
+        for (words, is_traced) in [
+            ("", false),
+            ("test=nmi trace=calls", true),
+            ("calls", false),
+        ] {
+            assert_eq!(is_tracing(words), Ok(is_traced), "{words}");
+        }
+        let refusal = is_tracing("trace=exits").unwrap_err();
+        assert_eq!(refusal.code, "bad-command-line");
+        assert!(refusal.text.contains("trace=exits") && refusal.text.contains("calls"));
+    }
+}
