@@ -15,6 +15,7 @@ help() {
     cat <<'END'
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
+       ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh beds                      list the test beds and what they need
        ./run.sh test [OPTIONS] [FILTER]   run every test, or those with FILTER in their names
@@ -31,6 +32,7 @@ Options of a run:
   --verbose          show the hypervisor's log and records too, on standard error
   --count            count instructions: exact and repeatable, but slower; on Bochs always, on
                      kvm never
+  --trace            show the calls of each domain in their order
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
   --cpu MODEL        CPU model of the machine, in the words of the bed [default: the bed's]
@@ -40,7 +42,9 @@ Options of a test:
   --bed NAME         only the tests that boot on this bed; may be given several times
   --junit FILE       write a JUnit report, too: host tests, lints, builds, boot tests
 
-An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit.
+An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit. A comparison
+takes them, --timeout, --json, --expected FILE (differences that are no mistakes) and --bed for each
+bed; without --bed it takes every installed bed that counts.
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest
@@ -234,18 +238,20 @@ leave() {
     exit "$status"
 }
 
-# bed_of OPTION...: the test bed that the options of a run name. Both that it may be without a name
-# need QEMU.
-bed_of() {
-    local name=qemu-svm
+# need_beds OPTION...: what the test beds need that the options name, or else the default bed.
+need_beds() {
+    local name names=()
     while (($# > 0)); do
         case $1 in
-            --bed=*) name=${1#--bed=} ;;
-            --bed) name=${2:-} ;;
+            --bed=*) names+=("${1#--bed=}") ;;
+            --bed) names+=("${2:-}") ;;
         esac
         shift
     done
-    echo "$name"
+    ((${#names[@]} > 0)) || names=(qemu-svm)
+    for name in "${names[@]}"; do
+        need_bed "$name"
+    done
 }
 
 # Runs the host tool where the user stands, so that file names mean what they say.
@@ -277,5 +283,5 @@ case ${1:-} in
         ;;
     manifest | beds) nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
-    *) need_bed "$(bed_of "$@")" && nuncio "$@" ;;
+    *) need_beds "$@" && nuncio "$@" ;;
 esac

@@ -20,7 +20,7 @@ const HEAP_LIMIT: u64 = 1 << 32;
 /// rounds every piece up to a power of two. The queues of 256 ports, each of 256 messages of 80
 /// bytes: 8 MiB. 1024 regions in each of 64 domains, at up to 100 bytes: 6.5 MiB. The bookkeeping
 /// of 256 page-table frames in each of them, at 100 bytes: 1.6 MiB. 64 sets of extended registers,
-/// 11 KiB each with AMX: 1 MiB. The plan's text and what is parsed from it, 1100 boot modules, the
+/// 11 KiB each with AMX: 1 MiB. 64 traces of calls, if they are asked for: 4 MiB. The plan's text and what is parsed from it, 1100 boot modules, the
 /// page tables: the rest.
 const HEAP_MINIMUM_BYTES: u64 = 24 << 20;
 /// The part of the RAM that the heap gets on top of its minimum. The frame allocator keeps up to

@@ -16,6 +16,7 @@ mod platform;
 mod report;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod world;
 
 use alloc::boxed::Box;
@@ -30,6 +31,7 @@ use crate::vt::{Left, Vendor, VirtualCpu};
 
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
+pub use trace::CallTrace;
 pub use world::{Counters, World};
 
 use context::Context;
@@ -49,6 +51,8 @@ pub struct Runner<V: Vendor, P: Platform> {
     foreground: usize,
     /// When the run is ended from outside, in nanoseconds.
     limit_ns: Option<u64>,
+    /// Whether vcpus are added with a trace of their calls.
+    is_tracing: bool,
     reports: Vec<DomainReport>,
 }
 
@@ -78,8 +82,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             loaded: None,
             foreground: 0,
             limit_ns,
+            is_tracing: false,
             reports: Vec::new(),
         }
+    }
+
+    /// Records the calls of every vcpu that is added from now on.
+    pub fn trace_calls(&mut self) {
+        self.is_tracing = true;
+        self.context.scheduler.attend_again();
     }
 
     /// The vendor, for making vcpus.
@@ -106,7 +117,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         extended: P::Extended,
         background: bool,
     ) {
-        let world = World::new(domain, object, vcpu, extended, background);
+        let mut world = World::new(domain, object, vcpu, extended, background);
+        world.trace = self.is_tracing.then(Box::default);
         self.context.scheduler.add();
         self.foreground += usize::from(!background);
         self.worlds.push(Some(Box::new(world)));
@@ -199,7 +211,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.vcpu.flush_translations();
         }
         if became_ready {
-            self.limit_run(world, slice_end_ns);
+            self.limit_slice(world, slice_end_ns);
+        }
+    }
+
+    /// Gives the slice an end, and records the call that the vcpu has made if calls are recorded.
+    /// Then somebody always seems to have become ready, so that every call is seen and other runs
+    /// do not have to ask on its path.
+    #[inline(never)]
+    fn limit_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        self.limit_run(world, slice_end_ns);
+        if world.trace.is_some() {
+            world.record_call();
+            self.context.scheduler.attend_again();
         }
     }
 
@@ -292,7 +316,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     /// Ends a domain and gives back all it had; what is left of it is its report.
-    fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+    fn end(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         let id = world.object.id();
         self.context.scheduler.retire(id);
         if self.loaded == Some(id) {
@@ -310,7 +334,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .console
             .lock()
             .finish(|line| platform.console_line(name.as_str(), line));
-        self.reports.push(DomainReport::new(&world, ending));
+        self.reports.push(DomainReport::new(&mut world, ending));
         let context = &mut self.context;
         world.domain.end(ending, &mut |wake| context.apply(wake));
         self.foreground -= usize::from(!world.background);

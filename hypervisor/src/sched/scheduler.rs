@@ -132,6 +132,12 @@ impl Scheduler {
         self.attention = true;
     }
 
+    /// Asks the loop to look as if a vcpu had become ready.
+    pub fn attend_again(&mut self) {
+        self.attention = true;
+        self.became_ready = true;
+    }
+
     /// The loop looks now. Whether a vcpu has become ready since it last did.
     pub fn attend(&mut self) -> bool {
         self.attention = false;

@@ -30,6 +30,10 @@ use platform::HardwarePlatform;
 /// The name of the boot module that holds the plan.
 const PLAN_MODULE: &str = "nuncio-plan";
 
+/// The word of the command line that asks for traces, and the one thing that can be traced.
+const TRACE: &str = "trace=";
+const CALLS: &str = "calls";
+
 /// What the nested page tables reach, as a number of address bits.
 const NESTED_ADDRESS_BITS: u8 = 47;
 
@@ -140,6 +144,9 @@ fn run_on<V: Vendor>(
         .limit_ms
         .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
     let mut runner = Runner::new(vendor, HardwarePlatform::new(platform), limit_ns);
+    if is_tracing(&handover.command_line)? {
+        runner.trace_calls();
+    }
     let machine = Machine {
         physical: memory,
         pool: pool.clone(),
@@ -172,6 +179,19 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
         Verdict::Good
     } else {
         Verdict::Failed
+    }
+}
+
+/// Whether the command line asks for traces of calls.
+fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
+    let mut words = command_line.split_ascii_whitespace();
+    match words.find_map(|word| word.strip_prefix(TRACE)) {
+        None => Ok(false),
+        Some(CALLS) => Ok(true),
+        Some(other) => Err(Refusal {
+            code: "bad-command-line",
+            text: format!("the command line says trace={other}; what can be traced is: calls"),
+        }),
     }
 }
 
@@ -331,5 +351,19 @@ mod tests {
     fn svm_is_found_where_vmx_is_not() {
         let found = choose(Err(vmx::Unsupported::NoVmx), Ok(SVM));
         assert!(matches!(found, Ok(Virtualization::Svm(features)) if features == SVM));
+    }
+
+    #[test]
+    fn calls_are_traced_if_a_word_says_so() {
+        for (words, is_traced) in [
+            ("", false),
+            ("test=nmi trace=calls", true),
+            ("calls", false),
+        ] {
+            assert_eq!(is_tracing(words), Ok(is_traced), "{words}");
+        }
+        let refusal = is_tracing("trace=exits").unwrap_err();
+        assert_eq!(refusal.code, "bad-command-line");
+        assert!(refusal.text.contains("trace=exits") && refusal.text.contains("calls"));
     }
 }

@@ -381,6 +381,11 @@ impl VirtualCpu for FakeVcpu {
         self.effects(|effects| effects.reply = Some(Reply::from_registers(status, values)));
     }
 
+    fn status(&self) -> u64 {
+        let shared = lock(&self.shared);
+        shared.effects.reply.as_ref().map_or(0, Reply::status)
+    }
+
     fn complete_cpuid(&mut self, answer: [u32; 4]) {
         self.effects(|effects| effects.answer = Some(answer.map(u64::from)));
     }

@@ -109,6 +109,9 @@ pub trait VirtualCpu {
     /// Puts the status of a reply into its register and moves past the call instruction.
     fn complete_call(&mut self, status: u64);
 
+    /// The register in which the guest finds the status of its call; after other exits, anything.
+    fn status(&self) -> u64;
+
     /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.
     fn complete_cpuid(&mut self, answer: [u32; 4]);
 

@@ -1,5 +1,7 @@
 //! The beds, and where they differ from each other in ways that scenarios must know.
 
+use nuncio_tools::beds::Counting;
+
 /// A test bed.
 pub struct Bed {
     /// Its name.
@@ -94,6 +96,11 @@ impl Bed {
     pub fn cannot(&self, scenario: &str) -> Option<&'static str> {
         let mut cannot = self.cannot.iter();
         cannot.find_map(|(name, why)| (*name == scenario).then_some(*why))
+    }
+
+    /// Whether instructions can be counted on it.
+    pub fn counts(&self) -> bool {
+        nuncio_tools::beds::named(self.name).is_ok_and(|bed| bed.counting() != Counting::Never)
     }
 
     /// Why this host cannot run it, if it cannot. That it is not installed is no such reason.

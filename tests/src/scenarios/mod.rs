@@ -1,7 +1,8 @@
 //! What is booted: one file a theme, each scenario on every bed. A test's name is
-//! `bed::theme::scenario`.
+//! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod compare;
 mod counts;
 mod errors;
 mod faults;
@@ -29,7 +30,17 @@ pub struct BootTest {
 
 /// Every test of these beds.
 pub fn of_beds(beds: &[&'static Bed]) -> Vec<BootTest> {
-    beds.iter().flat_map(|bed| of_bed(bed)).collect()
+    let mut tests: Vec<_> = beds.iter().flat_map(|bed| of_bed(bed)).collect();
+    // Without all of them there is nothing to compare.
+    let is_chosen = |bed: &Bed| beds.iter().any(|chosen| chosen.name == bed.name);
+    if compare::beds().all(is_chosen) {
+        tests.extend(compare::MANIFESTS.iter().map(|compared| BootTest {
+            name: format!("all-beds::compare::{}", compared.name),
+            ignored: None,
+            run: Box::new(|| compare::is_equal(compared)),
+        }));
+    }
+    tests
 }
 
 fn of_bed(bed: &'static Bed) -> Vec<BootTest> {

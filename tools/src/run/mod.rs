@@ -51,6 +51,8 @@ pub struct Options {
     pub limit_seconds: u64,
     /// Whether to count instructions.
     pub count: bool,
+    /// Whether the hypervisor is to record the calls of the domains.
+    pub trace: bool,
     /// Memory of the machine, if the user wants another amount than needed.
     pub memory_mib: Option<u64>,
     /// Another CPU than the bed's own choice.
@@ -77,6 +79,8 @@ pub struct Run {
 
 /// The time limit of a run that names none.
 pub const DEFAULT_LIMIT_SECONDS: u64 = 120;
+/// The word that makes the hypervisor record calls.
+const TRACE_CALLS: &str = "trace=calls";
 /// How long a machine may take to stop when the hypervisor has ended the run.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often a bed is started that fails for a reason that passes.
@@ -232,8 +236,15 @@ fn machine(options: &Options, staged: &Staged) -> Machine {
         modules: staged.modules.clone(),
         count: options.count,
         cpu: options.cpu.clone(),
-        hypervisor_arguments: options.what.hypervisor_arguments.clone(),
+        hypervisor_arguments: hypervisor_arguments(options),
     }
+}
+
+fn hypervisor_arguments(options: &Options) -> Option<String> {
+    let trace = options.trace.then(|| TRACE_CALLS.to_owned());
+    let words = options.what.hypervisor_arguments.iter().cloned();
+    let words: Vec<_> = words.chain(trace).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn foreground(manifest: &Manifest) -> Vec<String> {

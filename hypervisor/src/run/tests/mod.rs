@@ -7,4 +7,4 @@ mod machine;
 mod scheduling;
 mod talking;
 
-use machine::{run, stop, Outcome};
+use machine::{run, run_traced, stop, Outcome};

@@ -229,6 +229,10 @@ impl VirtualCpu for SvmVcpu {
         self.advance(vmcb.get(vmcb::RIP).wrapping_add(exit::CALL_BYTES));
     }
 
+    fn status(&self) -> u64 {
+        self.vmcb.get(vmcb::RAX)
+    }
+
     fn complete_cpuid(&mut self, answer: [u32; 4]) {
         let [eax, ebx, ecx, edx] = answer.map(u64::from);
         self.vmcb.set(vmcb::RAX, eax);

@@ -279,6 +279,10 @@ impl VirtualCpu for VmxVcpu {
         self.advance(self.rip.wrapping_add(exit::CALL_BYTES));
     }
 
+    fn status(&self) -> u64 {
+        self.frame.registers[RAX]
+    }
+
     fn complete_cpuid(&mut self, answer: [u32; 4]) {
         for (place, value) in [RAX, RBX, RCX, RDX].into_iter().zip(answer) {
             self.frame.registers[place] = u64::from(value);
