@@ -23,7 +23,7 @@ use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
-use crate::vt::Vendor;
+use crate::vt::{Unsupported, Vendor};
 
 use platform::HardwarePlatform;
 
@@ -68,16 +68,16 @@ fn run(
             let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
             run_on(vmx, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Ok(features)) => {
+        (Err(Unsupported::Absent(_)), Ok(features)) => {
             let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
             run_on(svm, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
+        (Err(Unsupported::Absent(_)), Err(Unsupported::Absent(_))) => Err(Refusal::new(
             "no-virtualization",
             "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
              them (QEMU: -cpu max)",
         )),
-        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
+        (Err(Unsupported::Absent(_)), Err(unsupported)) => Err(unsupported.into()),
         (Err(unsupported), _) => Err(unsupported.into()),
     }
 }
@@ -224,17 +224,8 @@ fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
         .sum()
 }
 
-impl From<svm::Unsupported> for Refusal {
-    fn from(unsupported: svm::Unsupported) -> Self {
-        Refusal {
-            code: unsupported.code(),
-            text: unsupported.to_string(),
-        }
-    }
-}
-
-impl From<vmx::Unsupported> for Refusal {
-    fn from(unsupported: vmx::Unsupported) -> Self {
+impl From<Unsupported> for Refusal {
+    fn from(unsupported: Unsupported) -> Self {
         Refusal {
             code: unsupported.code(),
             text: unsupported.to_string(),

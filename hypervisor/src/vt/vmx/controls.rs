@@ -3,6 +3,11 @@
 
 #![forbid(unsafe_code)]
 
+use crate::mem::HostPhysical;
+use crate::vt::event::CAUGHT_EXCEPTIONS;
+
+use super::control_block::{self as vmcs, Vmcs};
+
 /// The capability registers: the lower half has the bits that cannot be 0, the upper half those
 /// that can be 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +114,22 @@ impl Controls {
             exit: require(allowed.exit, EXIT)?,
             entry: require(allowed.entry, ENTRY)?,
         })
+    }
+
+    /// Writes them into a control structure, with the pages that they go by.
+    pub fn write(&self, vmcs: &Vmcs, msr_map: HostPhysical, virtual_apic: HostPhysical) {
+        for (field, value) in [
+            (vmcs::PIN_CONTROLS, u64::from(self.pin)),
+            (vmcs::PRIMARY_CONTROLS, u64::from(self.primary)),
+            (vmcs::SECONDARY_CONTROLS, u64::from(self.secondary)),
+            (vmcs::EXIT_CONTROLS, u64::from(self.exit)),
+            (vmcs::ENTRY_CONTROLS, u64::from(self.entry)),
+            (vmcs::EXCEPTION_BITMAP, u64::from(CAUGHT_EXCEPTIONS)),
+            (vmcs::MSR_BITMAP, msr_map.0),
+            (vmcs::VIRTUAL_APIC_PAGE, virtual_apic.0),
+        ] {
+            vmcs.set(field, value);
+        }
     }
 
     /// Whether each vcpu has an identifier for its translations.
