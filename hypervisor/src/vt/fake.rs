@@ -387,9 +387,11 @@ impl VirtualCpu for FakeVcpu {
         self.registers[register] = value;
     }
 
-    /// Only a call is completed without [`VirtualCpu::skip_instruction`].
-    fn advance(&mut self, _next: u64) {
-        let status = self.register(Register::RAX);
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.registers
+    }
+
+    fn complete_call(&mut self, status: u64) {
         let reply = Reply::from_registers(status, VALUES.map(|register| self.register(register)));
         self.effects(|effects| effects.reply = Some(reply));
     }

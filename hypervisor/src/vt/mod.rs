@@ -7,6 +7,8 @@
 //! Invariant: nothing outside this folder knows a VMCB, a VMCS or an exit code, and nothing
 //! inside it decides what a guest may do.
 
+#[cfg(test)]
+mod behaviour;
 mod event;
 mod exit;
 #[cfg(test)]
@@ -36,7 +38,7 @@ pub use unsupported::{Extension, Unsupported};
 use registers::{ARGUMENTS, VALUES};
 
 /// Bytes in [`Vendor::CALL_INSTRUCTION`].
-const CALL_BYTES: usize = 3;
+const CALL_BYTES: u64 = 3;
 
 /// A CPU that can run guests.
 pub trait Vendor {
@@ -44,7 +46,7 @@ pub trait Vendor {
     const NAME: &'static str;
 
     /// The instruction by which guests call; it stands in the text page.
-    const CALL_INSTRUCTION: [u8; CALL_BYTES];
+    const CALL_INSTRUCTION: [u8; CALL_BYTES as usize];
 
     /// What it runs.
     type Vcpu: VirtualCpu;
@@ -102,8 +104,11 @@ pub trait VirtualCpu {
     /// Sets a general register.
     fn set_register(&mut self, register: Register, value: u64);
 
-    /// Goes on at `next`, the instruction behind the one that caused the exit.
-    fn advance(&mut self, next: u64);
+    /// The general registers but RAX and RSP, which some vendor keeps elsewhere.
+    fn registers_mut(&mut self) -> &mut Registers;
+
+    /// Puts the status of a reply into RAX and moves past the call instruction.
+    fn complete_call(&mut self, status: u64);
 
     /// Moves past the instruction that caused the exit.
     fn skip_instruction(&mut self);
@@ -151,24 +156,17 @@ pub trait VirtualCpu {
     /// Puts the two values of a short reply into their registers.
     #[inline(always)]
     fn set_pair(&mut self, first: u64, second: u64) {
-        let [first_register, second_register, ..] = VALUES;
-        self.set_register(first_register, first);
-        self.set_register(second_register, second);
+        let registers = self.registers_mut();
+        registers[VALUES[0]] = first;
+        registers[VALUES[1]] = second;
     }
 
     /// Puts the five values of a long reply into their registers.
     fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
+        let registers = self.registers_mut();
         for (register, value) in VALUES.into_iter().zip(values) {
-            self.set_register(register, *value);
+            registers[register] = *value;
         }
-    }
-
-    /// Puts the status of a reply into its register and moves past the call instruction.
-    #[inline(always)]
-    fn complete_call(&mut self, status: u64) {
-        self.set_register(Register::RAX, status);
-        let next = self.instruction_pointer().wrapping_add(CALL_BYTES as u64);
-        self.advance(next);
     }
 
     /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.

@@ -8,6 +8,7 @@ use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::{
     ControlRegisters, Exit, GuestException, Left, Register, Registers, StartState, VirtualCpu,
+    CALL_BYTES,
 };
 
 use super::control_block::{self as vmcb, VirtualInterrupt, Vmcb};
@@ -129,6 +130,17 @@ impl SvmVcpu {
     }
 }
 
+/// Goes on at `next`, the instruction behind the one that caused the exit.
+#[inline(always)]
+fn advance(vmcb: Vmcb, next: u64) {
+    vmcb.set(vmcb::RIP, next);
+    // A shadow of STI or MOV SS ends with the instruction it covered.
+    let shadow = vmcb.get(vmcb::INTERRUPT_SHADOW);
+    if shadow & INTERRUPT_SHADOW != 0 {
+        vmcb.set(vmcb::INTERRUPT_SHADOW, shadow & !INTERRUPT_SHADOW);
+    }
+}
+
 impl VirtualCpu for SvmVcpu {
     fn exit(&mut self) -> Exit {
         let vmcb = self.vmcb;
@@ -168,18 +180,19 @@ impl VirtualCpu for SvmVcpu {
     }
 
     #[inline(always)]
-    fn advance(&mut self, next: u64) {
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.registers
+    }
+
+    #[inline(always)]
+    fn complete_call(&mut self, status: u64) {
         let vmcb = self.vmcb;
-        vmcb.set(vmcb::RIP, next);
-        // A shadow of STI or MOV SS ends with the instruction it covered.
-        let shadow = vmcb.get(vmcb::INTERRUPT_SHADOW);
-        if shadow & INTERRUPT_SHADOW != 0 {
-            vmcb.set(vmcb::INTERRUPT_SHADOW, shadow & !INTERRUPT_SHADOW);
-        }
+        vmcb.set(vmcb::RAX, status);
+        advance(vmcb, vmcb.get(vmcb::RIP).wrapping_add(CALL_BYTES));
     }
 
     fn skip_instruction(&mut self) {
-        self.advance(self.next_instruction());
+        advance(self.vmcb, self.next_instruction());
         // HLT may have been the instruction in the shadow of STI that held an upcall back.
         if self.upcall_is_held() {
             self.inject_pending_upcall();
@@ -238,3 +251,6 @@ impl VirtualCpu for SvmVcpu {
         self.vmcb.get(vmcb::RIP)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@ use crate::vt::event::{takes_interrupt, Event};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::start_state::{self, StartState};
-use crate::vt::{ControlRegisters, Exit, GuestException, Left, Register, VirtualCpu};
+use crate::vt::{
+    ControlRegisters, Exit, GuestException, Left, Register, Registers, VirtualCpu, CALL_BYTES,
+};
 
 use super::control_block::{self as vmcs, Vmcs};
 use super::controls::INTERRUPT_WINDOW;
@@ -62,7 +64,7 @@ const DEBUG_VECTOR: u8 = 1;
 const DEBUG_STATUS: u64 = 0xF | 1 << 13 | 1 << 14;
 
 impl VmxVcpu {
-    /// A vcpu whose structure is current and gets its fields by [`VmxVcpu::set_start_state`].
+    /// A vcpu whose structure is current and gets its fields by `start_state::write`.
     pub(super) fn new(
         vmcs: Vmcs,
         frames: [Extent; 2],
@@ -131,6 +133,15 @@ impl VmxVcpu {
             );
             self.window = !is_open;
         }
+    }
+
+    /// Goes on behind the instruction that caused the exit, which has this length.
+    #[inline(always)]
+    fn advance(&mut self, length_bytes: u64) {
+        self.rip = self.rip.wrapping_add(length_bytes);
+        self.vmcs.set(vmcs::RIP, self.rip);
+        // A shadow of STI or MOV SS ends with the instruction it covered.
+        self.end_shadow();
     }
 
     #[inline(always)]
@@ -248,16 +259,18 @@ impl VirtualCpu for VmxVcpu {
     }
 
     #[inline(always)]
-    fn advance(&mut self, next: u64) {
-        self.rip = next;
-        self.vmcs.set(vmcs::RIP, next);
-        // A shadow of STI or MOV SS ends with the instruction it covered.
-        self.end_shadow();
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.frame.registers
+    }
+
+    #[inline(always)]
+    fn complete_call(&mut self, status: u64) {
+        self.frame.registers[Register::RAX] = status;
+        self.advance(CALL_BYTES);
     }
 
     fn skip_instruction(&mut self) {
-        let length = self.vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH);
-        self.advance(self.rip.wrapping_add(length));
+        self.advance(self.vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH));
     }
 
     fn inject(&mut self, exception: GuestException) {
@@ -332,3 +345,6 @@ impl Drop for VmxVcpu {
         self.vmcs.retire();
     }
 }
+
+#[cfg(test)]
+mod tests;
