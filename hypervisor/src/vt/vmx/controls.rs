@@ -8,28 +8,23 @@ use crate::vt::event::CAUGHT_EXCEPTIONS;
 
 use super::control_block::{self as vmcs, Vmcs};
 
-/// The capability registers: the lower half has the bits that cannot be 0, the upper half those
-/// that can be 1.
+/// One word for each of the groups of controls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Capabilities {
-    pub pin: u64,
-    pub primary: u64,
-    pub secondary: u64,
-    pub exit: u64,
-    pub entry: u64,
+pub struct Groups<Word> {
+    pub pin: Word,
+    pub primary: Word,
+    pub secondary: Word,
+    pub exit: Word,
+    pub entry: Word,
 }
 
+/// The capability registers: the lower half has the bits that cannot be 0, the upper half those
+/// that can be 1.
+pub type Capabilities = Groups<u64>;
+
 /// The controls of every guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Controls {
-    pub pin: u32,
-    pub primary: u32,
-    pub secondary: u32,
-    pub exit: u32,
-    pub entry: u32,
-}
+pub type Controls = Groups<u32>;
 
 /// A control that has to be 1, and its name for a refusal.
 type Needed = (u32, &'static str);

@@ -18,7 +18,6 @@ mod probe;
 mod start_state;
 mod vcpu;
 
-use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -26,7 +25,7 @@ use x86::msr::IA32_FEATURE_CONTROL;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::cpu::msr;
-use crate::cpu::system_registers::SystemRegisters;
+use crate::cpu::system_registers::LoadedRegisters;
 use crate::mem::{Account, Extent, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, EPT_1G, EPT_2M, EPT_4K};
 
@@ -49,7 +48,7 @@ pub struct Vmx {
     features: Features,
     vpids: IdentifierPool,
     /// What the CPU holds of the vcpu that was loaded last.
-    loaded: Option<Rc<SystemRegisters>>,
+    loaded: LoadedRegisters,
     msr_map: Extent,
     /// The CPU uses it as long as it is in VMX operation.
     _region: Extent,
@@ -82,17 +81,10 @@ impl Vmx {
             physical,
             vpids: IdentifierPool::new(vpids, true),
             features,
-            loaded: None,
+            loaded: LoadedRegisters::default(),
             msr_map,
             _region: region,
         })
-    }
-
-    /// Takes the registers of the loaded vcpu out of the CPU.
-    fn unload(&mut self) {
-        if let Some(loaded) = self.loaded.take() {
-            loaded.save();
-        }
     }
 
     // UNSAFETY: VMPTRLD.
@@ -184,7 +176,7 @@ impl Vendor for Vmx {
         let frames = [account.allocate(0)?, account.allocate(0)?];
         let [structure, virtual_apic] = &frames;
         write_revision(self.physical, structure, self.features.revision)?;
-        self.unload();
+        self.loaded.unload();
         let vmcs = Vmcs::new(structure.first().start());
         // SAFETY: the frame was just allocated and has the CPU's revision.
         let cleared = unsafe { insn::vmclear(vmcs.address()) };
@@ -201,16 +193,11 @@ impl Vendor for Vmx {
     }
 
     fn load(&mut self, vcpu: &mut VmxVcpu) {
-        let is_loaded = |loaded: &Rc<SystemRegisters>| Rc::ptr_eq(loaded, &vcpu.system);
-        if self.loaded.as_ref().is_some_and(is_loaded) {
-            return;
+        if self.loaded.load(&vcpu.system) {
+            Self::make_current(&vcpu.vmcs);
+            // The identifier may be one of a generation that has gone.
+            vcpu.needs_attention = true;
         }
-        self.unload();
-        Self::make_current(&vcpu.vmcs);
-        vcpu.system.restore();
-        self.loaded = Some(vcpu.system.clone());
-        // The identifier may be one of a generation that has gone.
-        vcpu.needs_attention = true;
     }
 
     // UNSAFETY: the world switch.

@@ -5,7 +5,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 
-use crate::cpu::system_registers::{self, SystemRegisters, DEBUG_STATUS as STATUS};
+use crate::cpu::system_registers::{add_debug_status, SystemRegisters};
 use crate::cpu::traps;
 use crate::mem::Extent;
 use crate::vt::event::{takes_interrupt, Event};
@@ -37,8 +37,6 @@ pub struct VmxVcpu {
     pub(super) ept_pointer: u64,
     /// The vector of an upcall that has not been handed to the CPU yet.
     upcall: Option<u8>,
-    /// Whether the guest exits as soon as it takes interrupts.
-    window: bool,
     /// Whether the preemption timer has been given a time.
     is_limited: bool,
     timer_shift: u32,
@@ -84,7 +82,6 @@ impl VmxVcpu {
             launched: false,
             ept_pointer: start.nested_root.start().0 | 3 << 3 | 6 | accessed_and_dirty,
             upcall: None,
-            window: false,
             is_limited: false,
             timer_shift: features.timer_shift,
             cr4_hidden: features.cr4_fixed & !start_state::CR4,
@@ -125,14 +122,9 @@ impl VmxVcpu {
             vmcs.set(vmcs::ENTRY_EVENT, u64::from(event.information));
             self.upcall = None;
         }
-        if self.window == is_open {
-            let controls = vmcs.get(vmcs::PRIMARY_CONTROLS);
-            vmcs.set(
-                vmcs::PRIMARY_CONTROLS,
-                controls ^ u64::from(INTERRUPT_WINDOW),
-            );
-            self.window = !is_open;
-        }
+        let controls = vmcs.get(vmcs::PRIMARY_CONTROLS) & !u64::from(INTERRUPT_WINDOW);
+        let window = u64::from(if is_open { 0 } else { INTERRUPT_WINDOW });
+        vmcs.set(vmcs::PRIMARY_CONTROLS, controls | window);
     }
 
     /// Goes on behind the instruction that caused the exit, which has this length.
@@ -199,9 +191,7 @@ impl VmxVcpu {
             (Exit::Nmi, _) => traps::handle_taken_nmi(),
             (Exit::Exception { vector, .. }, _) if vector == DEBUG_VECTOR => {
                 // #DB exits before it changes DR6 (27.1).
-                let status =
-                    system_registers::read_debug_register(STATUS) | qualification & DEBUG_STATUS;
-                system_registers::write_debug_register(STATUS, status);
+                add_debug_status(qualification & DEBUG_STATUS);
             }
             (_, exit::PREEMPTION_TIMER) => self.run_for(if self.is_limited {
                 SHORT_RUN_TICKS
@@ -228,14 +218,8 @@ impl VirtualCpu for VmxVcpu {
             self.vmcs.get(field)
         });
         if raw.reason & exit::ENTRY_FAILED != 0 {
-            let RawExit {
-                reason,
-                qualification,
-                ..
-            } = raw;
-            log::error!(
-                "VM entry failed with reason {reason:#x}, qualification {qualification:#x}"
-            );
+            let (reason, detail) = (raw.reason, raw.qualification);
+            log::error!("VM entry failed with reason {reason:#x}, qualification {detail:#x}");
         } else {
             self.deliver_again();
         }
