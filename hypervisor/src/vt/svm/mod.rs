@@ -16,6 +16,8 @@ mod vcpu;
 
 use alloc::sync::Arc;
 
+use x86::msr::{IA32_EFER, IA32_TSC_AUX};
+
 use crate::cpu::msr;
 use crate::mem::{Account, Extent, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, NPT, NPT_1G};
@@ -29,13 +31,10 @@ pub use vcpu::SvmVcpu;
 
 use control_block as vmcb;
 use permission::{msr_bits, IO_MAP_ORDER, MSR_MAP_ORDER};
+use vcpu::EFER_SVME;
 
 /// VM_HSAVE_PA: where VMRUN keeps the host's state.
 const VM_HSAVE_PA: u32 = 0xC001_0117;
-const EFER: u32 = 0xC000_0080;
-const EFER_SVME: u64 = 1 << 12;
-/// What RDTSCP and RDPID read: guests may execute both without an exit.
-const TSC_AUX: u32 = 0xC000_0103;
 
 /// The largest identifier pool that is worth having; real CPUs offer 32,768.
 const MAX_ASIDS: u32 = 1 << 15;
@@ -89,16 +88,16 @@ impl Svm {
     // UNSAFETY: enabling SVM and saving the host's state are instructions and MSR writes.
     #[allow(unsafe_code)]
     fn switch_on(&self) {
-        let efer = msr::read(EFER).unwrap_or_default();
+        let efer = msr::read(IA32_EFER).unwrap_or_default();
         // SAFETY: the CPU has SVM (the caller holds its features), and both frames belong to
         // this object, which lives as long as guests run on this CPU. TSC_AUX is only a number.
         unsafe {
-            let on = msr::write(EFER, efer | EFER_SVME);
+            let on = msr::write(IA32_EFER, efer | EFER_SVME);
             let saved = msr::write(VM_HSAVE_PA, self.host_save.first().start().0);
             assert!(on.and(saved).is_some(), "the CPU refuses to switch SVM on");
-            // Whatever the firmware left there is none of the guests' business. A CPU without the
-            // register has neither instruction.
-            let _ = msr::write(TSC_AUX, 0);
+            // Guests may execute RDTSCP and RDPID, which read it, without an exit; whatever the
+            // firmware left there is none of their business. A CPU without it has neither.
+            let _ = msr::write(IA32_TSC_AUX, 0);
             insn::save_host_state(self.host_block.first().start());
         }
     }
