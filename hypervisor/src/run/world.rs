@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use nuncio_abi::Verb;
 
 use crate::object::{Domain, Vcpu};
-use crate::vt::{ExitKind, Vendor, VirtualCpu, EXIT_KINDS};
+use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
 
 use super::{CallTrace, Platform};
 
@@ -78,7 +78,10 @@ impl<V: Vendor, P: Platform> World<V, P> {
     /// and it has its answer.
     pub fn record_call(&mut self) {
         if let (Some(trace), false) = (&mut self.trace, self.call_again) {
-            trace.record(&self.counters.calls, Some(self.vcpu.status()));
+            trace.record(
+                &self.counters.calls,
+                Some(self.vcpu.register(Register::RAX)),
+            );
         }
     }
 

@@ -23,7 +23,7 @@ use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
-use crate::vt::Vendor;
+use crate::vt::{Unsupported, Vendor};
 
 use platform::HardwarePlatform;
 
@@ -61,18 +61,18 @@ pub fn find_virtualization() -> Result<Virtualization, Refusal> {
 }
 
 fn choose(
-    vmx: Result<vmx::Features, vmx::Unsupported>,
-    svm: Result<svm::Features, svm::Unsupported>,
+    vmx: Result<vmx::Features, Unsupported>,
+    svm: Result<svm::Features, Unsupported>,
 ) -> Result<Virtualization, Refusal> {
     match (vmx, svm) {
         (Ok(features), _) => Ok(Virtualization::Vmx(features)),
-        (Err(vmx::Unsupported::NoVmx), Ok(features)) => Ok(Virtualization::Svm(features)),
-        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
+        (Err(Unsupported::Absent(_)), Ok(features)) => Ok(Virtualization::Svm(features)),
+        (Err(Unsupported::Absent(_)), Err(Unsupported::Absent(_))) => Err(Refusal::new(
             "no-virtualization",
             "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
              them (QEMU: -cpu max)",
         )),
-        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
+        (Err(Unsupported::Absent(_)), Err(unsupported)) => Err(unsupported.into()),
         (Err(unsupported), _) => Err(unsupported.into()),
     }
 }
@@ -279,17 +279,8 @@ fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
         .sum()
 }
 
-impl From<svm::Unsupported> for Refusal {
-    fn from(unsupported: svm::Unsupported) -> Self {
-        Refusal {
-            code: unsupported.code(),
-            text: unsupported.to_string(),
-        }
-    }
-}
-
-impl From<vmx::Unsupported> for Refusal {
-    fn from(unsupported: vmx::Unsupported) -> Self {
+impl From<Unsupported> for Refusal {
+    fn from(unsupported: Unsupported) -> Self {
         Refusal {
             code: unsupported.code(),
             text: unsupported.to_string(),
@@ -332,24 +323,27 @@ mod tests {
         asids: 16,
     };
 
-    fn refused(vmx: vmx::Unsupported, svm: svm::Unsupported) -> Refusal {
+    const NO_VMX: Unsupported = Unsupported::Absent(&vmx::EXTENSION);
+    const NO_SVM: Unsupported = Unsupported::Absent(&svm::EXTENSION);
+
+    fn refused(vmx: Unsupported, svm: Unsupported) -> Refusal {
         choose(Err(vmx), Err(svm)).unwrap_err()
     }
 
     #[test]
     fn what_the_vendor_of_this_cpu_lacks_is_named() {
-        let plain = refused(vmx::Unsupported::NoVmx, svm::Unsupported::NoSvm);
+        let plain = refused(NO_VMX, NO_SVM);
         assert!(plain.text.contains("neither Intel VT-x nor AMD SVM"));
-        let amd = refused(vmx::Unsupported::NoVmx, svm::Unsupported::NoNestedPaging);
+        let amd = refused(NO_VMX, Unsupported::Lacks(&svm::EXTENSION, "nested paging"));
         assert!(amd.text.contains("nested paging"), "{}", amd.text);
-        let lacks = vmx::Unsupported::Lacks("unrestricted guests");
-        let intel = refused(lacks, svm::Unsupported::NoSvm);
+        let lacks = Unsupported::Lacks(&vmx::EXTENSION, "unrestricted guests");
+        let intel = refused(lacks, NO_SVM);
         assert!(intel.text.contains("unrestricted"), "{}", intel.text);
     }
 
     #[test]
     fn svm_is_found_where_vmx_is_not() {
-        let found = choose(Err(vmx::Unsupported::NoVmx), Ok(SVM));
+        let found = choose(Err(NO_VMX), Ok(SVM));
         assert!(matches!(found, Ok(Virtualization::Svm(features)) if features == SVM));
     }
 
