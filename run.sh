@@ -8,38 +8,51 @@ target=x86_64-unknown-none
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 [[ $CARGO_TARGET_DIR == /* ]] || CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR
 passed=0 failed=0
+# The JUnit report, the program that writes it (once it is built), and how many stages it has.
+junit='' reporter='' stages=0
 
 help() {
     cat <<'END'
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
+       ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh beds                      list the test beds and what they need
-       ./run.sh test [--bed NAME] [FILTER]  run every test, those that boot on a bed, or those of a name
+       ./run.sh test [OPTIONS] [FILTER]   run every test, or those with FILTER in their names
        ./run.sh check                     formatting, lints, and the direction of dependencies
 
 Options of a run:
   --input FILE       file that one domain streams to another, 0 bytes to 64 MiB [default: README.md]
-  --bed NAME         test bed to run on [default: qemu-svm]
+  --bed NAME         test bed to run on [default: kvm if this host can and nothing is counted,
+                     else qemu-svm]
   --manifest FILE    domains and wires to run [default: tools/manifests/stream.toml]
   --timeout SECONDS  time limit; the machine is killed some time after it [default: 120]
   --json FILE        write the report as JSON (keys: tools/README.md)
   --quiet            show the result only: no console lines, no tables
   --verbose          show the hypervisor's log and records too, on standard error
-  --count            count instructions: exact and repeatable, but slower; on Bochs always
+  --count            count instructions: exact and repeatable, but slower; on Bochs always, on
+                     kvm never
+  --trace            show the calls of each domain in their order
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
   --cpu MODEL        CPU model of the machine, in the words of the bed [default: the bed's]
   --hypervisor-args WORDS  command line of the hypervisor, such as test=panic
 
-An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit.
+Options of a test:
+  --bed NAME         only the tests that boot on this bed; may be given several times
+  --junit FILE       write a JUnit report, too: host tests, lints, builds, boot tests
+
+An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit. A comparison
+takes them, --timeout, --json, --expected FILE (differences that are no mistakes) and --bed for each
+bed; without --bed it takes every installed bed that counts.
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest
   ./run.sh --input photo.jpg --json out.json
   ./run.sh --manifest mine.toml --timeout 10 --verbose
   ./run.sh test stream                       the tests with `stream` in their names
-  ./run.sh test --bed qemu-svm               the tests that boot on qemu-svm
+  ./run.sh test --bed qemu-svm --bed bochs-svm faults::   what guests may do wrong, on two beds
+  ./run.sh test --junit report.xml           every test, with a report for a CI system
   ./run.sh image disc.iso --input photo.jpg  a disc that does what the first example does
 
 Exit codes of a run: 0 it worked; 1 a domain failed or the digest is wrong; 2 wrong options, manifest
@@ -59,12 +72,14 @@ die() {
     exit 3
 }
 
-# quietly WHAT COMMAND...: says what is done only if it takes long, shows the output only if it fails.
-# The output stays in $log.
+# quietly KIND WHAT COMMAND...: says what is done only if it takes long, shows the output only if it
+# fails. The output stays in $log. KIND (check, build, host, boot) is for the report: with WHAT in
+# $scratch/running until it has ended, then as a line of $scratch/stages (tests/src/junit/stage.rs).
 quietly() {
-    local what=$1 notice status=0
-    shift
+    local kind=$1 what=$2 notice status=0 start=${EPOCHREALTIME/[.,]/}
+    shift 2
     log=$scratch/log
+    printf '%s\t%s\n' "$kind" "$what" >"$scratch/running"
     (sleep 2 >/dev/null 2>&1 && say "$what") &
     notice=$!
     "$@" >"$log" 2>&1 </dev/null || status=$?
@@ -73,6 +88,13 @@ quietly() {
     if ((status != 0)); then
         cat "$log" >&2
     fi
+    if [[ -n $junit ]]; then
+        stages=$((stages + 1))
+        cp -- "$log" "$scratch/log-$stages"
+        printf '%s\t%s\t%s\t%s\t%s\n' "$kind" "$status" "$((${EPOCHREALTIME/[.,]/} - start))" \
+            "$scratch/log-$stages" "$what" >>"$scratch/stages"
+    fi
+    rm -- "$scratch/running"
     return "$status"
 }
 
@@ -84,35 +106,42 @@ images_cargo() {
 }
 
 build_images() {
-    quietly "building the hypervisor and the guest kernel" images_cargo build ||
+    quietly build "building the hypervisor and the guest kernel" images_cargo build ||
         die "the images could not be built; the messages above say why"
 }
 
 build_tools() {
-    quietly "building the host tool" cargo build "$@" ||
+    quietly build "building the host tool" cargo build "$@" ||
         die "the host tool could not be built; the messages above say why"
 }
 
-# step NAME COMMAND...: one step of a check or test; adds what it says to the counts.
+# step KIND NAME COMMAND...: one step of a check or test; adds what it says to the counts.
 step() {
-    local name=$1 status=0 good bad
-    shift
-    quietly "$name" "$@" || status=$?
-    read -r good bad < <(awk '/^test result:/ { good += $4; bad += $6 } END { print good + 0, bad + 0 }' "$log")
-    if ((good + bad == 0)) && [[ $name != *tests ]]; then
+    local kind=$1 name=$2 status=0 good bad ignored
+    shift 2
+    quietly "$kind" "$name" "$@" || status=$?
+    read -r good bad ignored < <(awk '/^test result:/ { good += $4; bad += $6; ignored += $8 }
+        END { print good + 0, bad + 0, ignored + 0 }' "$log")
+    if ((good + bad == 0)) && [[ $kind == check ]]; then
         good=$((status == 0))
     fi
     if ((status != 0 && bad == 0)); then
         bad=1
     fi
     passed=$((passed + good)) failed=$((failed + bad))
-    echo "$name: $good passed, $bad failed"
+    if ((ignored > 0)); then
+        echo "$name: $good passed, $bad failed, $ignored ignored"
+    else
+        echo "$name: $good passed, $bad failed"
+    fi
+    # Beds that this host cannot run.
+    ((status != 0)) || grep '^not run: ' "$log" || true
 }
 
 check() {
-    step "formatting" cargo fmt --all --check
-    step "lints of the host side" cargo clippy --quiet --workspace --all-targets -- -D warnings
-    step "lints of the images" images_cargo clippy --quiet -- -D warnings
+    step check "formatting" cargo fmt --all --check
+    step check "lints of the host side" cargo clippy --quiet --workspace --all-targets -- -D warnings
+    step check "lints of the images" images_cargo clippy --quiet -- -D warnings
 }
 
 finish() {
@@ -121,47 +150,108 @@ finish() {
 }
 
 tests() {
-    local name="" only=() filter=()
+    local beds=() only=() filter=() recorded=() name
     while (($# > 0)); do
         case $1 in
-            --bed) name=${2:?--bed needs a name; ./run.sh beds lists them} && shift ;;
-            -*) die "test takes --bed NAME and FILTER, not $1" ;;
-            *) filter=("$1") ;;
+            --bed=*) beds+=("${1#*=}") ;;
+            --bed) beds+=("${2:-}") && shift ;;
+            --junit=*) start_report "${1#*=}" ;;
+            --junit) start_report "${2:-}" && shift ;;
+            -*) wrong "test takes --bed NAME, --junit FILE and FILTER, not $1" ;;
+            *) ((${#filter[@]} == 0)) || wrong "test takes one FILTER, not ${filter[0]} and $1"
+                filter=("$1") ;;
         esac
-        shift
+        shift || wrong "--bed and --junit need a value; see ./run.sh --help"
     done
-    if [[ -n $name ]]; then
-        only=(--bed "$name")
+    for name in "${beds[@]}"; do
+        [[ $name =~ ^[a-z] ]] || wrong "--bed needs the name of a test bed; ./run.sh beds lists them"
+        only+=(--bed "$name")
         need_bed "$name"
-    else
+    done
+    if ((${#beds[@]} == 0)); then
         need_qemu
         need_bochs
     fi
     # The tests on QEMU boot images, too.
-    if [[ $name != bochs-* ]]; then
+    if ((${#beds[@]} == 0)) || [[ " ${beds[*]}" == *" "[!b]* ]]; then
         need_uefi_image_maker
         need_uefi_firmware
     fi
     need_toolchain lints
+    if [[ -n $junit ]]; then
+        build_tools -p nuncio-tests --bin nuncio-junit
+        reporter=$CARGO_TARGET_DIR/debug/nuncio-junit
+        recorded=(--record "$scratch/boot-tests")
+    fi
     ((${#only[@]} + ${#filter[@]} > 0)) || check
-    ((${#only[@]} > 0)) || step "host tests" cargo test --workspace --no-fail-fast "${filter[@]}"
+    # With one thread, libtest prints each result in two pieces, and other output may come between.
+    ((${#only[@]} > 0)) ||
+        step host "host tests" env RUST_TEST_THREADS="$(threads)" \
+            cargo test --workspace --no-fail-fast "${filter[@]}"
     build_images
     build_tools --workspace --bins
-    step "boot tests" "$CARGO_TARGET_DIR/debug/nuncio-boot-tests" "${only[@]}" "${filter[@]}"
+    local boot=$CARGO_TARGET_DIR/debug/nuncio-boot-tests
+    # It says in one line what is wrong with the name of a bed.
+    "$boot" --list "${only[@]}" >/dev/null || exit
+    step boot "boot tests" "$boot" "${recorded[@]}" "${only[@]}" "${filter[@]}"
     finish
 }
 
-# bed_of OPTION...: the test bed that the options of a run name.
-bed_of() {
-    local name=qemu-svm
+# At least two.
+threads() {
+    local processors
+    processors=$(nproc)
+    echo "$((processors > 1 ? processors : 2))"
+}
+
+wrong() {
+    say "$*"
+    exit 2
+}
+
+# start_report FILE: from here on there is a report, whatever happens. Until the run has ended it
+# says that the run has not.
+start_report() {
+    [[ -n $1 ]] || wrong "--junit needs the name of a file to write"
+    [[ -z $junit ]] || wrong "--junit is given twice; one report has it all"
+    junit=$1
+    [[ $junit == /* ]] || junit=$PWD/$junit
+    { cat >"$junit"; } 2>/dev/null <<'END' || wrong "cannot write $junit; name a file that can be written after --junit"
+<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="nuncio" tests="1" failures="0" errors="1">
+  <testsuite name="run.sh" tests="1" failures="0" errors="1">
+    <testcase name="run.sh" classname="run.sh">
+      <error message="run.sh ended before it could write its report; its output says why"/>
+    </testcase>
+  </testsuite>
+</testsuites>
+END
+}
+
+# The last thing that a run does, however it ends; with a report that cannot be written it has failed.
+leave() {
+    local status=$?
+    if [[ -n $reporter ]] && ! "$reporter" --status "$status" "$scratch" "$junit"; then
+        status=$((status == 0 ? 1 : status))
+    fi
+    rm -rf -- "$scratch"
+    exit "$status"
+}
+
+# need_beds OPTION...: what the test beds need that the options name, or else the default bed.
+need_beds() {
+    local name names=()
     while (($# > 0)); do
         case $1 in
-            --bed=*) name=${1#--bed=} ;;
-            --bed) name=${2:-} ;;
+            --bed=*) names+=("${1#--bed=}") ;;
+            --bed) names+=("${2:-}") ;;
         esac
         shift
     done
-    echo "$name"
+    ((${#names[@]} > 0)) || names=(qemu-svm)
+    for name in "${names[@]}"; do
+        need_bed "$name"
+    done
 }
 
 # Runs the host tool where the user stands, so that file names mean what they say.
@@ -181,17 +271,17 @@ nuncio() {
 # shellcheck source=tools/setup.sh
 source "$root/tools/setup.sh"
 scratch=$(mktemp -d)
-trap 'rm -rf -- "$scratch"' EXIT
+trap leave EXIT
 case ${1:-} in
     -h | --help | help) help ;;
     test) shift && tests "$@" ;;
     check)
         need_toolchain lints
         check
-        step "direction of dependencies" cargo test --quiet -p nuncio-tests --test structure
+        step check "direction of dependencies" cargo test --quiet -p nuncio-tests --test structure
         finish
         ;;
     manifest | beds) nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
-    *) need_bed "$(bed_of "$@")" && nuncio "$@" ;;
+    *) need_beds "$@" && nuncio "$@" ;;
 esac

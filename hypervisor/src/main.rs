@@ -14,7 +14,9 @@ use buddy_system_allocator::LockedHeap;
 use hypervisor::boot::{self, self_test};
 use hypervisor::cpu::fixup::{self, Fixup};
 use hypervisor::cpu::page_tables::ImageSections;
-use hypervisor::cpu::{machine_exit, report, segments, serial, stacks, traps, ExitCode};
+use hypervisor::cpu::{
+    machine_exit, report, segments, serial, stacks, traps, ExitCode, BOCHS_PORT, DEBUG_EXIT_PORT,
+};
 use hypervisor::mem::{HostPhysical, HostRange};
 use hypervisor::start;
 
@@ -29,7 +31,9 @@ global_asm!(
     multiboot2_checksum = const boot::MULTIBOOT2_CHECKSUM,
     stacks = sym stacks::STACKS,
     boot_stack_top = const stacks::MAIN_STACK_TOP,
+    debug_exit_port = const DEBUG_EXIT_PORT,
     exit_refused = const ExitCode::Refused as u8,
+    bochs_port = const BOCHS_PORT,
     boot_main = sym boot_main,
 );
 
@@ -61,16 +65,20 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     segments::load();
     traps::load();
     log::info!("Nuncio {}", env!("CARGO_PKG_VERSION"));
-    // SAFETY: entry.S calls this function once, on its own page tables; the traps are set up.
-    let machine = unsafe {
-        boot::bring_up(magic, information, image, |heap| {
-            add_heap(heap.start(), heap.length())
-        })
-    };
+    // An old CPU lacks much, and this first: nothing else that it lacks is worth a word.
+    let machine = start::find_virtualization().and_then(|found| {
+        // SAFETY: entry.S calls this function once, on its own page tables; the traps are set up.
+        let machine = unsafe {
+            boot::bring_up(magic, information, image, |heap| {
+                add_heap(heap.start(), heap.length())
+            })
+        };
+        machine.map(|machine| (found, machine))
+    });
     match machine {
-        Ok((handover, platform, memory)) => {
+        Ok((found, (handover, platform, memory))) => {
             self_test::run(&handover.command_line, &platform);
-            start::start(handover, platform, memory)
+            start::start(found, handover, platform, memory)
         }
         Err(refusal) => {
             serial::print(format_args!(

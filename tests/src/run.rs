@@ -56,6 +56,22 @@ impl Run {
         Ok(run.option("--timeout", TIMEOUT_SECONDS))
     }
 
+    /// A comparison of the default manifest on these beds.
+    pub fn comparing(beds: impl Iterator<Item = &'static Bed>) -> Result<Self, Failed> {
+        let mut arguments = vec!["compare".to_owned()];
+        for bed in beds {
+            arguments.extend(["--bed".to_owned(), bed.name.to_owned()]);
+        }
+        let run = Run {
+            dir: tempfile::tempdir()?,
+            arguments,
+            environment: Vec::new(),
+            input: None,
+        };
+        let run = run.option("--json", "report.json");
+        Ok(run.option("--timeout", TIMEOUT_SECONDS))
+    }
+
     /// Adds an option with a value; a later one replaces an earlier one.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         if let Some(index) = self.arguments.iter().position(|known| known == name) {

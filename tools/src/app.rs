@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::{Action, Cli, ImageArguments, ManifestAction, RunArguments};
+use crate::cli::{Action, Cli, CompareArguments, ImageArguments, ManifestAction, RunArguments};
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
 use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{backtrace, beds, json, table};
+use crate::{backtrace, beds, compare, fold, json, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -18,6 +18,7 @@ pub fn main(cli: &Cli) -> u8 {
         None => run(&cli.run),
         Some(Action::Run(arguments)) => run(arguments),
         Some(Action::Manifest { action }) => manifest(action),
+        Some(Action::Compare(arguments)) => compare(arguments),
         Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Beds) => list_beds(),
     }
@@ -44,6 +45,33 @@ fn run(arguments: &RunArguments) -> u8 {
     match written {
         Err(error) if verdict.is_ok() => conclude(&screen, &error),
         _ => conclude(&screen, verdict),
+    }
+}
+
+fn compare(arguments: &CompareArguments) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let request = arguments.request();
+    let json = arguments.json.as_deref();
+    if let Err(verdict) = json.map_or(Ok(()), |path| write_json(path, "")) {
+        return conclude(&screen, &verdict);
+    }
+    let outcome = compare::run(&request, &Screen::new(Detail::Quiet));
+    let (verdict, comparison) = match &outcome {
+        Ok(comparison) => (comparison.verdict(), Some(comparison)),
+        Err(verdict) => (verdict.clone(), None),
+    };
+    if let Some(comparison) = comparison {
+        screen.result(&format!("\n{}\n", compare::text(comparison)));
+    }
+    let written = json.map_or(Ok(()), |path| {
+        write_json(
+            path,
+            &compare::render(&request.run.what, &verdict, comparison),
+        )
+    });
+    match written {
+        Err(error) if verdict.is_ok() => conclude(&screen, &error),
+        _ => conclude(&screen, &verdict),
     }
 }
 
@@ -92,6 +120,12 @@ fn show(screen: &Screen, run: &Run) {
                 run, domain, rip
             ))
         ));
+    }
+    for domain in &run.report.domains {
+        if let Some(trace) = domain.trace() {
+            let calls = fold::text(&trace.runs, trace.unrecorded);
+            screen.detail(&format!("calls of {}: {calls}\n", domain.name));
+        }
     }
     if let Some(panic) = &run.report.panic {
         screen.error(&backtrace::render(panic, &run.hypervisor));
@@ -162,16 +196,19 @@ fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
 
 fn list_beds() -> u8 {
     let screen = Screen::new(Detail::Normal);
+    let default = beds::default_name(false);
     for bed in beds::all() {
-        let state = match beds::missing(bed.needs()) {
-            None => "installed".to_owned(),
-            Some(need) => format!(
+        let state = match (bed.obstacle(), beds::missing(bed.needs())) {
+            (Some(obstacle), _) => format!("cannot be used: {obstacle}"),
+            (None, Some(need)) => format!(
                 "{} is not installed; {}",
                 need.program.display(),
                 need.advice
             ),
+            (None, None) if bed.name() == default => "installed, the default".to_owned(),
+            (None, None) => "installed".to_owned(),
         };
-        screen.result(&format!("{:<12} {} [{state}]", bed.name(), bed.summary()));
+        screen.result(&format!("{:<13} {} [{state}]", bed.name(), bed.summary()));
     }
     0
 }

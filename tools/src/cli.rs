@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::beds;
+use crate::compare::Request;
 use crate::project;
 use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
 use crate::screen::Detail;
@@ -16,12 +17,13 @@ Examples:
   nuncio --manifest mine.toml --timeout 10 --json report.json
   nuncio manifest check mine.toml     name every mistake in a manifest with its line
   nuncio manifest plan mine.toml      show what the hypervisor will be told
+  nuncio compare --input FILE         do the domains observe the same on every test bed?
   nuncio image out.iso --input FILE   write an image that boots on any machine
-  nuncio beds                         list the test beds and what is installed
+  nuncio beds                         list the test beds and what each one lacks here
 
 Exit codes:
   0    everything worked: domains exited with code 0, and the digest is right
-  1    a domain failed, or the digest is missing or wrong
+  1    a domain failed, or the digest is missing or wrong; beds differ
   2    the command line, the manifest or a file is wrong
   3    the test bed is missing, cannot start, or has no CPU that the hypervisor can use
   4    the time limit was reached
@@ -55,6 +57,8 @@ pub enum Action {
         #[command(subcommand)]
         action: ManifestAction,
     },
+    /// Run a manifest on several test beds and compare what the domains observed
+    Compare(Box<CompareArguments>),
     /// Write a bootable image (ISO 9660) that runs a manifest on any machine
     Image(Box<ImageArguments>),
     /// List the test beds
@@ -107,6 +111,30 @@ pub struct ImageArguments {
     pub what: WhatArguments,
 }
 
+/// The options of a comparison.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArguments {
+    /// What is run.
+    #[command(flatten)]
+    pub what: WhatArguments,
+
+    /// A test bed to run on, once for each; the others are compared with the first [default: every installed bed that counts]
+    #[arg(long = "bed", value_name = "NAME")]
+    pub beds: Vec<String>,
+
+    /// Time limit of each run in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Differences that are expected, with reasons [default: tools/expected-differences.toml]
+    #[arg(long, value_name = "FILE")]
+    pub expected: Option<PathBuf>,
+
+    /// Write the comparison to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// The options of a run.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -115,9 +143,9 @@ pub struct RunArguments {
     #[command(flatten)]
     pub what: WhatArguments,
 
-    /// Test bed to run on
-    #[arg(long, value_name = "NAME", default_value = beds::DEFAULT)]
-    pub bed: String,
+    /// Test bed to run on [default: kvm if this host can and nothing is counted, else qemu-svm]
+    #[arg(long, value_name = "NAME")]
+    pub bed: Option<String>,
 
     /// Time limit in seconds; the machine is killed some time after it
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -135,9 +163,13 @@ pub struct RunArguments {
     #[arg(long)]
     pub verbose: bool,
 
-    /// Count instructions: exact and repeatable, but slower; on Bochs always
+    /// Count instructions: exact and repeatable, but slower; on Bochs always, on kvm never
     #[arg(long)]
     pub count: bool,
+
+    /// Show the calls of each domain in their order, as the domain saw them
+    #[arg(long)]
+    pub trace: bool,
 
     /// Memory of the machine in MiB [default: what the manifest needs and 128 MiB, at least 256]
     #[arg(long, value_name = "MIB", help_heading = "Advanced", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
@@ -174,14 +206,38 @@ impl WhatArguments {
     }
 }
 
+impl CompareArguments {
+    /// The options with every default filled in.
+    pub fn request(&self) -> Request {
+        let run = Options {
+            what: self.what.options(),
+            bed: String::new(),
+            limit_seconds: self.timeout,
+            // Exact, so that a comparison comes out the same every time.
+            count: true,
+            trace: true,
+            memory_mib: None,
+            cpu: None,
+        };
+        let expected = self.expected.clone();
+        Request {
+            run,
+            beds: self.beds.clone(),
+            expected: expected.unwrap_or_else(project::expected_differences),
+        }
+    }
+}
+
 impl RunArguments {
     /// The options with every default filled in.
     pub fn options(&self) -> Options {
+        let named = self.bed.clone();
         Options {
             what: self.what.options(),
-            bed: self.bed.clone(),
+            bed: named.unwrap_or_else(|| beds::default_name(self.count).to_owned()),
             limit_seconds: self.timeout,
             count: self.count,
+            trace: self.trace,
             memory_mib: self.memory,
             cpu: self.cpu.clone(),
         }

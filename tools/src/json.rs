@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::report::{Counts, DomainReport, Report};
+use crate::fold;
+use crate::report::{CallRun, CallTrace, Counts, DomainReport, Report};
 use crate::run::{Options, Run};
 use crate::verdict::Verdict;
 
@@ -30,12 +31,25 @@ struct Document<'a> {
     damaged_records: u64,
 }
 
+/// What became of a run.
 #[derive(Serialize)]
-struct VerdictKeys<'a> {
+pub struct VerdictKeys<'a> {
     ok: bool,
     kind: &'static str,
     exit_code: u8,
     text: &'a str,
+}
+
+impl<'a> VerdictKeys<'a> {
+    /// The keys of a verdict.
+    pub fn new(verdict: &'a Verdict) -> Self {
+        VerdictKeys {
+            ok: verdict.is_ok(),
+            kind: verdict.kind.name(),
+            exit_code: verdict.kind.exit_code(),
+            text: &verdict.text,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -77,6 +91,27 @@ struct Domain<'a> {
     received: u64,
     notified: u64,
     coalesced: u64,
+    trace: Option<Trace<'a>>,
+}
+
+/// The calls of a domain in their order, folded.
+#[derive(Serialize)]
+pub struct Trace<'a> {
+    groups: Vec<Group<'a>>,
+    unrecorded: u64,
+}
+
+#[derive(Serialize)]
+struct Group<'a> {
+    times: usize,
+    calls: Vec<Calls<'a>>,
+}
+
+#[derive(Serialize)]
+struct Calls<'a> {
+    verb: &'a str,
+    status: Option<String>,
+    times: u64,
 }
 
 #[derive(Serialize)]
@@ -103,12 +138,7 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
         schema: SCHEMA,
         bed: &options.bed,
         manifest: options.what.manifest.display().to_string(),
-        verdict: VerdictKeys {
-            ok: verdict.is_ok(),
-            kind: verdict.kind.name(),
-            exit_code: verdict.kind.exit_code(),
-            text: &verdict.text,
-        },
+        verdict: VerdictKeys::new(verdict),
         counted,
         wall_ms: run.map_or(0, |run| run.wall.as_millis().try_into().unwrap_or(u64::MAX)),
         input: run.and_then(input),
@@ -185,6 +215,27 @@ fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
         received: domain.traffic.received,
         notified: domain.traffic.notified,
         coalesced: domain.traffic.coalesced,
+        trace: domain.trace().map(trace_keys),
+    }
+}
+
+/// The keys of a trace.
+pub fn trace_keys(trace: &CallTrace) -> Trace<'_> {
+    let groups = fold::fold(&trace.runs).into_iter().map(|group| Group {
+        times: group.times,
+        calls: group.runs.iter().map(calls).collect(),
+    });
+    Trace {
+        groups: groups.collect(),
+        unrecorded: trace.unrecorded,
+    }
+}
+
+fn calls(run: &CallRun) -> Calls<'_> {
+    Calls {
+        verb: run.call.verb_name(),
+        status: run.call.status_name(),
+        times: run.times,
     }
 }
 

@@ -12,6 +12,8 @@ pub mod app;
 pub mod backtrace;
 pub mod beds;
 pub mod cli;
+pub mod compare;
+pub mod fold;
 pub mod iso;
 pub mod json;
 pub mod judge;

@@ -14,6 +14,11 @@ pub fn default_manifest() -> PathBuf {
     shown(root().join("tools/manifests/stream.toml"))
 }
 
+/// The differences between test beds that are expected.
+pub fn expected_differences() -> PathBuf {
+    shown(root().join("tools/expected-differences.toml"))
+}
+
 /// The input of a run that names none.
 pub fn default_input() -> PathBuf {
     shown(root().join("README.md"))

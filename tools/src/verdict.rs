@@ -16,6 +16,8 @@ pub enum Kind {
     DigestMissing,
     /// The digest is not the input's.
     DigestDiffers,
+    /// The domains observed different things on different beds.
+    BedsDiffer,
     /// The command line, the manifest or a file is wrong.
     Invalid,
     /// The hypervisor cannot run on this machine.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::DomainFailed => "domain-failed",
             Kind::DigestMissing => "digest-missing",
             Kind::DigestDiffers => "digest-differs",
+            Kind::BedsDiffer => "beds-differ",
             Kind::Invalid => "invalid",
             Kind::Refused => "refused",
             Kind::Missing => "missing",
@@ -63,7 +66,7 @@ impl Kind {
     pub const fn exit_code(self) -> u8 {
         match self {
             Kind::Ok => 0,
-            Kind::DomainFailed | Kind::DigestMissing | Kind::DigestDiffers => 1,
+            Kind::DomainFailed | Kind::DigestMissing | Kind::DigestDiffers | Kind::BedsDiffer => 1,
             Kind::Invalid => 2,
             Kind::Refused | Kind::Missing | Kind::BedFailed => 3,
             Kind::TimeLimit => 4,

@@ -58,6 +58,24 @@ fn a_good_run_counts_without_being_asked_to() {
 }
 
 #[test]
+fn a_display_without_a_port_is_tried_again_a_few_times() {
+    for (starts, code, says) in [("3", 0, ""), ("99", 3, "could not bind any port")] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("starts");
+        let environment = [
+            ("FAKE_LATE", log.to_str().unwrap()),
+            ("FAKE_STARTS", starts),
+        ];
+        let (output, _dir) = on_bochs(&["--quiet"], &environment);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(says), "{error}");
+        let started = fs::read_to_string(log).unwrap().lines().count();
+        assert_eq!(started, if code == 0 { 3 } else { 5 });
+    }
+}
+
+#[test]
 fn a_report_of_success_is_not_enough() {
     for (status, message, code, says) in [
         (

@@ -56,9 +56,13 @@ impl Stage {
         command.output().unwrap()
     }
 
-    /// A run with the images of the place.
+    /// A run with the images of the place on `qemu-svm`, which is not the default of every host.
     fn run(&self, arguments: &[&str]) -> Output {
-        let fixed = ["--images", ".", "--input", "in put,1"];
+        self.run_on("qemu-svm", arguments)
+    }
+
+    fn run_on(&self, bed: &str, arguments: &[&str]) -> Output {
+        let fixed = ["--bed", bed, "--images", ".", "--input", "in put,1"];
         self.nuncio(&[&fixed, arguments].concat())
     }
 }
@@ -272,6 +276,22 @@ fn wrong_files_and_options_are_named_in_one_line() {
         3,
         "build it with ./run.sh",
     );
+}
+
+#[test]
+fn kvm_is_used_only_where_it_can_be_and_never_counts() {
+    let stage = Stage::new();
+    let counted = stage.run_on("kvm", &["--count"]);
+    assert_failed(&counted, 2, "a bed that can: qemu-svm, bochs-svm");
+    let plain = stage.run_on("kvm", &[]);
+    let beds = stdout(&stage.nuncio(&["beds"]));
+    match nuncio_tools::beds::named("kvm").unwrap().obstacle() {
+        Some(obstacle) => {
+            assert_failed(&plain, 3, &obstacle);
+            assert!(beds.contains(&format!("[cannot be used: {obstacle}]")));
+        }
+        None => assert_eq!(plain.status.code(), Some(0), "{}", stderr(&plain)),
+    }
 }
 
 #[test]

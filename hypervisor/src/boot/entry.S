@@ -50,6 +50,9 @@ boot_gdt_pointer:
 no_long_mode_text:
     .ascii "@refused code=no-long-mode text=This CPU has no 64-bit mode, and Nuncio needs one.\n"
 no_long_mode_end:
+bochs_shutdown:
+    .ascii "Shutdown"
+bochs_shutdown_end:
 
 .section .text.entry, "ax"
 .code32
@@ -122,7 +125,7 @@ _start:
     push eax
     retf
 
-// Says so on COM1 (115200 8n1) and through QEMU's debug-exit port, as Rust code would.
+// Says so on COM1 (115200 8n1) and ends the machine, both as cpu/serial.rs and cpu/exit.rs do.
 no_long_mode:
     mov dx, 0x3FB
     mov al, 0x80
@@ -147,12 +150,26 @@ no_long_mode:
     out dx, al
     cmp esi, offset no_long_mode_end
     jne 4b
-    mov dx, 0xF4
+    // The emulator must not end before the last byte has left the shift register: LSR bit 6, TEMT
+    // (National Semiconductor PC16550D data sheet, 8.6.3).
+    mov dx, 0x3FD
+6:  pause
+    in al, dx
+    test al, 0x40
+    jz 6b
+    // QEMU ends here, Bochs when it has read its word.
+    mov dx, {debug_exit_port}
     mov al, {exit_refused}
     out dx, al
-6:  cli
+    mov dx, {bochs_port}
+    mov esi, offset bochs_shutdown
+7:  lodsb
+    out dx, al
+    cmp esi, offset bochs_shutdown_end
+    jne 7b
+8:  cli
     hlt
-    jmp 6b
+    jmp 8b
 
 .code64
 long_mode:

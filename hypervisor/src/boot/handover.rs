@@ -21,7 +21,8 @@ const HEAP_LIMIT: u64 = 1 << 32;
 /// of 160 bytes: 16 MiB. 1024 regions in each of 64 domains, at up to 100 bytes: 6.5 MiB. What each
 /// of them may make itself (`KERNEL_BYTES`): 16 MiB. The bookkeeping of 256 page-table frames in
 /// each of them, at 100 bytes: 1.6 MiB. 64 sets of extended registers, 11 KiB each with AMX: 1 MiB.
-/// The plan's text and what is parsed from it, 1100 boot modules, the page tables: the rest.
+/// 64 traces of calls, if they are asked for: 4 MiB. The plan's text and what is parsed from it, 1100 boot
+/// modules, the page tables: the rest.
 const HEAP_MINIMUM_BYTES: u64 = 48 << 20;
 /// The part of the RAM that the heap gets on top of its minimum. The frame allocator keeps up to
 /// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:

@@ -9,11 +9,13 @@ use x86_64::instructions::{hlt, interrupts};
 use super::serial;
 
 /// QEMU's isa-debug-exit device; the emulator's exit status is twice the code plus 1.
-const DEBUG_EXIT_PORT: u16 = 0xF4;
+pub const DEBUG_EXIT_PORT: u16 = 0xF4;
 
 /// Bochs ends with status 1 when it has read `Shutdown` here, byte by byte. A `D` stops it in its
 /// debugger, which the test bed tells to quit at the first stop, with status 0.
-const BOCHS_PORT: u16 = 0x8900;
+pub const BOCHS_PORT: u16 = 0x8900;
+const BOCHS_STOP: &str = "D";
+const BOCHS_SHUTDOWN: &str = "Shutdown";
 
 /// How the run ended. The numbers leave 0 and 1 free, which emulators use themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ impl ExitCode {
     /// What Bochs has to read. It tells success from the rest only; the report says more.
     const fn bochs_word(self) -> &'static str {
         match self {
-            ExitCode::Ok => "D",
-            ExitCode::Failed | ExitCode::Refused | ExitCode::Panic => "Shutdown",
+            ExitCode::Ok => BOCHS_STOP,
+            ExitCode::Failed | ExitCode::Refused | ExitCode::Panic => BOCHS_SHUTDOWN,
         }
     }
 }

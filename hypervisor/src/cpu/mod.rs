@@ -32,7 +32,7 @@ mod trap_frame;
 pub mod traps;
 
 pub use direct_map::DirectMap;
-pub use exit::{machine_exit, ExitCode};
+pub use exit::{machine_exit, ExitCode, BOCHS_PORT, DEBUG_EXIT_PORT};
 pub use extended_state::ExtendedState;
 pub use local_apic::memory_address as local_apic_address;
 pub use platform::{ticks, Platform};

@@ -5,6 +5,7 @@
 // UNSAFETY: writes to model-specific, control and debug registers.
 #![allow(unsafe_code)]
 
+use alloc::rc::Rc;
 use core::arch::asm;
 use core::cell::Cell;
 
@@ -47,7 +48,7 @@ impl Default for SystemRegisters {
 
 impl SystemRegisters {
     /// Takes the registers out of the CPU.
-    pub fn save(&self) {
+    fn save(&self) {
         for (index, place) in MSRS.into_iter().zip(&self.msrs) {
             // A CPU without one of them refuses it to guests too.
             place.set(msr::read(index).unwrap_or_default());
@@ -60,7 +61,7 @@ impl SystemRegisters {
     }
 
     /// Puts them into the CPU.
-    pub fn restore(&self) {
+    fn restore(&self) {
         for (index, place) in MSRS.into_iter().zip(&self.msrs) {
             // SAFETY: the values were the guest's, which the CPU has checked; the hypervisor uses
             // neither SYSCALL nor SWAPGS.
@@ -70,6 +71,38 @@ impl SystemRegisters {
         unsafe { asm!("mov cr2, {}", in(reg) self.cr2.get(), options(nomem, nostack)) };
         write_debug_register(DEBUG_STATUS, self.dr6.get());
     }
+}
+
+/// Whose registers the CPU holds.
+#[derive(Debug, Default)]
+pub struct LoadedRegisters(Option<Rc<SystemRegisters>>);
+
+impl LoadedRegisters {
+    /// Takes them out of the CPU, if it holds any.
+    pub fn unload(&mut self) {
+        if let Some(loaded) = self.0.take() {
+            loaded.save();
+        }
+    }
+
+    /// Puts others into the CPU in their place. Returns false if they are there already.
+    pub fn load(&mut self, registers: &Rc<SystemRegisters>) -> bool {
+        let is_new = !self
+            .0
+            .as_ref()
+            .is_some_and(|loaded| Rc::ptr_eq(loaded, registers));
+        if is_new {
+            self.unload();
+            registers.restore();
+            self.0 = Some(registers.clone());
+        }
+        is_new
+    }
+}
+
+/// Sets bits in DR6, as a debug exception does.
+pub fn add_debug_status(bits: u64) {
+    write_debug_register(DEBUG_STATUS, read_debug_register(DEBUG_STATUS) | bits);
 }
 
 /// One of DR0 to DR3 or DR6, which hold the guest's values while its exits are handled.

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use alloc::boxed::Box;
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering;
 
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
@@ -147,6 +147,14 @@ extern "C" fn trap_stubs() {
         with_error_code = const WITH_ERROR_CODE,
         handler = sym handle,
     )
+}
+
+/// Runs the handler of NMIs for one that is pending no more because a guest's exit has taken it.
+/// The handler's IRETQ also ends the blocking of NMIs that such an exit leaves behind (Intel SDM
+/// vol. 3, 27.5.5).
+pub fn handle_taken_nmi() {
+    // SAFETY: the handler has a stack of its own, saves all registers and returns.
+    unsafe { asm!("int 2", options(nostack)) };
 }
 
 extern "C" fn handle(frame: &mut TrapFrame) {

@@ -87,55 +87,26 @@ fn access_of(entry: u64) -> Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const RW: Rights = match Rights::from_bits(0b011) {
-        Some(rights) => rights,
-        None => panic!(),
-    };
-    const RX: Rights = match Rights::from_bits(0b101) {
-        Some(rights) => rights,
-        None => panic!(),
-    };
+    use crate::nested::entry_cases::{check, Words};
 
     #[test]
     fn entries_have_the_bits_of_the_manual() {
-        let frame = Frame(0x12_3400);
-        let cases = [
-            (EPT_2M.table(frame), 0x1_2340_0007),
-            (
-                EPT_2M.leaf(frame, Rights::ACCESS, Level::Kib4),
-                0x1_2340_0037,
-            ),
-            (EPT_2M.leaf(frame, RX, Level::Kib4), 0x1_2340_0035),
-            (EPT_2M.leaf(frame, RW, Level::Mib2), 0x1_2340_00B3),
-            (
-                EPT_1G.leaf(Frame(1 << 18), Rights::READ, Level::Gib1),
-                0x4000_00B1,
-            ),
-        ];
-        for (entry, expected) in cases {
-            assert_eq!(entry, expected, "{entry:#x} is not {expected:#x}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_whatever_the_cpu_marked() {
         let accessed_and_dirty = 0b11 << 8;
-        for level in [Level::Kib4, Level::Mib2, Level::Gib1] {
-            for access in [Rights::READ, RW, RX, Rights::ACCESS] {
-                let frame = Frame(5 << 18);
-                let entry = EPT_1G.leaf(frame, access, level) | accessed_and_dirty;
-                assert_eq!(EPT_1G.decode(entry, level), Entry::Leaf { frame, access });
-            }
-        }
-        let table = EPT_2M.table(Frame(9)) | accessed_and_dirty;
-        assert_eq!(EPT_2M.decode(table, Level::Mib2), Entry::Table(Frame(9)));
-        assert_eq!(EPT_2M.decode(0, Level::Mib2), Entry::Absent);
+        let words = Words {
+            table: 0x1_2340_0007,
+            page: 0x1_2340_0037,
+            read_execute: 0x1_2340_0035,
+            large_read_write: 0x1_2340_00B3,
+            gigabyte_read: 0x4000_00B1,
+            last_page: 0x000F_FFFF_FFFF_F037,
+        };
+        check(&EPT_1G, accessed_and_dirty, &words);
     }
 
     #[test]
-    fn frame_numbers_cannot_reach_the_other_bits() {
-        let entry = EPT_2M.leaf(Frame(u64::MAX), Rights::ACCESS, Level::Kib4);
-        assert_eq!(entry, 0x000F_FFFF_FFFF_F037);
+    fn large_pages_are_used_only_where_the_cpu_has_them() {
+        assert_eq!(EPT_4K.largest_leaf(), Level::Kib4);
+        assert_eq!(EPT_2M.largest_leaf(), Level::Mib2);
+        assert_eq!(EPT_1G.largest_leaf(), Level::Gib1);
     }
 }

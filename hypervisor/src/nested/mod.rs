@@ -17,6 +17,8 @@
 )]
 
 mod cursor;
+#[cfg(test)]
+mod entry_cases;
 mod ept;
 mod format;
 mod npt;

@@ -90,53 +90,20 @@ fn access_of(entry: u64) -> Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const RW: Rights = match Rights::from_bits(0b011) {
-        Some(rights) => rights,
-        None => panic!(),
-    };
-    const RX: Rights = match Rights::from_bits(0b101) {
-        Some(rights) => rights,
-        None => panic!(),
-    };
+    use crate::nested::entry_cases::{check, Words};
 
     #[test]
     fn entries_have_the_bits_of_the_manual() {
-        let frame = Frame(0x12_3400);
-        let cases = [
-            (NPT.table(frame), 0x1_2340_0007),
-            (NPT.leaf(frame, Rights::ACCESS, Level::Kib4), 0x1_2340_0007),
-            (NPT.leaf(frame, RX, Level::Kib4), 0x1_2340_0005),
-            (NPT.leaf(frame, RW, Level::Mib2), 1 << 63 | 0x1_2340_0087),
-            (
-                NPT_1G.leaf(Frame(1 << 18), Rights::READ, Level::Gib1),
-                1 << 63 | 0x4000_0085,
-            ),
-        ];
-        for (entry, expected) in cases {
-            assert_eq!(entry, expected, "{entry:#x} is not {expected:#x}");
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_whatever_the_cpu_marked() {
         let accessed_and_dirty = 0b11 << 5;
-        for level in [Level::Kib4, Level::Mib2, Level::Gib1] {
-            for access in [Rights::READ, RW, RX, Rights::ACCESS] {
-                let frame = Frame(5 << 18);
-                let entry = NPT_1G.leaf(frame, access, level) | accessed_and_dirty;
-                assert_eq!(NPT_1G.decode(entry, level), Entry::Leaf { frame, access });
-            }
-        }
-        let table = NPT.table(Frame(9)) | accessed_and_dirty;
-        assert_eq!(NPT.decode(table, Level::Mib2), Entry::Table(Frame(9)));
-        assert_eq!(NPT.decode(0, Level::Mib2), Entry::Absent);
-    }
-
-    #[test]
-    fn frame_numbers_cannot_reach_the_other_bits() {
-        let entry = NPT.leaf(Frame(u64::MAX), Rights::ACCESS, Level::Kib4);
-        assert_eq!(entry, 0x000F_FFFF_FFFF_F007);
+        let words = Words {
+            table: 0x1_2340_0007,
+            page: 0x1_2340_0007,
+            read_execute: 0x1_2340_0005,
+            large_read_write: 1 << 63 | 0x1_2340_0087,
+            gigabyte_read: 1 << 63 | 0x4000_0085,
+            last_page: 0x000F_FFFF_FFFF_F007,
+        };
+        check(&NPT_1G, accessed_and_dirty, &words);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl<P: Platform> Effects for Context<P> {
             self.expire(now_ns);
         }
         // What is due next may have changed, and with it when the machine's timer must fire.
-        self.scheduler.call_attention_to_time();
+        self.scheduler.attend_again();
     }
 
     fn translations_changed(&mut self) {

@@ -101,7 +101,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     fn cpuid(&mut self, world: &mut World<V, P>, leaf: u32, subleaf: u32) -> Flow {
-        let xsave_enabled = world.vcpu.control_registers().cr4 & CR4_OSXSAVE != 0;
+        let xsave_enabled = world.vcpu.cr4() & CR4_OSXSAVE != 0;
         let host = self.context.platform.cpuid(leaf, subleaf);
         let answer = cpuid::answer(leaf, subleaf, host, xsave_enabled);
         world.vcpu.complete_cpuid(answer);

@@ -17,6 +17,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace;
 mod world;
 
 use alloc::boxed::Box;
@@ -31,6 +32,7 @@ use crate::vt::{Left, Vendor, VirtualCpu};
 
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
+pub use trace::CallTrace;
 pub use world::{Counters, World};
 
 use context::Context;
@@ -51,6 +53,8 @@ pub struct Runner<V: Vendor, P: Platform> {
     foreground: usize,
     /// When the run is ended from outside, in nanoseconds.
     limit_ns: Option<u64>,
+    /// Whether vcpus are added with a trace of their calls.
+    is_tracing: bool,
     reports: Vec<DomainReport>,
 }
 
@@ -81,8 +85,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             loaded: None,
             foreground: 0,
             limit_ns,
+            is_tracing: false,
             reports: Vec::new(),
         }
+    }
+
+    /// Records the calls of every vcpu that is added from now on.
+    pub fn trace_calls(&mut self) {
+        self.is_tracing = true;
+        self.context.scheduler.attend_again();
     }
 
     /// The vendor, for making vcpus.
@@ -109,7 +120,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         extended: P::Extended,
         background: bool,
     ) {
-        let world = World::new(domain, object, vcpu, extended, background);
+        let mut world = World::new(domain, object, vcpu, extended, background);
+        world.trace = self.is_tracing.then(Box::default);
         self.context.scheduler.add();
         self.foreground += usize::from(!background);
         self.worlds.push(Some(Box::new(world)));
@@ -220,7 +232,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             world.vcpu.flush_translations();
         }
         if became_ready {
-            self.limit_run(world, slice_end_ns);
+            self.limit_slice(world, slice_end_ns);
+        }
+    }
+
+    /// Gives the slice an end, and records the call that the vcpu has made if calls are recorded.
+    /// Then somebody always seems to have become ready, so that every call is seen and other runs
+    /// do not have to ask on its path.
+    #[inline(never)]
+    fn limit_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        self.limit_run(world, slice_end_ns);
+        if world.trace.is_some() {
+            world.record_call();
+            self.context.scheduler.attend_again();
         }
     }
 
@@ -309,7 +333,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     /// Ends a domain and gives back all it had; what is left of it is its report.
-    fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+    fn end(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         let id = world.object.id();
         self.context.scheduler.retire(id);
         if self.loaded == Some(id) {
@@ -327,7 +351,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .console
             .lock()
             .finish(|line| platform.console_line(name.as_str(), line));
-        self.reports.push(DomainReport::new(&world, ending));
+        self.reports.push(DomainReport::new(&mut world, ending));
         let context = &mut self.context;
         world.object.abandon_call(&mut |wake| context.apply(wake));
         world.domain.end(ending, &mut |wake| context.apply(wake));

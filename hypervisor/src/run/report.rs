@@ -1,5 +1,6 @@
 //! What is left of a domain when it has ended, and the lines in which the host tool reads it.
 
+use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -8,7 +9,7 @@ use nuncio_abi::{Name, StopReason, Verb};
 use crate::object::{DomainId, Ending};
 use crate::vt::{Vendor, EXIT_KINDS};
 
-use super::{Counters, Platform, World};
+use super::{CallTrace, Counters, Platform, World};
 
 /// Whether a domain did what it was started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,12 @@ pub struct DomainReport {
     pub frames: u64,
     /// Messages sent and received, notifications made and coalesced.
     pub traffic: [u64; 4],
+    /// Its calls, if they were recorded.
+    pub trace: Option<Box<CallTrace>>,
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, ending: Ending) -> Self {
+    pub(super) fn new<V: Vendor, P: Platform>(world: &mut World<V, P>, ending: Ending) -> Self {
         let traffic = &world.domain.traffic;
         let counts = [
             &traffic.sent,
@@ -65,6 +68,7 @@ impl DomainReport {
             counters: world.counters,
             frames: world.domain.account.used(),
             traffic: counts.map(|count| count.load(Relaxed)),
+            trace: world.take_trace(),
         }
     }
 }
@@ -97,6 +101,10 @@ impl fmt::Display for DomainReport {
         write!(
             formatter,
             "\n@traffic name={name} sent={sent} received={received} notified={notified} coalesced={coalesced}"
-        )
+        )?;
+        match &self.trace {
+            Some(trace) => trace.write(formatter, name),
+            None => Ok(()),
+        }
     }
 }

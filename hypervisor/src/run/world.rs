@@ -1,13 +1,14 @@
 //! Everything the loop keeps of one vcpu.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use nuncio_abi::Verb;
 
 use crate::object::{Domain, Vcpu};
-use crate::vt::{ExitKind, Vendor, EXIT_KINDS};
+use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
 
-use super::Platform;
+use super::{CallTrace, Platform};
 
 /// The most that a vcpu can owe: about what the longest call costs. A stall of the whole machine,
 /// which is nobody's fault, is not held against one vcpu for longer.
@@ -33,6 +34,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub overdrawn_ns: u64,
     /// What it has done.
     pub counters: Counters,
+    /// Its calls, if they are to be recorded.
+    pub trace: Option<Box<CallTrace>>,
 }
 
 /// What a vcpu has done, each counted in one place.
@@ -71,6 +74,24 @@ impl Counters {
 }
 
 impl<V: Vendor, P: Platform> World<V, P> {
+    /// Records the call that the vcpu has made since it was last looked at, if calls are recorded
+    /// and it has its answer.
+    pub fn record_call(&mut self) {
+        if let (Some(trace), false) = (&mut self.trace, self.call_again) {
+            trace.record(
+                &self.counters.calls,
+                Some(self.vcpu.register(Register::RAX)),
+            );
+        }
+    }
+
+    /// The trace of a vcpu that will never run again, with the call that has no answer.
+    pub fn take_trace(&mut self) -> Option<Box<CallTrace>> {
+        let mut trace = self.trace.take()?;
+        trace.record(&self.counters.calls, None);
+        Some(trace)
+    }
+
     /// Notes by how much a slice was too long.
     pub fn overdraw(&mut self, ns: u64) {
         self.overdrawn_ns = self.overdrawn_ns.saturating_add(ns).min(MOST_OVERDRAWN_NS);
@@ -102,6 +123,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
             background,
             overdrawn_ns: 0,
             counters: Counters::default(),
+            trace: None,
         }
     }
 }

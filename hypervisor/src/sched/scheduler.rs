@@ -165,8 +165,8 @@ impl Scheduler {
         self.attention = true;
     }
 
-    /// Asks the loop to look at what is due when.
-    pub fn call_attention_to_time(&mut self) {
+    /// Asks the loop to look as if a vcpu had become ready.
+    pub fn attend_again(&mut self) {
         self.attention = true;
         self.became_ready = true;
     }

@@ -23,19 +23,68 @@ use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
-use crate::vt::Vendor;
+use crate::vt::{Unsupported, Vendor};
 
 use platform::HardwarePlatform;
 
 /// The name of the boot module that holds the plan.
 const PLAN_MODULE: &str = "nuncio-plan";
 
+/// The word of the command line that asks for traces, and the one thing that can be traced.
+const TRACE: &str = "trace=";
+const CALLS: &str = "calls";
+
 /// What the nested page tables reach, as a number of address bits.
 const NESTED_ADDRESS_BITS: u8 = 47;
 
+/// The hardware virtualization that this CPU has.
+#[derive(Clone, Copy, Debug)]
+pub enum Virtualization {
+    /// Intel VT-x.
+    Vmx(vmx::Features),
+    /// AMD SVM.
+    Svm(svm::Features),
+}
+
+/// Looks for hardware virtualization with all that is needed of it. The vendor is the one whose
+/// instructions the CPU has.
+///
+/// Reads registers that old CPUs lack: the traps must be set up.
+///
+/// # Errors
+/// What is missing.
+pub fn find_virtualization() -> Result<Virtualization, Refusal> {
+    choose(
+        vmx::Findings::read().features(),
+        svm::Findings::read().features(),
+    )
+}
+
+fn choose(
+    vmx: Result<vmx::Features, Unsupported>,
+    svm: Result<svm::Features, Unsupported>,
+) -> Result<Virtualization, Refusal> {
+    match (vmx, svm) {
+        (Ok(features), _) => Ok(Virtualization::Vmx(features)),
+        (Err(Unsupported::Absent(_)), Ok(features)) => Ok(Virtualization::Svm(features)),
+        (Err(Unsupported::Absent(_)), Err(Unsupported::Absent(_))) => Err(Refusal::new(
+            "no-virtualization",
+            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
+             them (QEMU: -cpu max)",
+        )),
+        (Err(Unsupported::Absent(_)), Err(unsupported)) => Err(unsupported.into()),
+        (Err(unsupported), _) => Err(unsupported.into()),
+    }
+}
+
 /// Runs what the boot loader brought, and ends the machine.
-pub fn start(handover: Handover, platform: Platform, memory: &'static DirectMap) -> ! {
-    let code = match run(handover, platform, memory) {
+pub fn start(
+    found: Virtualization,
+    handover: Handover,
+    platform: Platform,
+    memory: &'static DirectMap,
+) -> ! {
+    let code = match run(found, handover, platform, memory) {
         Ok(Verdict::Good) => {
             serial::print(format_args!("@end result=ok\n"));
             ExitCode::Ok
@@ -53,32 +102,22 @@ pub fn start(handover: Handover, platform: Platform, memory: &'static DirectMap)
 }
 
 fn run(
+    found: Virtualization,
     handover: Handover,
     platform: Platform,
     memory: &'static DirectMap,
 ) -> Result<Verdict, Refusal> {
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
-    // The vendor is the one whose instructions the CPU has.
-    match (
-        vmx::Findings::read().features(),
-        svm::Findings::read().features(),
-    ) {
-        (Ok(features), _) => {
+    match found {
+        Virtualization::Vmx(features) => {
             let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
             run_on(vmx, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Ok(features)) => {
+        Virtualization::Svm(features) => {
             let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
             run_on(svm, handover, platform, memory, account, &pool)
         }
-        (Err(vmx::Unsupported::NoVmx), Err(svm::Unsupported::NoSvm)) => Err(Refusal::new(
-            "no-virtualization",
-            "this CPU has neither Intel VT-x nor AMD SVM; use a CPU or CPU model that has one of \
-             them (QEMU: -cpu max)",
-        )),
-        (Err(vmx::Unsupported::NoVmx), Err(unsupported)) => Err(unsupported.into()),
-        (Err(unsupported), _) => Err(unsupported.into()),
     }
 }
 
@@ -105,6 +144,9 @@ fn run_on<V: Vendor>(
         .limit_ms
         .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
     let mut runner = Runner::new(vendor, HardwarePlatform::new(platform), limit_ns);
+    if is_tracing(&handover.command_line)? {
+        runner.trace_calls();
+    }
     let machine = Machine {
         physical: memory,
         pool: pool.clone(),
@@ -137,6 +179,19 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
         Verdict::Good
     } else {
         Verdict::Failed
+    }
+}
+
+/// Whether the command line asks for traces of calls.
+fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
+    let mut words = command_line.split_ascii_whitespace();
+    match words.find_map(|word| word.strip_prefix(TRACE)) {
+        None => Ok(false),
+        Some(CALLS) => Ok(true),
+        Some(other) => Err(Refusal {
+            code: "bad-command-line",
+            text: format!("the command line says trace={other}; what can be traced is: calls"),
+        }),
     }
 }
 
@@ -224,17 +279,8 @@ fn frames_of_given_modules(modules: &[LoadedModule], plan: &Plan) -> u64 {
         .sum()
 }
 
-impl From<svm::Unsupported> for Refusal {
-    fn from(unsupported: svm::Unsupported) -> Self {
-        Refusal {
-            code: unsupported.code(),
-            text: unsupported.to_string(),
-        }
-    }
-}
-
-impl From<vmx::Unsupported> for Refusal {
-    fn from(unsupported: vmx::Unsupported) -> Self {
+impl From<Unsupported> for Refusal {
+    fn from(unsupported: Unsupported) -> Self {
         Refusal {
             code: unsupported.code(),
             text: unsupported.to_string(),
@@ -264,5 +310,54 @@ impl From<LaunchError> for Refusal {
             code: error.code(),
             text: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SVM: svm::Features = svm::Features {
+        next_rip: false,
+        flush_by_asid: false,
+        asids: 16,
+    };
+
+    const NO_VMX: Unsupported = Unsupported::Absent(&vmx::EXTENSION);
+    const NO_SVM: Unsupported = Unsupported::Absent(&svm::EXTENSION);
+
+    fn refused(vmx: Unsupported, svm: Unsupported) -> Refusal {
+        choose(Err(vmx), Err(svm)).unwrap_err()
+    }
+
+    #[test]
+    fn what_the_vendor_of_this_cpu_lacks_is_named() {
+        let plain = refused(NO_VMX, NO_SVM);
+        assert!(plain.text.contains("neither Intel VT-x nor AMD SVM"));
+        let amd = refused(NO_VMX, Unsupported::Lacks(&svm::EXTENSION, "nested paging"));
+        assert!(amd.text.contains("nested paging"), "{}", amd.text);
+        let lacks = Unsupported::Lacks(&vmx::EXTENSION, "unrestricted guests");
+        let intel = refused(lacks, NO_SVM);
+        assert!(intel.text.contains("unrestricted"), "{}", intel.text);
+    }
+
+    #[test]
+    fn svm_is_found_where_vmx_is_not() {
+        let found = choose(Err(NO_VMX), Ok(SVM));
+        assert!(matches!(found, Ok(Virtualization::Svm(features)) if features == SVM));
+    }
+
+    #[test]
+    fn calls_are_traced_if_a_word_says_so() {
+        for (words, is_traced) in [
+            ("", false),
+            ("test=nmi trace=calls", true),
+            ("calls", false),
+        ] {
+            assert_eq!(is_tracing(words), Ok(is_traced), "{words}");
+        }
+        let refusal = is_tracing("trace=exits").unwrap_err();
+        assert_eq!(refusal.code, "bad-command-line");
+        assert!(refusal.text.contains("trace=exits") && refusal.text.contains("calls"));
     }
 }

@@ -4,6 +4,19 @@
 
 use crate::mem::GuestPhysical;
 
+use super::event::RFLAGS_INTERRUPT;
+use super::registers::Register;
+use super::VirtualCpu;
+
+const MACHINE_CHECK: u8 = 18;
+
+/// Names for the numbers that a vendor gives to exits.
+macro_rules! exit_codes {
+    ($kind:ty: $( $name:ident = $number:literal, )+) => { $( pub const $name: $kind = $number; )+ };
+}
+
+pub(super) use exit_codes;
+
 /// How memory was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -117,6 +130,101 @@ pub enum Exit {
         /// The vendor's number.
         code: u64,
     },
+}
+
+/// What the decoders of both vendors make of plain values.
+impl Exit {
+    /// HLT, with the guest's flags.
+    pub const fn halt(rflags: u64) -> Self {
+        Exit::Halt {
+            interrupts_enabled: rflags & RFLAGS_INTERRUPT != 0,
+        }
+    }
+
+    /// An exception that was caught.
+    pub const fn exception(vector: u8, error_code: Option<u32>) -> Self {
+        match vector {
+            MACHINE_CHECK => Exit::MachineCheck,
+            _ => Exit::Exception { vector, error_code },
+        }
+    }
+
+    /// An access to a port; both vendors have its number in bits 16 to 31 (Intel SDM vol. 3, table
+    /// 27-5; AMD APM vol. 2, section 15.10.2).
+    pub const fn port(information: u64) -> Self {
+        Exit::Io {
+            port: (information >> 16) as u16,
+        }
+    }
+
+    /// An access that the nested page tables do not allow.
+    pub const fn memory(address: u64, is_write: bool, is_fetch: bool) -> Self {
+        let access = match (is_fetch, is_write) {
+            (true, _) => Access::Execute,
+            (false, true) => Access::Write,
+            (false, false) => Access::Read,
+        };
+        Exit::Memory {
+            address: GuestPhysical(address),
+            access,
+        }
+    }
+}
+
+/// The registers in which instructions that exit have their operands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Operands {
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+}
+
+impl Operands {
+    /// Those of a vcpu.
+    pub fn of(vcpu: &impl VirtualCpu) -> Self {
+        Operands {
+            rax: vcpu.register(Register::RAX),
+            rcx: vcpu.register(Register::RCX),
+            rdx: vcpu.register(Register::RDX),
+        }
+    }
+
+    /// CPUID.
+    pub const fn cpuid(&self) -> Exit {
+        Exit::Cpuid {
+            leaf: self.rax as u32,
+            subleaf: self.rcx as u32,
+        }
+    }
+
+    /// RDMSR.
+    pub const fn msr_read(&self) -> Exit {
+        Exit::MsrRead {
+            index: self.rcx as u32,
+        }
+    }
+
+    /// WRMSR.
+    pub const fn msr_write(&self) -> Exit {
+        Exit::MsrWrite {
+            index: self.rcx as u32,
+            value: self.pair(),
+        }
+    }
+
+    /// XSETBV.
+    pub const fn extended_control_write(&self) -> Exit {
+        Exit::ExtendedControlWrite {
+            index: self.rcx as u32,
+            value: self.pair(),
+        }
+    }
+
+    /// EDX:EAX.
+    const fn pair(&self) -> u64 {
+        (self.rdx << 32) | (self.rax & 0xFFFF_FFFF)
+    }
 }
 
 /// The column of an exit in the report.

@@ -14,7 +14,11 @@ use std::vec::Vec;
 
 use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
-use super::{ControlRegisters, Exit, GuestException, Left, StartState, Vendor, VirtualCpu};
+use super::registers::{ARGUMENTS, VALUES};
+use super::{
+    ControlRegisters, Exit, GuestException, Left, Register, Registers, StartState, Vendor,
+    VirtualCpu,
+};
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
 
@@ -68,8 +72,8 @@ impl Fake {
 pub struct Effects {
     /// The reply to its call.
     pub reply: Option<Reply>,
-    /// The answer to CPUID or RDMSR.
-    pub answer: Option<[u64; 4]>,
+    /// EDX:EAX when the loop moved past an instruction that was no call.
+    pub answer: Option<u64>,
     /// Exceptions injected.
     pub injected: Vec<GuestException>,
     /// The upcall that was requested.
@@ -99,8 +103,7 @@ pub struct FakeVcpu {
     computing_ns: u64,
     /// Why it left the CPU.
     last_exit: Option<Exit>,
-    /// The values of the reply that is being made.
-    values: [u64; MAX_VALUES],
+    registers: Registers,
 }
 
 /// A virtual CPU: the script's end of the thread.
@@ -273,7 +276,7 @@ impl Vendor for Fake {
             steps,
             computing_ns: 0,
             last_exit: None,
-            values: [0; MAX_VALUES],
+            registers: Registers::default(),
         })
     }
 
@@ -281,7 +284,10 @@ impl Vendor for Fake {
 
     fn run(&mut self, vcpu: &mut FakeVcpu) -> Left {
         match self.next_exit(vcpu) {
-            Exit::Call { privilege: 0 } => Left::ByCall,
+            Exit::Call { privilege: 0 } => {
+                vcpu.load_call();
+                Left::ByCall
+            }
             exit => {
                 vcpu.last_exit = Some(exit);
                 Left::ByExit
@@ -354,42 +360,47 @@ impl Clock {
 }
 
 impl FakeVcpu {
+    /// Puts the script's call into the registers.
+    fn load_call(&mut self) {
+        let call = lock(&self.shared).call.expect("registers of a call");
+        self.registers[Register::RAX] = call.verb;
+        for (register, argument) in ARGUMENTS.into_iter().zip(call.arguments) {
+            self.registers[register] = argument;
+        }
+    }
+
     fn effects(&self, change: impl FnOnce(&mut Effects)) {
         change(&mut lock(&self.shared).effects);
     }
 }
 
 impl VirtualCpu for FakeVcpu {
-    fn call(&self) -> RawCall {
-        lock(&self.shared).call.expect("registers of a call")
-    }
-
     fn exit(&mut self) -> Exit {
         self.last_exit.take().expect("an exit that is no call")
     }
 
-    fn set_pair(&mut self, first: u64, second: u64) {
-        self.values = [first, second, 0, 0, 0];
+    fn register(&self, register: Register) -> u64 {
+        self.registers[register]
     }
 
-    fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
-        self.values = *values;
+    fn set_register(&mut self, register: Register, value: u64) {
+        self.registers[register] = value;
+    }
+
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.registers
     }
 
     fn complete_call(&mut self, status: u64) {
-        let values = core::mem::take(&mut self.values);
-        self.effects(|effects| effects.reply = Some(Reply::from_registers(status, values)));
+        self.registers[Register::RAX] = status;
+        let reply = Reply::from_registers(status, VALUES.map(|register| self.register(register)));
+        self.effects(|effects| effects.reply = Some(reply));
     }
 
-    fn complete_cpuid(&mut self, answer: [u32; 4]) {
-        self.effects(|effects| effects.answer = Some(answer.map(u64::from)));
+    fn skip_instruction(&mut self) {
+        let [eax, edx] = [Register::RAX, Register::RDX].map(|register| self.register(register));
+        self.effects(|effects| effects.answer = Some(edx << 32 | eax));
     }
-
-    fn complete_msr_read(&mut self, value: u64) {
-        self.effects(|effects| effects.answer = Some([value, 0, 0, 0]));
-    }
-
-    fn skip_instruction(&mut self) {}
 
     fn inject(&mut self, exception: GuestException) {
         self.effects(|effects| effects.injected.push(exception));
@@ -417,6 +428,10 @@ impl VirtualCpu for FakeVcpu {
 
     fn set_page_attributes(&mut self, value: u64) {
         lock(&self.shared).control.page_attributes = value;
+    }
+
+    fn cr4(&self) -> u64 {
+        self.control_registers().cr4
     }
 
     fn instruction_pointer(&self) -> u64 {

@@ -7,22 +7,38 @@
 //! Invariant: nothing outside this folder knows a VMCB, a VMCS or an exit code, and nothing
 //! inside it decides what a guest may do.
 
+#[cfg(test)]
+mod behaviour;
+mod event;
 mod exit;
 #[cfg(test)]
+mod exit_cases;
+#[cfg(test)]
 pub mod fake;
+mod identifiers;
+mod permission;
 mod registers;
+mod start_state;
 pub mod svm;
+mod unsupported;
 pub mod vmx;
 
 use alloc::sync::Arc;
 
 use nuncio_abi::{RawCall, MAX_VALUES};
 
-use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames};
+use crate::mem::{Account, OutOfFrames};
 use crate::nested::EntryFormat;
 
 pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
-pub use registers::Registers;
+pub use registers::{Register, Registers};
+pub use start_state::StartState;
+pub use unsupported::{Extension, Unsupported};
+
+use registers::{ARGUMENTS, VALUES};
+
+/// Bytes in [`Vendor::CALL_INSTRUCTION`].
+const CALL_BYTES: u64 = 3;
 
 /// A CPU that can run guests.
 pub trait Vendor {
@@ -30,7 +46,7 @@ pub trait Vendor {
     const NAME: &'static str;
 
     /// The instruction by which guests call; it stands in the text page.
-    const CALL_INSTRUCTION: [u8; 3];
+    const CALL_INSTRUCTION: [u8; CALL_BYTES as usize];
 
     /// What it runs.
     type Vcpu: VirtualCpu;
@@ -64,21 +80,6 @@ pub enum Left {
     ByExit,
 }
 
-/// The state in which a virtual CPU starts, beyond what is the same for all.
-#[derive(Clone, Copy, Debug)]
-pub struct StartState {
-    /// Root of the nested page tables.
-    pub nested_root: Frame,
-    /// First instruction.
-    pub entry: GuestPhysical,
-    /// Root of the guest's first page tables, which map its memory one to one.
-    pub page_table: GuestPhysical,
-    /// Stack pointer.
-    pub stack: GuestPhysical,
-    /// The first argument, in RDI.
-    pub argument: GuestPhysical,
-}
-
 /// The registers that decide in which mode a guest runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ControlRegisters {
@@ -97,23 +98,17 @@ pub trait VirtualCpu {
     /// Why it left the CPU, after [`Left::ByExit`].
     fn exit(&mut self) -> Exit;
 
-    /// The registers of a call.
-    fn call(&self) -> RawCall;
+    /// A general register.
+    fn register(&self, register: Register) -> u64;
 
-    /// Puts the two values of a short reply into their registers.
-    fn set_pair(&mut self, first: u64, second: u64);
+    /// Sets a general register.
+    fn set_register(&mut self, register: Register, value: u64);
 
-    /// Puts the five values of a long reply into their registers.
-    fn set_values(&mut self, values: &[u64; MAX_VALUES]);
+    /// The general registers but RAX and RSP, which some vendor keeps elsewhere.
+    fn registers_mut(&mut self) -> &mut Registers;
 
-    /// Puts the status of a reply into its register and moves past the call instruction.
+    /// Puts the status of a reply into RAX and moves past the call instruction.
     fn complete_call(&mut self, status: u64);
-
-    /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.
-    fn complete_cpuid(&mut self, answer: [u32; 4]);
-
-    /// Puts the value of a model-specific register into EDX:EAX and moves past RDMSR.
-    fn complete_msr_read(&mut self, value: u64);
 
     /// Moves past the instruction that caused the exit.
     fn skip_instruction(&mut self);
@@ -143,6 +138,51 @@ pub trait VirtualCpu {
     /// Sets the page-attribute table, which must have no reserved types.
     fn set_page_attributes(&mut self, value: u64);
 
-    /// The instruction pointer, for reports.
+    /// CR4 as the guest sees it.
+    fn cr4(&self) -> u64;
+
+    /// The instruction pointer as of the last exit.
     fn instruction_pointer(&self) -> u64;
+
+    /// The registers of a call.
+    #[inline(always)]
+    fn call(&self) -> RawCall {
+        RawCall {
+            verb: self.register(Register::RAX),
+            arguments: ARGUMENTS.map(|register| self.register(register)),
+        }
+    }
+
+    /// Puts the two values of a short reply into their registers.
+    #[inline(always)]
+    fn set_pair(&mut self, first: u64, second: u64) {
+        let registers = self.registers_mut();
+        registers[VALUES[0]] = first;
+        registers[VALUES[1]] = second;
+    }
+
+    /// Puts the five values of a long reply into their registers.
+    fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
+        let registers = self.registers_mut();
+        for (register, value) in VALUES.into_iter().zip(values) {
+            registers[register] = *value;
+        }
+    }
+
+    /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.
+    fn complete_cpuid(&mut self, answer: [u32; 4]) {
+        let [eax, ebx, ecx, edx] = answer.map(u64::from);
+        self.set_register(Register::RAX, eax);
+        self.set_register(Register::RBX, ebx);
+        self.set_register(Register::RCX, ecx);
+        self.set_register(Register::RDX, edx);
+        self.skip_instruction();
+    }
+
+    /// Puts the value of a model-specific register into EDX:EAX and moves past RDMSR.
+    fn complete_msr_read(&mut self, value: u64) {
+        self.set_register(Register::RAX, value & 0xFFFF_FFFF);
+        self.set_register(Register::RDX, value >> 32);
+        self.skip_instruction();
+    }
 }

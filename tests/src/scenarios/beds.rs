@@ -1,17 +1,16 @@
 //! The beds, and where they differ from each other in ways that scenarios must know.
 
+use nuncio_tools::beds::Counting;
+
 /// A test bed.
 pub struct Bed {
     /// Its name.
     pub name: &'static str,
-    /// A CPU model without the hardware virtualization that is needed.
-    pub plain_cpu: &'static str,
-    /// What the refusal of that CPU names.
-    pub plain_cpu_lacks: &'static str,
     /// What `run.sh` says when it must not install what the bed needs.
     pub install_advice: &'static str,
-    /// Whether it is QEMU, which is disturbed from outside and whose firmware boots images.
-    pub is_qemu: bool,
+    /// Accelerator and CPU if it is QEMU, which is disturbed from outside and whose firmware boots
+    /// images.
+    pub qemu: Option<[&'static str; 4]>,
     /// Whether a repeated string instruction counts as one for each repetition.
     pub counts_repetitions: bool,
     /// Whether the CPU raises #GP for a reserved bit in a control register, as real ones do, instead
@@ -28,10 +27,8 @@ pub struct Bed {
 pub const BEDS: &[Bed] = &[
     Bed {
         name: "qemu-svm",
-        plain_cpu: "max,-svm",
-        plain_cpu_lacks: "SVM",
         install_advice: "apt-get install qemu-system-x86",
-        is_qemu: true,
+        qemu: Some(["-accel", "tcg", "-cpu", "max"]),
         counts_repetitions: false,
         refuses_reserved_bits: false,
         budget_percent: 100,
@@ -39,11 +36,8 @@ pub const BEDS: &[Bed] = &[
     },
     Bed {
         name: "bochs-svm",
-        // VT-x without extended page tables.
-        plain_cpu: "core2_penryn_t9600",
-        plain_cpu_lacks: "EPT",
         install_advice: "apt-get install bochs",
-        is_qemu: false,
+        qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
         budget_percent: 100,
@@ -60,17 +54,37 @@ pub const BEDS: &[Bed] = &[
     },
     Bed {
         name: "bochs-vmx",
-        // VT-x without extended page tables.
-        plain_cpu: "core2_penryn_t9600",
-        plain_cpu_lacks: "EPT",
         install_advice: "apt-get install bochs",
-        is_qemu: false,
+        qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
         budget_percent: 125,
         cannot: &[],
     },
+    Bed {
+        name: "bochs-vmx-min",
+        install_advice: "apt-get install bochs",
+        qemu: None,
+        counts_repetitions: true,
+        refuses_reserved_bits: true,
+        budget_percent: 125,
+        cannot: &[],
+    },
+    Bed {
+        name: "kvm",
+        install_advice: "apt-get install qemu-system-x86",
+        qemu: Some(["-accel", "kvm", "-cpu", "host"]),
+        counts_repetitions: false,
+        refuses_reserved_bits: true,
+        budget_percent: 100,
+        cannot: &[
+            ("counts::two_runs_count_the_same", COUNTS_NOTHING),
+            ("counts::calls_stay_in_their_budgets", COUNTS_NOTHING),
+        ],
+    },
 ];
+
+const COUNTS_NOTHING: &str = "nothing counts instructions on a real CPU";
 
 impl Bed {
     /// The bed of that name.
@@ -78,9 +92,23 @@ impl Bed {
         BEDS.iter().find(|bed| bed.name == name)
     }
 
-    /// Whether it cannot pass that scenario.
-    pub fn cannot(&self, scenario: &str) -> bool {
-        self.cannot.iter().any(|(name, _)| *name == scenario)
+    /// Why it cannot pass that scenario, if it cannot.
+    pub fn cannot(&self, scenario: &str) -> Option<&'static str> {
+        let mut cannot = self.cannot.iter();
+        cannot.find_map(|(name, why)| (*name == scenario).then_some(*why))
+    }
+
+    /// Whether instructions can be counted on it.
+    pub fn counts(&self) -> bool {
+        nuncio_tools::beds::named(self.name).is_ok_and(|bed| bed.counting() != Counting::Never)
+    }
+
+    /// Why this host cannot run it, if it cannot. That it is not installed is no such reason.
+    pub fn obstacle(&self) -> Option<String> {
+        match nuncio_tools::beds::named(self.name) {
+            Ok(bed) => bed.obstacle(),
+            Err(error) => Some(error),
+        }
     }
 }
 
@@ -91,14 +119,24 @@ mod tests {
     #[test]
     fn what_a_bed_cannot_is_a_scenario() {
         for bed in BEDS {
-            let names: Vec<_> = super::super::of_bed(bed)
-                .iter()
-                .map(|trial| trial.name().to_owned())
-                .collect();
+            let scenarios = super::super::of_bed(bed);
+            let names: Vec<_> = scenarios.iter().map(|test| &test.name).collect();
             for (scenario, _) in bed.cannot {
                 let name = format!("{}::{scenario}", bed.name);
-                assert!(names.contains(&name), "{name}");
+                assert!(names.contains(&&name), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn the_beds_are_those_of_the_host_tool() {
+        let known: Vec<_> = nuncio_tools::beds::all()
+            .iter()
+            .map(|bed| bed.name())
+            .collect();
+        for bed in BEDS {
+            assert!(known.contains(&bed.name), "{}", bed.name);
+        }
+        assert_eq!(known.len(), BEDS.len(), "a bed of the tool is not booted");
     }
 }

@@ -31,7 +31,6 @@ pub const SCENARIOS: &[Scenario] = &[
         bad_image(bed, image::other_version, "ABI")
     }),
     ("too_little_memory", too_little_memory),
-    ("cpu_without_virtualization", cpu_without_virtualization),
     ("nothing_to_run_it_on", nothing_to_run_it_on),
     ("time_limit", time_limit),
 ];
@@ -105,15 +104,6 @@ fn too_little_memory(bed: &Bed) -> Result<(), Failed> {
         .option("--memory", "24")
         .go()?;
     outcome.ends(3, "refused")?.complains("memory")?;
-    Ok(())
-}
-
-fn cpu_without_virtualization(bed: &Bed) -> Result<(), Failed> {
-    let outcome = Run::new(bed)?
-        .input(b"x")?
-        .option("--cpu", bed.plain_cpu)
-        .go()?;
-    outcome.ends(3, "refused")?.complains(bed.plain_cpu_lacks)?;
     Ok(())
 }
 

@@ -9,14 +9,14 @@ use super::{Bed, Scenario};
 use crate::run::{binaries, noise, sha256, TIMEOUT_SECONDS};
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("bios", |_| boots(&[])),
-    ("uefi", |_| {
+    ("bios", |bed| boots(bed, &[])),
+    ("uefi", |bed| {
         let firmware = uefi_firmware().ok_or("no UEFI firmware; apt-get install ovmf")?;
         let drive = format!(
             "if=pflash,format=raw,readonly=on,file={}",
             firmware.display()
         );
-        boots(&["-drive", &drive])
+        boots(bed, &["-drive", &drive])
     }),
     ("cannot_be_written", cannot_be_written),
 ];
@@ -41,7 +41,7 @@ fn image(input: &Path, target: &Path) -> Result<std::process::Output, Failed> {
 }
 
 /// The machine boots from the image alone, and the consumer computes the right digest.
-fn boots(firmware: &[&str]) -> Result<(), Failed> {
+fn boots(bed: &Bed, firmware: &[&str]) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     let (input, iso) = (dir.path().join("input"), dir.path().join("out.iso"));
     let bytes = noise(100_000);
@@ -55,7 +55,8 @@ fn boots(firmware: &[&str]) -> Result<(), Failed> {
     let mut command = Command::new("timeout");
     command.arg(TIMEOUT_SECONDS);
     command.arg(qemu.unwrap_or_else(|| "qemu-system-x86_64".into()));
-    command.args(["-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "256"]);
+    command.args(bed.qemu.into_iter().flatten());
+    command.args(["-M", "q35", "-m", "256"]);
     command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-device"]);
     command.arg("isa-debug-exit,iobase=0xf4,iosize=0x04");

@@ -1,28 +1,49 @@
 //! What is booted: one file a theme, each scenario on every bed. A test's name is
-//! `bed::theme::scenario`.
+//! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod compare;
 mod counts;
 mod errors;
 mod faults;
 mod image;
 mod panics;
+mod refusals;
 mod stream;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 
 pub use beds::{Bed, BEDS};
 
 /// A scenario: a name and what is done on a bed.
 type Scenario = (&'static str, fn(&Bed) -> Result<(), Failed>);
 
-/// Every test, or those of one bed.
-pub fn all(only: Option<&Bed>) -> Vec<Trial> {
-    let is_wanted = |bed: &&Bed| only.is_none_or(|only| only.name == bed.name);
-    BEDS.iter().filter(is_wanted).flat_map(of_bed).collect()
+/// A scenario on a bed.
+pub struct BootTest {
+    /// `bed::theme::scenario`.
+    pub name: String,
+    /// Why the bed cannot pass it, if it cannot.
+    pub ignored: Option<&'static str>,
+    /// Boots, and checks what came of it.
+    pub run: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
 }
 
-fn of_bed(bed: &'static Bed) -> Vec<Trial> {
+/// Every test of these beds.
+pub fn of_beds(beds: &[&'static Bed]) -> Vec<BootTest> {
+    let mut tests: Vec<_> = beds.iter().flat_map(|bed| of_bed(bed)).collect();
+    // Without all of them there is nothing to compare.
+    let is_chosen = |bed: &Bed| beds.iter().any(|chosen| chosen.name == bed.name);
+    if compare::beds().all(is_chosen) {
+        tests.extend(compare::MANIFESTS.iter().map(|compared| BootTest {
+            name: format!("all-beds::compare::{}", compared.name),
+            ignored: None,
+            run: Box::new(|| compare::is_equal(compared)),
+        }));
+    }
+    tests
+}
+
+fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
         ("counts", counts::SCENARIOS),
@@ -30,36 +51,47 @@ fn of_bed(bed: &'static Bed) -> Vec<Trial> {
         ("faults", faults::SCENARIOS),
         ("panics", panics::SCENARIOS),
     ];
-    if bed.is_qemu {
+    if bed.qemu.is_some() {
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {
             let scenario = *scenario;
-            trial(bed, theme, name, move || scenario(bed))
+            test(bed, theme, name, move || scenario(bed))
         })
     });
     let hostile = faults::HOSTILE.iter().map(|guest| {
-        trial(bed, "faults", &guest.name(), move || {
+        test(bed, "faults", &guest.name(), move || {
             faults::survives(bed, guest)
         })
     });
     let fatal = panics::FATAL.iter().map(|fatal| {
-        trial(bed, "panics", &fatal.name(), move || {
+        test(bed, "panics", &fatal.name(), move || {
             panics::is_reported(bed, fatal)
         })
     });
-    plain.chain(hostile).chain(fatal).collect()
+    let refused = refusals::REFUSALS
+        .iter()
+        .filter(|refusal| refusal.bed == bed.name);
+    let refused = refused.map(|refusal| {
+        test(bed, "refusals", refusal.name, move || {
+            refusals::is_refused(bed, refusal)
+        })
+    });
+    plain.chain(hostile).chain(fatal).chain(refused).collect()
 }
 
-fn trial(
+fn test(
     bed: &Bed,
     theme: &str,
     name: &str,
     run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
-) -> Trial {
+) -> BootTest {
     let scenario = format!("{theme}::{name}");
-    let is_ignored = bed.cannot(&scenario);
-    Trial::test(format!("{}::{scenario}", bed.name), run).with_ignored_flag(is_ignored)
+    BootTest {
+        name: format!("{}::{scenario}", bed.name),
+        ignored: bed.cannot(&scenario),
+        run: Box::new(run),
+    }
 }

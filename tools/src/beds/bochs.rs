@@ -59,6 +59,9 @@ const MOST_MEMORY_MIB: u64 = 2048;
 /// Bochs's words for an end by its shutdown port, and for a triple fault.
 const SHUTDOWN: &str = "shutdown requested";
 const TRIPLE_FAULT: &str = "exception with no resolution";
+/// Bochs's words for a display without a port. Two that are started at the same moment can both bind
+/// one; the second to listen there gives up instead of going on to the next.
+const NO_DISPLAY: &str = "could not bind any port";
 
 /// Starts Bochs with the serial line on standard output, and what Bochs itself prints there in a
 /// file. Bochs opens the serial line by name, hence the descriptor's.
@@ -160,6 +163,10 @@ impl TestBed for Bochs {
     fn is_message(&self, line: &str) -> bool {
         // Lines of its log begin with the time, and its last message stands between two rules.
         !line.is_empty() && !line.starts_with(|first: char| first.is_ascii_digit() || first == '=')
+    }
+
+    fn may_start_again(&self, status: i32, said: &str) -> bool {
+        status == 1 && said.contains(NO_DISPLAY)
     }
 
     fn meaning(&self, status: i32, said: &str) -> Meaning {

@@ -6,7 +6,8 @@
 //! Invariant: a bed's command writes the serial line to its standard output and nothing else.
 
 mod bochs;
-mod qemu_svm;
+mod kvm;
+mod qemu;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::verdict::Verdict;
 
 pub use bochs::Bochs;
-pub use qemu_svm::QemuSvm;
+pub use qemu::{Accelerator, Qemu};
 
 /// The machine that a bed is asked to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +65,18 @@ pub enum Counting {
     OnRequest,
     /// In every run.
     Always,
+    /// It cannot.
+    Never,
 }
 
 impl Counting {
     /// Whether a run counts that was asked to or not.
     pub fn counts(self, is_asked: bool) -> bool {
-        self == Counting::Always || is_asked
+        match self {
+            Counting::OnRequest => is_asked,
+            Counting::Always => true,
+            Counting::Never => false,
+        }
     }
 }
 
@@ -92,6 +99,11 @@ pub trait TestBed {
     fn program(&self) -> PathBuf;
     /// Every program that it needs.
     fn needs(&self) -> Vec<Need>;
+    /// What of this host keeps it from running here, and what to do about it. Programs that are not
+    /// installed are another matter.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
     /// Whether it counts instructions.
     fn counting(&self) -> Counting;
     /// How long a run with this time limit may take until nothing can be expected of it any more:
@@ -108,17 +120,54 @@ pub trait TestBed {
     fn is_message(&self, line: &str) -> bool {
         line.contains(char::is_alphanumeric)
     }
+    /// Whether a command that ended like this failed for a reason that is over by now, such as another
+    /// machine that was started at the same moment, and may be tried again: nothing has run.
+    fn may_start_again(&self, _status: i32, _said: &str) -> bool {
+        false
+    }
     /// What an exit status of that command says, with the last message on its standard error.
     fn meaning(&self, status: i32, said: &str) -> Meaning;
 }
 
-/// Every bed, the default first.
+/// Every bed.
 pub fn all() -> Vec<Box<dyn TestBed>> {
-    let mut beds: Vec<Box<dyn TestBed>> = vec![Box::new(QemuSvm::from_environment())];
+    let mut beds: Vec<Box<dyn TestBed>> = vec![
+        Box::new(Qemu::from_environment(Accelerator::Tcg)),
+        Box::new(Qemu::from_environment(Accelerator::Kvm)),
+    ];
     for bed in bochs::BEDS {
         beds.push(Box::new(*bed));
     }
     beds
+}
+
+/// The name of the bed of a run that names none: the host's own CPU, if it can run guests of guests
+/// and need not count instructions, else the one that runs everywhere.
+pub fn default_name(must_count: bool) -> &'static str {
+    let native = Qemu::from_environment(Accelerator::Kvm);
+    let (native, everywhere): (&dyn TestBed, &dyn TestBed) =
+        (&native, &Qemu::from_environment(Accelerator::Tcg));
+    preferred(native, everywhere, must_count).name()
+}
+
+fn preferred<'a>(
+    native: &'a dyn TestBed,
+    everywhere: &'a dyn TestBed,
+    must_count: bool,
+) -> &'a dyn TestBed {
+    let cannot_count = must_count && native.counting() == Counting::Never;
+    if cannot_count || native.obstacle().is_some() {
+        everywhere
+    } else {
+        native
+    }
+}
+
+/// The names of the beds that can count instructions.
+pub fn counting_names() -> Vec<&'static str> {
+    let all = all();
+    let counting = all.iter().filter(|bed| bed.counting() != Counting::Never);
+    counting.map(|bed| bed.name()).collect()
 }
 
 /// The first of these programs that is not there.
@@ -126,9 +175,6 @@ pub fn missing(needs: Vec<Need>) -> Option<Need> {
     let mut needs = needs.into_iter();
     needs.find(|need| !is_installed(&need.program))
 }
-
-/// The name of the bed of a run that names none.
-pub const DEFAULT: &str = QemuSvm::NAME;
 
 /// The bed of that name; the error lists the names.
 pub fn named(name: &str) -> Result<Box<dyn TestBed>, String> {
@@ -152,4 +198,30 @@ pub fn is_installed(program: &Path) -> bool {
     }
     let search = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&search).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_runs_here_and_counts_if_it_must() {
+        let tcg = Qemu::from_environment(Accelerator::Tcg);
+        let kvm = Qemu::from_environment(Accelerator::Kvm);
+        // The interpreter has no obstacle, so it stands for a host's CPU that can be used.
+        assert_eq!(preferred(&tcg, &kvm, true).name(), "qemu-svm");
+        assert_eq!(preferred(&kvm, &tcg, true).name(), "qemu-svm");
+        let expected = match kvm.obstacle() {
+            None => "kvm",
+            Some(_) => "qemu-svm",
+        };
+        assert_eq!(preferred(&kvm, &tcg, false).name(), expected);
+    }
+
+    #[test]
+    fn beds_that_count_are_named() {
+        let names = counting_names();
+        assert!(names.contains(&"qemu-svm") && names.contains(&"bochs-vmx"));
+        assert!(!names.contains(&"kvm"));
+    }
 }

@@ -1,7 +1,7 @@
 //! The table of verdicts: every way in which a run can end, and what is said of it.
 
 use super::*;
-use crate::beds::{QemuSvm, TestBed};
+use crate::beds::{Accelerator, Qemu, TestBed};
 use crate::report::Line;
 
 const SHA: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -23,7 +23,9 @@ fn verdict(ending: Ending, lines: &[&str], expected: Option<Expected>) -> Verdic
         report.take(&Line::parse(line));
     }
     let meaning = match ending {
-        Ending::Exited(status) => Some(QemuSvm::from_environment().meaning(status, "")),
+        Ending::Exited(status) => {
+            Some(Qemu::from_environment(Accelerator::Tcg).meaning(status, ""))
+        }
         _ => None,
     };
     judge(&Case {

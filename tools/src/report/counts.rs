@@ -3,9 +3,13 @@
 use nuncio_abi::StopReason;
 
 use super::fields::Fields;
+use super::sequence::CallTrace;
 
 /// Named counts in the order in which the hypervisor lists them.
 pub type Counts = Vec<(String, u64)>;
+
+/// Lines of its console that are kept of a domain.
+const MOST_LINES: usize = 10_000;
 
 /// Counts of one kind that are kept for a domain.
 const MAX_COUNTS: usize = 32;
@@ -25,6 +29,31 @@ pub struct DomainReport {
     pub exits: Counts,
     /// Messages and notifications.
     pub traffic: Traffic,
+    /// What it wrote.
+    pub console: Console,
+    /// Its calls, as far as they have been reported.
+    calls_in_order: Option<CallTrace>,
+    /// Whether that is all of them.
+    is_sequenced: bool,
+}
+
+/// What a domain wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// The first lines.
+    pub lines: Vec<String>,
+    /// How many more there were.
+    pub dropped: u64,
+}
+
+impl Console {
+    pub(super) fn add(&mut self, line: &str) {
+        if self.lines.len() < MOST_LINES {
+            self.lines.push(line.to_owned());
+        } else {
+            self.dropped += 1;
+        }
+    }
 }
 
 /// How a domain stopped.
@@ -145,6 +174,30 @@ impl DomainReport {
     /// Takes in `@exits`.
     pub fn set_exits(&mut self, fields: &Fields<'_>) -> Option<()> {
         set_counts(&mut self.exits, fields)
+    }
+
+    /// Its calls in their order, if they were recorded and have been reported to the end.
+    pub fn trace(&self) -> Option<&CallTrace> {
+        self.calls_in_order.as_ref().filter(|_| self.is_sequenced)
+    }
+
+    /// Takes in `@sequence`.
+    pub fn add_calls(&mut self, fields: &Fields<'_>) -> Option<()> {
+        if self.is_sequenced {
+            return None;
+        }
+        let trace = self.calls_in_order.get_or_insert_default();
+        trace.add_runs(fields)
+    }
+
+    /// Takes in `@sequenced`.
+    pub fn finish_calls(&mut self, fields: &Fields<'_>) -> Option<()> {
+        if self.is_sequenced {
+            return None;
+        }
+        self.calls_in_order.get_or_insert_default().finish(fields)?;
+        self.is_sequenced = true;
+        Some(())
     }
 
     /// Takes in `@traffic`.

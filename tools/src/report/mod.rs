@@ -11,15 +11,17 @@ mod counts;
 mod fields;
 mod line;
 mod panic;
+mod sequence;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-pub use counts::{Counts, DomainReport, Stop, Traffic};
+pub use counts::{Console, Counts, DomainReport, Stop, Traffic};
 use fields::Fields;
 pub use line::Line;
 pub use panic::PanicReport;
+pub use sequence::{Answer, Call, CallRun, CallTrace};
 
 /// Log lines that are kept to explain a run that went wrong.
 const LOG_LINES_KEPT: usize = 12;
@@ -144,6 +146,8 @@ impl Report {
             "calls" => self.named(fields)?.set_calls(fields),
             "exits" => self.named(fields)?.set_exits(fields),
             "traffic" => self.named(fields)?.set_traffic(fields),
+            "sequence" => self.named(fields)?.add_calls(fields),
+            "sequenced" => self.named(fields)?.finish_calls(fields),
             "frames" => set_once(&mut self.frames, frames(fields)?),
             "panic" => set_once(&mut self.panic, PanicReport::new(fields.get("text")?)),
             "trace" => self.panic.as_mut()?.add_address(fields.first()?),
@@ -158,6 +162,10 @@ impl Report {
     }
 
     fn console(&mut self, domain: &str, text: &str) {
+        let mut domains = self.domains.iter_mut();
+        if let Some(found) = domains.find(|known| known.name == domain) {
+            found.console.add(text);
+        }
         if self.digest_domain.as_deref() == Some(domain) {
             if let Some(digest) = digest(domain, text) {
                 self.digest = Some(digest);

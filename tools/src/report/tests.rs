@@ -185,3 +185,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_sequence_of_calls_is_read_only_as_a_whole() {
+    let good = [
+        "@sequence name=producer runs=0,8x3,1.7",
+        "@sequence name=producer runs=1.7x2,?.1,9.?",
+        "@sequenced name=producer recorded=9 unrecorded=2",
+    ];
+    let read = report(&good);
+    assert_eq!(read.damaged, 0);
+    let trace = read.domain("producer").unwrap().trace().unwrap();
+    let times: Vec<_> = trace.runs.iter().map(|run| run.times).collect();
+    assert_eq!((times, trace.unrecorded), (vec![1, 3, 3, 1, 1], 2));
+    assert_eq!(trace.runs[2].call.to_string(), "send: queue-full");
+    // A line that is lost, garbled, too many, or says too much leaves no trace.
+    let garbled = "@sequence name=producer runs=0,8x0";
+    for lines in [
+        vec![good[1], good[2]],
+        vec![good[0], good[1]],
+        vec![garbled, good[2]],
+        vec!["@sequence name=producer runs=77", good[2]],
+        vec!["@sequence name=producer", good[2]],
+    ] {
+        let report = report(&lines);
+        let has_trace = report.domain("producer").unwrap().trace().is_some();
+        assert!(!has_trace, "{lines:?}");
+    }
+    let twice = report(&[good[0], good[1], good[2], good[2], good[0]]);
+    assert_eq!(twice.damaged, 2);
+}

@@ -19,7 +19,7 @@ use stage::{Sources, Staged};
 pub use watch::Ending;
 use watch::Output;
 
-use crate::beds::{self, Machine, Need, TestBed};
+use crate::beds::{self, Counting, Machine, Need, TestBed};
 use crate::iso;
 use crate::judge::{judge, Case, Expected};
 use crate::manifest::{self, Manifest};
@@ -51,6 +51,8 @@ pub struct Options {
     pub limit_seconds: u64,
     /// Whether to count instructions.
     pub count: bool,
+    /// Whether the hypervisor is to record the calls of the domains.
+    pub trace: bool,
     /// Memory of the machine, if the user wants another amount than needed.
     pub memory_mib: Option<u64>,
     /// Another CPU than the bed's own choice.
@@ -77,14 +79,18 @@ pub struct Run {
 
 /// The time limit of a run that names none.
 pub const DEFAULT_LIMIT_SECONDS: u64 = 120;
+/// The word that makes the hypervisor record calls.
+const TRACE_CALLS: &str = "trace=calls";
 /// How long a machine may take to stop when the hypervisor has ended the run.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How often a bed is started that fails for a reason that passes.
+const MOST_STARTS: usize = 5;
 
 /// Runs a manifest on a bed. An error is a run that could not be started.
 pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
     let bed = beds::named(&options.bed).map_err(invalid)?;
     let manifest = load(&options.what)?;
-    check_installed(bed.name(), bed.needs())?;
+    check_usable(bed.as_ref(), options.count)?;
     let sources = sources(&options.what);
     let limit_ms = options.limit_seconds.saturating_mul(1000);
     let plan = manifest::compile(&manifest, Some(limit_ms));
@@ -131,6 +137,21 @@ fn sources(what: &What) -> Sources {
     }
 }
 
+fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
+    if count && bed.counting() == Counting::Never {
+        return Err(invalid(format!(
+            "{} cannot count instructions; leave --count out, or name a bed that can: {}",
+            bed.name(),
+            beds::counting_names().join(", ")
+        )));
+    }
+    if let Some(obstacle) = bed.obstacle() {
+        let text = format!("the test bed {} cannot be used: {obstacle}", bed.name());
+        return Err(Verdict::new(Kind::Missing, text));
+    }
+    check_installed(bed.name(), bed.needs())
+}
+
 fn check_installed(what: &str, needs: Vec<Need>) -> Result<(), Verdict> {
     let Some(need) = beds::missing(needs) else {
         return Ok(());
@@ -158,20 +179,31 @@ fn boot(
     let mut bed_error = String::new();
     let machine = machine(options, staged);
     bed.prepare(&machine)?;
-    let mut command = bed.command(&machine);
-    command.current_dir(staged.dir.path());
 
     screen.start(format!("running on {}", bed.name()));
     let start = Instant::now();
     let limit = bed.wall_limit(Duration::from_secs(options.limit_seconds));
-    let ending = watch::follow(command, limit, STOP_LIMIT, |output| {
-        match output {
-            Output::Serial(text) => take_line(&mut report, screen, &text),
-            Output::Bed(text) if bed.is_message(&text) => bed_error = text,
-            Output::Bed(_) => {}
+    let mut follow = || {
+        let mut command = bed.command(&machine);
+        command.current_dir(staged.dir.path());
+        let ending = watch::follow(command, limit, STOP_LIMIT, |output| {
+            match output {
+                Output::Serial(text) => take_line(&mut report, screen, &text),
+                Output::Bed(text) if bed.is_message(&text) => bed_error = text,
+                Output::Bed(_) => {}
+            }
+            report.end.is_some()
+        });
+        let status = ending.as_ref().ok().and_then(status);
+        let again = status.is_some_and(|status| bed.may_start_again(status, &bed_error));
+        (ending, again)
+    };
+    let (mut ending, mut again) = follow();
+    for _ in 1..MOST_STARTS {
+        if again {
+            (ending, again) = follow();
         }
-        report.end.is_some()
-    });
+    }
     screen.finish();
     let ending = ending.map_err(|error| cannot_start(bed, &error))?;
 
@@ -204,8 +236,15 @@ fn machine(options: &Options, staged: &Staged) -> Machine {
         modules: staged.modules.clone(),
         count: options.count,
         cpu: options.cpu.clone(),
-        hypervisor_arguments: options.what.hypervisor_arguments.clone(),
+        hypervisor_arguments: hypervisor_arguments(options),
     }
+}
+
+fn hypervisor_arguments(options: &Options) -> Option<String> {
+    let trace = options.trace.then(|| TRACE_CALLS.to_owned());
+    let words = options.what.hypervisor_arguments.iter().cloned();
+    let words: Vec<_> = words.chain(trace).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn foreground(manifest: &Manifest) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,13 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long output may still arrive after the process has ended.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// Where an interrupt by the user is sent: to the process that is followed now, or was last.
+static INTERRUPTS: Mutex<Option<SyncSender<Event>>> = Mutex::new(None);
+
+fn interrupts() -> MutexGuard<'static, Option<SyncSender<Event>>> {
+    INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `command` for at most `limit`; `take` is handed every line and says whether it was the
 /// last, after which the process has `grace` to end.
 pub fn follow(
@@ -57,10 +65,12 @@ pub fn follow(
     // A group of its own: Ctrl-C reaches only this tool, which then ends the machine itself.
     command.process_group(0);
     let (sender, events) = sync_channel(QUEUED_LINES);
-    let interrupts = sender.clone();
-    // Only the first run of a process can set the handler; the tool does one.
-    let _ = ctrlc::set_handler(move || {
-        let _ = interrupts.send(Event::Interrupted);
+    *interrupts() = Some(sender.clone());
+    // Only the first call sets the handler, which serves the later ones too.
+    let _ = ctrlc::set_handler(|| {
+        // Sending may have to wait, without the lock.
+        let sender = interrupts().clone();
+        let _ = sender.map(|sender| sender.send(Event::Interrupted));
     });
     let mut child = command.spawn()?;
     read_lines(child.stdout.take(), Output::Serial, sender.clone());

@@ -101,13 +101,13 @@ fn efer_is_read_and_written_by_the_rules() {
                 ..ControlRegisters::default()
             });
             let read = guest.exit(Exit::MsrRead { index: EFER })?;
-            assert_eq!(read.answer, Some([0xD01, 0, 0, 0]));
+            assert_eq!(read.answer, Some(0xD01));
             guest.exit(Exit::MsrWrite {
                 index: EFER,
                 value: 0xD00,
             })?;
             let read = guest.exit(Exit::MsrRead { index: EFER })?;
-            assert_eq!(read.answer, Some([0xD00, 0, 0, 0]));
+            assert_eq!(read.answer, Some(0xD00));
             stop(guest, 0)
         })],
     );

@@ -122,8 +122,22 @@ pub fn run(plan: &str, scripts: Vec<Script>) -> Outcome {
     try_run(plan, scripts, &image()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// As [`run`], and records the calls.
+pub fn run_traced(plan: &str, scripts: Vec<Script>) -> Outcome {
+    run_with(plan, scripts, &image(), true).unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// As [`run`], with an image of one's own, and without a panic if the launch is refused.
 pub fn try_run(plan: &str, scripts: Vec<Script>, image: &[u8]) -> Result<Outcome, LaunchError> {
+    run_with(plan, scripts, image, false)
+}
+
+fn run_with(
+    plan: &str,
+    scripts: Vec<Script>,
+    image: &[u8],
+    is_tracing: bool,
+) -> Result<Outcome, LaunchError> {
     let arena = ARENA.with(|arena| *arena);
     let pool = crate::mem::FramePool::new(arena);
     pool.add(Frame(FIRST_FRAME), FRAMES - MODULE_FRAMES);
@@ -148,6 +162,9 @@ pub fn try_run(plan: &str, scripts: Vec<Script>, image: &[u8]) -> Result<Outcome
     let vendor = Fake::new(arena, clock.clone(), scripts);
     let limit_ns = plan.limit_ms.map(|limit_ms| limit_ms * 1_000_000);
     let mut runner = Runner::new(vendor, platform, limit_ns);
+    if is_tracing {
+        runner.trace_calls();
+    }
     let given = if plan.domains.iter().any(|domain| !domain.modules.is_empty()) {
         1
     } else {

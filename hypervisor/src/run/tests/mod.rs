@@ -8,4 +8,4 @@ mod objects;
 mod scheduling;
 mod talking;
 
-use machine::{run, stop, Outcome};
+use machine::{run, run_traced, stop, Outcome};

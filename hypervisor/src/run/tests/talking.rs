@@ -1,5 +1,6 @@
 //! Domains that talk: messages, events, shared memory, the console, the clock.
 
+use alloc::string::ToString;
 use alloc::vec;
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -9,9 +10,10 @@ use nuncio_abi::{
 };
 
 use super::machine::script;
-use super::{run, stop};
+use super::{run, run_traced, stop};
 use crate::mem::GuestPhysical;
 use crate::vt::fake::{Gone, Guest, ScriptResult};
+use crate::vt::Exit;
 use nuncio_abi::{Handle, StopReason};
 
 pub(super) const PAIR: &str = "nuncio-plan 1\n\
@@ -479,4 +481,53 @@ fn hello_agrees_on_the_version() {
             script(|guest| stop(guest, 7)),
         ],
     );
+}
+
+#[test]
+fn a_trace_has_every_call_once_with_the_status_that_its_guest_saw() {
+    let outcome = run_traced(
+        PAIR,
+        vec![
+            script(|guest| {
+                guest.call(Call::HELLO)?.unwrap();
+                for _ in 0..3 {
+                    let _ = send(guest, "mail", b"x")?;
+                }
+                guest.exit(Exit::Cpuid {
+                    leaf: 0,
+                    subleaf: 0,
+                })?;
+                let event = handle(guest, "bell");
+                guest.call(Call::Notify { event, bits: 1 })?.unwrap();
+                stop(guest, 0)
+            }),
+            script(|guest| {
+                // Sleeps, and is made a second time by the loop.
+                let deadline = Deadline(3_000_000);
+                guest.call(Call::Wait { deadline })?.unwrap_err();
+                for _ in 0..2 {
+                    receive(guest, Deadline::NOW)?.unwrap();
+                }
+                guest
+                    .call(Call::Wait {
+                        deadline: Deadline::NEVER,
+                    })?
+                    .unwrap();
+                Ok(())
+            }),
+        ],
+    );
+    let report = |index: usize| outcome.reports[index].to_string();
+    // 7 is queue-full, 9 timed-out; `?` stands for calls that never returned.
+    let [sender, receiver] = [report(0), report(1)];
+    assert!(
+        sender.contains("\n@sequence name=sender runs=0,1x2,1.7,3,9.?\n"),
+        "{sender}"
+    );
+    assert!(
+        sender.ends_with("\n@sequenced name=sender recorded=6 unrecorded=0"),
+        "{sender}"
+    );
+    let runs = "\n@sequence name=receiver runs=4.9,2x2,4.?\n";
+    assert!(receiver.contains(runs), "{receiver}");
 }

@@ -2,8 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::mem::GuestPhysical;
-use crate::vt::{Access, Exit};
+use crate::vt::exit::{exit_codes, Exit, Operands};
 
 /// What the control block and the registers say after an exit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,51 +13,23 @@ pub struct RawExit {
     pub info_1: u64,
     /// EXITINFO2.
     pub info_2: u64,
-    /// The guest's RAX.
-    pub rax: u64,
-    /// The guest's RCX.
-    pub rcx: u64,
-    /// The guest's RDX.
-    pub rdx: u64,
+    /// The guest's RAX, RCX and RDX.
+    pub operands: Operands,
     /// The guest's RFLAGS.
     pub rflags: u64,
     /// The guest's privilege level.
     pub privilege: u8,
 }
 
-const WRITE_DR5: u32 = 0x35;
-const WRITE_DR7: u32 = 0x37;
-const EXCEPTION_FIRST: u32 = 0x40;
-const EXCEPTION_LAST: u32 = 0x5F;
-const INTR: u32 = 0x60;
-const NMI: u32 = 0x61;
-const RDPMC: u32 = 0x6F;
-const CPUID: u32 = 0x72;
-const RSM: u32 = 0x73;
-const INVD: u32 = 0x76;
-const HLT: u32 = 0x78;
-const INVLPGA: u32 = 0x7A;
-const IOIO: u32 = 0x7B;
-const MSR: u32 = 0x7C;
-const SHUTDOWN: u32 = 0x7F;
-const VMRUN: u32 = 0x80;
-/// VMMCALL: the guest's call.
-pub const VMMCALL: u64 = 0x81;
-const VMLOAD: u32 = 0x82;
-const VMSAVE: u32 = 0x83;
-const STGI: u32 = 0x84;
-const CLGI: u32 = 0x85;
-const SKINIT: u32 = 0x86;
-const WBINVD: u32 = 0x89;
-const MONITOR: u32 = 0x8A;
-const MWAIT: u32 = 0x8B;
-const MWAIT_ARMED: u32 = 0x8C;
-const RDPRU: u32 = 0x8E;
-const NESTED_PAGE_FAULT: u32 = 0x400;
-const INVALID: u32 = 0xFFFF_FFFF;
-
-const MACHINE_CHECK_VECTOR: u8 = 18;
-const RFLAGS_INTERRUPT: u64 = 1 << 9;
+// VMMCALL is the guest's call.
+exit_codes! { u32:
+    WRITE_DR5 = 0x35, WRITE_DR7 = 0x37, EXCEPTION_FIRST = 0x40, EXCEPTION_LAST = 0x5F, INTR = 0x60,
+    NMI = 0x61, RDPMC = 0x6F, CPUID = 0x72, RSM = 0x73, INVD = 0x76, HLT = 0x78, INVLPGA = 0x7A,
+    IOIO = 0x7B, MSR = 0x7C, SHUTDOWN = 0x7F, VMRUN = 0x80, VMMCALL = 0x81, VMLOAD = 0x82,
+    VMSAVE = 0x83, STGI = 0x84, CLGI = 0x85, SKINIT = 0x86, WBINVD = 0x89, MONITOR = 0x8A,
+    MWAIT = 0x8B, MWAIT_ARMED = 0x8C, RDPRU = 0x8E, NESTED_PAGE_FAULT = 0x400,
+    INVALID = 0xFFFF_FFFF,
+}
 
 /// Decodes an exit.
 pub fn decode(raw: &RawExit) -> Exit {
@@ -67,37 +38,36 @@ pub fn decode(raw: &RawExit) -> Exit {
         code @ EXCEPTION_FIRST..=EXCEPTION_LAST => exception(code, raw.info_1),
         INTR => Exit::Interrupt,
         NMI => Exit::Nmi,
-        CPUID => Exit::Cpuid {
-            leaf: raw.rax as u32,
-            subleaf: raw.rcx as u32,
-        },
+        CPUID => raw.operands.cpuid(),
         INVD | WBINVD => Exit::CacheFlush,
-        HLT => Exit::Halt {
-            interrupts_enabled: raw.rflags & RFLAGS_INTERRUPT != 0,
-        },
-        IOIO => Exit::Io {
-            // EXITINFO1 has the port in its upper half (section 15.10.2).
-            port: (raw.info_1 >> 16) as u16,
-        },
-        MSR => model_specific_register(raw),
+        HLT => Exit::halt(raw.rflags),
+        IOIO => Exit::port(raw.info_1),
+        MSR if raw.info_1 & 1 == 0 => raw.operands.msr_read(),
+        MSR => raw.operands.msr_write(),
         SHUTDOWN => Exit::Shutdown,
-        0x81 => Exit::Call {
+        VMMCALL => Exit::Call {
             privilege: raw.privilege,
         },
         RDPMC | WRITE_DR5 | WRITE_DR7 => Exit::RefusedInstruction,
         RSM | INVLPGA | VMRUN | VMLOAD | VMSAVE | STGI | CLGI | SKINIT | MONITOR | MWAIT
         | MWAIT_ARMED | RDPRU => Exit::ForbiddenInstruction,
-        NESTED_PAGE_FAULT => Exit::Memory {
-            address: GuestPhysical(raw.info_2),
-            access: fault_access(raw.info_1),
-        },
+        // The page-fault error code in EXITINFO1 (section 15.25.6): bit 1 write, bit 4 fetch.
+        NESTED_PAGE_FAULT => Exit::memory(
+            raw.info_2,
+            raw.info_1 & 1 << 1 != 0,
+            raw.info_1 & 1 << 4 != 0,
+        ),
         INVALID => Exit::BadState,
         _ => Exit::Other { code: raw.code },
     }
 }
 
-/// Bytes in VMMCALL.
-pub const CALL_BYTES: u64 = 3;
+fn exception(code: u32, error_code: u64) -> Exit {
+    let vector = (code & 31) as u8;
+    // Vectors that push an error code: APM volume 2, section 8.2, table 8-1.
+    let has_error_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
+    Exit::exception(vector, has_error_code.then_some(error_code as u32))
+}
 
 /// The length of the instruction behind an exit, for CPUs that do not save the next RIP; 0 where
 /// there is no instruction to be completed.
@@ -106,176 +76,106 @@ pub const CALL_BYTES: u64 = 3;
 /// prefixes continues inside its own instruction and harms only itself.
 pub const fn instruction_length(code: u64) -> u64 {
     match code as u32 {
-        0x81 => CALL_BYTES,
+        VMMCALL => 3,
         CPUID | MSR | INVD | WBINVD => 2,
         HLT => 1,
         _ => 0,
     }
 }
 
-fn exception(code: u32, error_code: u64) -> Exit {
-    let vector = (code & 31) as u8;
-    if vector == MACHINE_CHECK_VECTOR {
-        return Exit::MachineCheck;
-    }
-    // Vectors that push an error code: APM volume 2, section 8.2, table 8-1.
-    let has_error_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
-    Exit::Exception {
-        vector,
-        error_code: has_error_code.then_some(error_code as u32),
-    }
-}
-
-fn model_specific_register(raw: &RawExit) -> Exit {
-    let index = raw.rcx as u32;
-    if raw.info_1 & 1 == 0 {
-        Exit::MsrRead { index }
-    } else {
-        Exit::MsrWrite {
-            index,
-            value: (raw.rdx << 32) | (raw.rax & 0xFFFF_FFFF),
-        }
-    }
-}
-
-/// The page-fault error code in EXITINFO1 (section 15.25.6): bit 1 write, bit 4 fetch.
-const fn fault_access(error: u64) -> Access {
-    if error & 1 << 4 != 0 {
-        Access::Execute
-    } else if error & 1 << 1 != 0 {
-        Access::Write
-    } else {
-        Access::Read
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::mem::GuestPhysical;
+    use crate::vt::exit::Access;
+    use crate::vt::exit_cases::{check, Happened};
 
-    /// Every exit that this hypervisor asks for, with the answer all vendors must give.
-    #[test]
-    fn exits_decode_to_the_shared_enum() {
-        let raw = |code| RawExit {
-            code,
+    const INSTRUCTION_FETCH: u64 = 1 << 4;
+    const WRITE: u64 = 1 << 1;
+
+    /// How SVM says what has happened.
+    pub fn raw(happened: &Happened) -> RawExit {
+        let exit = |code: u32| RawExit {
+            code: u64::from(code),
             ..RawExit::default()
         };
-        let cases = [
-            (raw(0x60), Exit::Interrupt),
-            (raw(0x61), Exit::Nmi),
-            (
-                RawExit {
-                    rax: 0xFFFF_FFFF_8000_0001,
-                    rcx: 7,
-                    ..raw(0x72)
-                },
-                Exit::Cpuid {
-                    leaf: 0x8000_0001,
-                    subleaf: 7,
-                },
+        let with = |code, info_1, info_2| RawExit {
+            info_1,
+            info_2,
+            ..exit(code)
+        };
+        match *happened {
+            Happened::Interrupt => exit(0x60),
+            Happened::Nmi => exit(0x61),
+            Happened::Rdpmc => exit(0x6F),
+            Happened::Cpuid => exit(0x72),
+            Happened::Invd => exit(0x76),
+            Happened::Wbinvd => exit(0x89),
+            Happened::Halt => exit(0x78),
+            Happened::Call => exit(0x81),
+            Happened::Vmrun => exit(0x80),
+            Happened::Mwait => exit(0x8B),
+            Happened::Monitor => exit(0x8A),
+            Happened::Rsm => exit(0x73),
+            Happened::TripleFault => exit(0x7F),
+            Happened::BadState => exit(u32::MAX),
+            Happened::ReadMsr => with(0x7C, 0, 0),
+            Happened::WriteMsr => with(0x7C, 1, 0),
+            Happened::WriteDr7 => exit(0x37),
+            // OUT of one byte: bit 0 is the direction, bit 4 the size.
+            Happened::PortIo { port } => with(0x7B, u64::from(port) << 16 | 0x10, 0),
+            Happened::Exception { vector, error_code } => with(
+                0x40 + u32::from(vector),
+                u64::from(error_code.unwrap_or(0)),
+                0,
             ),
-            (
-                RawExit {
-                    rflags: 0x202,
-                    ..raw(0x78)
-                },
-                Exit::Halt {
-                    interrupts_enabled: true,
-                },
-            ),
-            (
-                raw(0x78),
-                Exit::Halt {
-                    interrupts_enabled: false,
-                },
-            ),
-            (
-                RawExit {
-                    info_1: 0x03F8_0011,
-                    ..raw(0x7B)
-                },
-                Exit::Io { port: 0x3F8 },
-            ),
-            (
-                RawExit {
-                    rcx: 0xC000_0080,
-                    ..raw(0x7C)
-                },
-                Exit::MsrRead { index: 0xC000_0080 },
-            ),
-            (
-                RawExit {
-                    info_1: 1,
-                    rcx: 0x10,
-                    rax: 0xFFFF_FFFF_0000_0002,
-                    rdx: 1,
-                    ..raw(0x7C)
-                },
-                Exit::MsrWrite {
-                    index: 0x10,
-                    value: 0x1_0000_0002,
-                },
-            ),
-            (raw(0x7F), Exit::Shutdown),
-            (
-                RawExit {
-                    privilege: 3,
-                    ..raw(0x81)
-                },
-                Exit::Call { privilege: 3 },
-            ),
-            (raw(0x80), Exit::ForbiddenInstruction),
-            (raw(0x8B), Exit::ForbiddenInstruction),
-            (raw(0x8E), Exit::ForbiddenInstruction),
-            (raw(0x37), Exit::RefusedInstruction),
-            (raw(0x6F), Exit::RefusedInstruction),
-            (raw(0x76), Exit::CacheFlush),
-            (raw(0x89), Exit::CacheFlush),
-            (
-                raw(0x41),
-                Exit::Exception {
-                    vector: 1,
-                    error_code: None,
-                },
-            ),
-            (
-                RawExit {
-                    info_1: 4,
-                    ..raw(0x51)
-                },
-                Exit::Exception {
-                    vector: 17,
-                    error_code: Some(4),
-                },
-            ),
-            (raw(0x52), Exit::MachineCheck),
-            (raw(u64::MAX), Exit::BadState),
-            (raw(0xFFFF_FFFF), Exit::BadState),
-            (raw(0x403), Exit::Other { code: 0x403 }),
-        ];
-        for (raw, exit) in cases {
-            assert_eq!(decode(&raw), exit, "{raw:?}");
+            Happened::MissingPage {
+                address,
+                is_write,
+                is_fetch,
+            } => {
+                let write = if is_write { WRITE } else { 0 };
+                let fetch = if is_fetch { INSTRUCTION_FETCH } else { 0 };
+                with(0x400, 1 << 32 | write | fetch, address)
+            }
         }
     }
 
     #[test]
-    fn a_nested_fault_says_how_memory_was_touched() {
-        let cases = [
-            (1 << 32, Access::Read),
-            (1 << 33, Access::Read),
-            (1 << 32 | 1 << 1, Access::Write),
-            (1 << 32 | 1 << 4, Access::Execute),
-        ];
-        for (info_1, access) in cases {
-            let exit = decode(&RawExit {
-                code: 0x400,
+    fn what_happens_on_every_cpu_decodes_to_the_shared_enum() {
+        check(|happened, guest| {
+            let raw = RawExit {
+                operands: guest.operands,
+                rflags: guest.rflags,
+                privilege: guest.privilege,
+                ..raw(happened)
+            };
+            decode(&raw)
+        });
+    }
+
+    #[test]
+    fn what_only_this_vendor_has_decodes_too() {
+        let exit = |code, info_1| {
+            decode(&RawExit {
+                code,
                 info_1,
-                info_2: 0x1234_5678,
                 ..RawExit::default()
-            });
-            let address = GuestPhysical(0x1234_5678);
-            assert_eq!(exit, Exit::Memory { address, access });
+            })
+        };
+        for forbidden in [0x7A, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8C, 0x8E] {
+            assert_eq!(exit(forbidden, 0), Exit::ForbiddenInstruction);
         }
+        assert_eq!(exit(0x35, 0), Exit::RefusedInstruction, "DR5");
+        assert_eq!(exit(0xFFFF_FFFF, 0), Exit::BadState, "as QEMU says it");
+        assert_eq!(exit(u64::MAX, 0), Exit::BadState);
+        assert_eq!(exit(0x403, 0), Exit::Other { code: 0x403 });
+        // A fault of the walk itself has bit 33 in place of bit 32.
+        let walk = Exit::Memory {
+            address: GuestPhysical(0),
+            access: Access::Read,
+        };
+        assert_eq!(exit(0x400, 1 << 33), walk);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use core::arch::asm;
 
 use crate::mem::HostPhysical;
-use crate::vt::Registers;
+use crate::vt::registers::{load_registers, store_registers, Registers};
 
 /// Stores what VMSAVE covers of the host's state (FS, GS, TR, LDTR, the SYSCALL and SYSENTER
 /// registers; AMD APM volume 3, VMSAVE) in a control block.
@@ -42,38 +42,12 @@ pub unsafe fn enter_guest(registers: *mut Registers, guest: HostPhysical, host: 
             "clgi",
             "sti",
             "vmload rax",
-            "mov rbx, [rdi]",
-            "mov rcx, [rdi + 8]",
-            "mov rdx, [rdi + 16]",
-            "mov rsi, [rdi + 24]",
-            "mov rbp, [rdi + 40]",
-            "mov r8, [rdi + 48]",
-            "mov r9, [rdi + 56]",
-            "mov r10, [rdi + 64]",
-            "mov r11, [rdi + 72]",
-            "mov r12, [rdi + 80]",
-            "mov r13, [rdi + 88]",
-            "mov r14, [rdi + 96]",
-            "mov r15, [rdi + 104]",
-            "mov rdi, [rdi + 32]",
+            load_registers!(),
             "vmrun rax",
             "vmsave rax",
             "push rdi",
             "mov rdi, [rsp + 16]",
-            "mov [rdi], rbx",
-            "mov [rdi + 8], rcx",
-            "mov [rdi + 16], rdx",
-            "mov [rdi + 24], rsi",
-            "mov [rdi + 40], rbp",
-            "mov [rdi + 48], r8",
-            "mov [rdi + 56], r9",
-            "mov [rdi + 64], r10",
-            "mov [rdi + 72], r11",
-            "mov [rdi + 80], r12",
-            "mov [rdi + 88], r13",
-            "mov [rdi + 96], r14",
-            "mov [rdi + 104], r15",
-            "pop qword ptr [rdi + 32]",
+            store_registers!(),
             // The task register decides on which stack an NMI lands, so the host's state comes
             // back before anything can be delivered.
             "pop rax",

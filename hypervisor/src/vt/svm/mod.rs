@@ -1,66 +1,40 @@
 //! AMD SVM (AMD APM volume 2, chapter 15).
 //!
-//! `probe` decides whether the CPU will do, `vmcb` names the fields of a control block, `vcpu` is
-//! what runs, `exit` decodes why it stopped, `asid` says what to flush, `permission` fills the
-//! permission maps, and `insn` holds the world switch, the only code here that is not plain Rust.
+//! `probe` decides whether the CPU will do and `controls` what guests exit for, `control_block`
+//! names the fields of a VMCB, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
+//! it stopped, `permission` places registers in the permission maps, and `insn` holds the world
+//! switch and the other instructions that only SVM has.
 
-mod asid;
+mod control_block;
+mod controls;
 mod exit;
 mod insn;
 mod permission;
 mod probe;
+mod start_state;
 mod vcpu;
-mod vmcb;
 
 use alloc::sync::Arc;
 
+use x86::msr::{IA32_EFER, IA32_TSC_AUX};
+
 use crate::cpu::msr;
-use crate::mem::{Account, Extent, Frame, HostPhysical, OutOfFrames, PhysicalMemory};
+use crate::mem::{Account, Extent, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, NPT, NPT_1G};
 
+use super::identifiers::{Flush, IdentifierPool};
+use super::permission::{refuse_all, refuse_msrs_except};
 use super::{Left, StartState, Vendor};
 
-pub use probe::{Features, Findings, Unsupported};
+pub use probe::{Features, Findings, EXTENSION};
 pub use vcpu::SvmVcpu;
 
-use asid::{AsidPool, Flush};
+use control_block as vmcb;
+use permission::{msr_bits, IO_MAP_ORDER, MSR_MAP_ORDER};
+use vcpu::EFER_SVME;
 
 /// VM_HSAVE_PA: where VMRUN keeps the host's state.
 const VM_HSAVE_PA: u32 = 0xC001_0117;
-const EFER: u32 = 0xC000_0080;
-const EFER_SVME: u64 = 1 << 12;
-/// What RDTSCP and RDPID read: guests may execute both without an exit.
-const TSC_AUX: u32 = 0xC000_0103;
-
-/// Exceptions that are caught on their way to the guest. #DB (1) and #AC (17) can be made to
-/// loop inside the CPU without end; #MC (18) is the machine's, not the guest's.
-const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
-
-/// Writes to DR7, and to DR5, which is another name for it while CR4.DE is off. Guests have no
-/// hardware breakpoints: QEMU forgets to disarm them at an exit (APM volume 2, section 15.6), so
-/// that they would stop the hypervisor, even in its handler of #DB.
-const REGISTERS: u64 = (1 << 7 | 1 << 5) << 48;
-
-/// Instruction intercepts, vector 3 (APM volume 2, appendix B, offset 00Ch): INTR, NMI, RDPMC,
-/// CPUID, RSM, INVD, HLT, INVLPGA, I/O and MSR permission maps, task switches, FERR freeze,
-/// shutdown.
-const VECTOR_3: u32 = 1 << 0
-    | 1 << 1
-    | 1 << 15
-    | 1 << 18
-    | 1 << 19
-    | 1 << 22
-    | 1 << 24
-    | 1 << 26
-    | 1 << 27
-    | 1 << 28
-    | 1 << 29
-    | 1 << 30
-    | 1 << 31;
-
-/// Vector 4 (offset 010h): VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, WBINVD, MONITOR,
-/// MWAIT in both forms, RDPRU, which reads performance counters of the whole CPU.
-const VECTOR_4: u32 = 0x7F | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 14;
 
 /// The largest identifier pool that is worth having; real CPUs offer 32,768.
 const MAX_ASIDS: u32 = 1 << 15;
@@ -69,7 +43,7 @@ const MAX_ASIDS: u32 = 1 << 15;
 pub struct Svm {
     physical: &'static dyn PhysicalMemory,
     features: Features,
-    asids: AsidPool,
+    asids: IdentifierPool,
     format: &'static dyn EntryFormat,
     host_block: Extent,
     host_block_address: HostPhysical,
@@ -96,16 +70,17 @@ impl Svm {
         let svm = Svm {
             physical,
             features,
-            asids: AsidPool::new(features.asids.min(MAX_ASIDS), features.flush_by_asid),
+            asids: IdentifierPool::new(features.asids.min(MAX_ASIDS), features.flush_by_asid),
             format: if gigabyte_pages { &NPT_1G } else { &NPT },
             host_block_address: host_block.first().start(),
             host_block,
-            io_map: account.allocate(permission::IO_MAP_ORDER)?,
-            msr_map: account.allocate(permission::MSR_MAP_ORDER)?,
+            io_map: account.allocate(IO_MAP_ORDER)?,
+            msr_map: account.allocate(MSR_MAP_ORDER)?,
             host_save: account.allocate(0)?,
         };
-        permission::refuse_all_ports(physical, svm.io_map.first());
-        permission::refuse_msrs_except(physical, svm.msr_map.first(), passed_msrs);
+        refuse_all(physical, svm.io_map.first(), IO_MAP_ORDER);
+        let map = svm.msr_map.first();
+        refuse_msrs_except(physical, map, MSR_MAP_ORDER, passed_msrs, msr_bits);
         svm.switch_on();
         Ok(svm)
     }
@@ -113,16 +88,16 @@ impl Svm {
     // UNSAFETY: enabling SVM and saving the host's state are instructions and MSR writes.
     #[allow(unsafe_code)]
     fn switch_on(&self) {
-        let efer = msr::read(EFER).unwrap_or_default();
+        let efer = msr::read(IA32_EFER).unwrap_or_default();
         // SAFETY: the CPU has SVM (the caller holds its features), and both frames belong to
         // this object, which lives as long as guests run on this CPU. TSC_AUX is only a number.
         unsafe {
-            let on = msr::write(EFER, efer | EFER_SVME);
+            let on = msr::write(IA32_EFER, efer | EFER_SVME);
             let saved = msr::write(VM_HSAVE_PA, self.host_save.first().start().0);
             assert!(on.and(saved).is_some(), "the CPU refuses to switch SVM on");
-            // Whatever the firmware left there is none of the guests' business. A CPU without the
-            // register has neither instruction.
-            let _ = msr::write(TSC_AUX, 0);
+            // Guests may execute RDTSCP and RDPID, which read it, without an exit; whatever the
+            // firmware left there is none of their business. A CPU without it has neither.
+            let _ = msr::write(IA32_TSC_AUX, 0);
             insn::save_host_state(self.host_block.first().start());
         }
     }
@@ -132,16 +107,19 @@ impl Svm {
     #[cold]
     fn prepare_asid(&mut self, vcpu: &mut SvmVcpu) {
         let flush = self.asids.prepare(&mut vcpu.asid);
-        let word = u64::from(vcpu.asid.number()) | (flush as u64) << 32;
+        let word = u64::from(vcpu.asid.number()) | tlb_control(flush) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
-        vcpu.asid_is_stale = flush != Flush::Nothing;
+        vcpu.asid_is_stale = tlb_control(flush) != 0;
     }
+}
 
-    fn control(&self, vmcb: vmcb::Vmcb) {
-        vmcb.intercept(EXCEPTIONS, [VECTOR_3, VECTOR_4]);
-        vmcb.set(vmcb::INTERCEPT_REGISTERS, REGISTERS);
-        vmcb.set(vmcb::IOPM_BASE, self.io_map.first().start().0);
-        vmcb.set(vmcb::MSRPM_BASE, self.msr_map.first().start().0);
+/// What the CPU forgets on the next entry (TLB_CONTROL, AMD APM volume 2, section 15.16.1).
+const fn tlb_control(flush: Flush) -> u64 {
+    match flush {
+        // All that is cached stands under an identifier, and a new one has nothing.
+        Flush::Nothing | Flush::NewIdentifier => 0,
+        Flush::Everything => 1,
+        Flush::ThisVcpu => 3,
     }
 }
 
@@ -161,9 +139,11 @@ impl Vendor for Svm {
         start: &StartState,
     ) -> Result<SvmVcpu, OutOfFrames> {
         let frame = account.allocate(0)?;
-        let words = words_of(self.physical, frame.first())?;
+        let words = self.physical.words(frame.first());
+        let words = words.ok_or(OutOfFrames::Memory)?;
         let vcpu = SvmVcpu::new(frame, words, start, self.features.next_rip);
-        self.control(vcpu.vmcb);
+        let [io_map, msr_map] = [&self.io_map, &self.msr_map].map(|map| map.first().start());
+        controls::write(vcpu.vmcb, io_map, msr_map);
         Ok(vcpu)
     }
 
@@ -183,11 +163,4 @@ impl Vendor for Svm {
         unsafe { insn::enter_guest(&mut vcpu.registers, vcpu.block(), self.host_block_address) };
         vcpu.left()
     }
-}
-
-fn words_of(
-    physical: &'static dyn PhysicalMemory,
-    frame: Frame,
-) -> Result<&'static crate::mem::Words, OutOfFrames> {
-    physical.words(frame).ok_or(OutOfFrames::Memory)
 }

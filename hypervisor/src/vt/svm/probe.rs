@@ -1,10 +1,9 @@
 //! What SVM this CPU has, from CPUID: a pure decision over plain numbers, and the reading of them.
 
-use core::fmt;
-
 use x86::cpuid::CpuId;
 
 use crate::cpu::msr;
+use crate::vt::{Extension, Unsupported};
 
 /// VM_CR, bit 4: the firmware has switched SVM off (AMD APM volume 2, section 15.30.1).
 const VM_CR: u32 = 0xC001_0114;
@@ -38,47 +37,13 @@ pub struct Features {
     pub asids: u32,
 }
 
-/// Why this CPU cannot run guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsupported {
-    /// No SVM.
-    NoSvm,
-    /// SVM is there and the firmware has switched it off.
-    SvmDisabled,
-    /// No nested paging.
-    NoNestedPaging,
-    /// No identifier is left for a guest.
-    NoAsids,
-}
-
-impl Unsupported {
-    /// The word that stands for it in reports.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Unsupported::NoSvm => "no-svm",
-            Unsupported::SvmDisabled => "svm-disabled",
-            Unsupported::NoNestedPaging => "no-nested-paging",
-            Unsupported::NoAsids => "no-asids",
-        }
-    }
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Unsupported::NoSvm => {
-                "this CPU has no AMD SVM; use a CPU or CPU model that has it (QEMU: -cpu max)"
-            }
-            Unsupported::SvmDisabled => {
-                "the firmware has switched AMD SVM off; switch it on in the firmware's set-up"
-            }
-            Unsupported::NoNestedPaging => {
-                "this CPU has AMD SVM without nested paging (NPT), which Nuncio needs; use a newer CPU or CPU model"
-            }
-            Unsupported::NoAsids => "this CPU offers no address-space identifier for guests",
-        })
-    }
-}
+/// What a refusal says of it.
+pub static EXTENSION: Extension = Extension {
+    name: "AMD SVM",
+    absent: "no-svm",
+    disabled: "svm-disabled",
+    too_old: "svm-too-old",
+};
 
 impl Findings {
     /// Reads CPUID and VM_CR.
@@ -108,16 +73,19 @@ impl Findings {
     /// What is missing.
     pub const fn features(&self) -> Result<Features, Unsupported> {
         if !self.svm {
-            return Err(Unsupported::NoSvm);
+            return Err(Unsupported::Absent(&EXTENSION));
         }
         if matches!(self.vm_cr, Some(vm_cr) if vm_cr & VM_CR_SVM_DISABLED != 0) {
-            return Err(Unsupported::SvmDisabled);
+            return Err(Unsupported::Disabled(&EXTENSION));
         }
         if !self.nested_paging {
-            return Err(Unsupported::NoNestedPaging);
+            return Err(Unsupported::Lacks(&EXTENSION, "nested paging (NPT)"));
         }
         if self.asids < 2 {
-            return Err(Unsupported::NoAsids);
+            return Err(Unsupported::Lacks(
+                &EXTENSION,
+                "address-space identifiers for guests",
+            ));
         }
         Ok(Features {
             next_rip: self.next_rip,
@@ -144,22 +112,28 @@ mod tests {
     fn each_missing_feature_is_named() {
         assert!(GOOD.features().is_ok());
         let cases = [
-            (Findings { svm: false, ..GOOD }, Unsupported::NoSvm),
+            (
+                Findings { svm: false, ..GOOD },
+                Unsupported::Absent(&EXTENSION),
+            ),
             (
                 Findings {
                     vm_cr: Some(1 << 4),
                     ..GOOD
                 },
-                Unsupported::SvmDisabled,
+                Unsupported::Disabled(&EXTENSION),
             ),
             (
                 Findings {
                     nested_paging: false,
                     ..GOOD
                 },
-                Unsupported::NoNestedPaging,
+                Unsupported::Lacks(&EXTENSION, "nested paging (NPT)"),
             ),
-            (Findings { asids: 1, ..GOOD }, Unsupported::NoAsids),
+            (
+                Findings { asids: 1, ..GOOD },
+                Unsupported::Lacks(&EXTENSION, "address-space identifiers for guests"),
+            ),
         ];
         for (findings, expected) in cases {
             assert_eq!(findings.features(), Err(expected));

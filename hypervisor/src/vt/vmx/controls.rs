@@ -3,28 +3,28 @@
 
 #![forbid(unsafe_code)]
 
-/// The capability registers: the lower half has the bits that cannot be 0, the upper half those
-/// that can be 1.
+use crate::mem::HostPhysical;
+use crate::vt::event::CAUGHT_EXCEPTIONS;
+
+use super::control_block::{self as vmcs, Vmcs};
+
+/// One word for each of the groups of controls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Capabilities {
-    pub pin: u64,
-    pub primary: u64,
-    pub secondary: u64,
-    pub exit: u64,
-    pub entry: u64,
+pub struct Groups<Word> {
+    pub pin: Word,
+    pub primary: Word,
+    pub secondary: Word,
+    pub exit: Word,
+    pub entry: Word,
 }
 
+/// The capability registers: the lower half has the bits that cannot be 0, the upper half those
+/// that can be 1.
+pub type Capabilities = Groups<u64>;
+
 /// The controls of every guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Controls {
-    pub pin: u32,
-    pub primary: u32,
-    pub secondary: u32,
-    pub exit: u32,
-    pub entry: u32,
-}
+pub type Controls = Groups<u32>;
 
 /// A control that has to be 1, and its name for a refusal.
 type Needed = (u32, &'static str);
@@ -109,6 +109,22 @@ impl Controls {
             exit: require(allowed.exit, EXIT)?,
             entry: require(allowed.entry, ENTRY)?,
         })
+    }
+
+    /// Writes them into a control structure, with the pages that they go by.
+    pub fn write(&self, vmcs: &Vmcs, msr_map: HostPhysical, virtual_apic: HostPhysical) {
+        for (field, value) in [
+            (vmcs::PIN_CONTROLS, u64::from(self.pin)),
+            (vmcs::PRIMARY_CONTROLS, u64::from(self.primary)),
+            (vmcs::SECONDARY_CONTROLS, u64::from(self.secondary)),
+            (vmcs::EXIT_CONTROLS, u64::from(self.exit)),
+            (vmcs::ENTRY_CONTROLS, u64::from(self.entry)),
+            (vmcs::EXCEPTION_BITMAP, u64::from(CAUGHT_EXCEPTIONS)),
+            (vmcs::MSR_BITMAP, msr_map.0),
+            (vmcs::VIRTUAL_APIC_PAGE, virtual_apic.0),
+        ] {
+            vmcs.set(field, value);
+        }
     }
 
     /// Whether each vcpu has an identifier for its translations.

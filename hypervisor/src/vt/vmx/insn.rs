@@ -7,30 +7,20 @@ use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 
 use crate::mem::HostPhysical;
+use crate::vt::registers::{load_registers, store_registers, Registers};
 
-use super::vmcs::HOST_RSP;
+use super::control_block::HOST_RSP;
 
 /// A VMX instruction failed: VMfailInvalid or VMfailValid (Intel SDM vol. 3, 30.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmFail;
 
-/// General registers as instructions number them; those that have a meaning here.
-pub const RAX: usize = 0;
-pub const RCX: usize = 1;
-pub const RDX: usize = 2;
-pub const RBX: usize = 3;
-pub const RSP: usize = 4;
-pub const RSI: usize = 6;
-pub const RDI: usize = 7;
-pub const R8: usize = 8;
-pub const R10: usize = 10;
-
 /// What the world switch loads and stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SwitchFrame {
-    /// The general registers as instructions number them; the stack pointer is elsewhere.
-    pub registers: [u64; 16],
+    /// The general registers.
+    pub registers: Registers,
     /// The host's stack pointer as the control structure has it.
     host_rsp: u64,
 }
@@ -196,15 +186,7 @@ unsafe extern "C" fn switch() {
         "test esi, esi",
         // No MOV changes the flags.
         "mov rax, [rdi]",
-        "mov rcx, [rdi + 8]",
-        "mov rdx, [rdi + 16]",
-        "mov rbx, [rdi + 24]",
-        "mov rbp, [rdi + 40]",
-        "mov rsi, [rdi + 48]",
-        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
-        "mov r\\n, [rdi + 8 * \\n]",
-        ".endr",
-        "mov rdi, [rdi + 56]",
+        load_registers!(),
         "jz 3f",
         "vmresume",
         "jmp 5f",
@@ -235,26 +217,11 @@ pub unsafe extern "C" fn exit_point() {
         "push rdi",
         "mov rdi, [rsp + 8]",
         "mov [rdi], rax",
-        "mov [rdi + 8], rcx",
-        "mov [rdi + 16], rdx",
-        "mov [rdi + 24], rbx",
-        "mov [rdi + 40], rbp",
-        "mov [rdi + 48], rsi",
-        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
-        "mov [rdi + 8 * \\n], r\\n",
-        ".endr",
-        "pop qword ptr [rdi + 56]",
+        store_registers!(),
         // Not 0, whatever the guest's registers were.
         "pop rax",
         "pop rbx",
         "pop rbp",
         "ret",
     )
-}
-
-/// Runs the hypervisor's own handler of NMIs, whose IRETQ also ends the blocking of NMIs that an
-/// exit because of one leaves behind (Intel SDM vol. 3, 27.5.5).
-pub fn handle_nmi() {
-    // SAFETY: the handler has a stack of its own, saves all registers and returns.
-    unsafe { asm!("int 2", options(nostack)) };
 }

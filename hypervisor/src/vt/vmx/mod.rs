@@ -1,46 +1,43 @@
 //! Intel VT-x (Intel SDM volume 3, chapters 23 to 30).
 //!
-//! `probe` decides whether the CPU will do and `controls` how guests run on it, `vmcs` names the
-//! fields of a control structure, `vcpu` is what runs, `start_state` how it starts, `moves` what
-//! of MOV to special registers it does itself, `exit` decodes why it stopped, `asid` says
-//! what to flush, `permission` fills the map of model-specific registers, and `insn` holds the
-//! world switch and the other instructions that only VT-x has.
+//! `probe` decides whether the CPU will do and `controls` what guests exit for, `control_block`
+//! names the fields of a VMCS, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
+//! it stopped, `permission` places registers in the permission map, and `insn` holds the world
+//! switch and the other instructions that only VT-x has. Two files have no like in `svm`:
+//! `host_state` is what an exit loads, where SVM saves the host by itself, and `moves` does what
+//! VT-x leaves to the hypervisor of a guest's MOV to special registers.
 
-mod asid;
+mod control_block;
 mod controls;
 mod exit;
+mod host_state;
 mod insn;
 mod moves;
 mod permission;
 mod probe;
 mod start_state;
 mod vcpu;
-mod vmcs;
 
-use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
-use x86::msr::{IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT};
-use x86_64::instructions::tables::sidt;
-use x86_64::registers::control::{Cr0, Cr3, Cr4, Cr4Flags};
+use x86::msr::IA32_FEATURE_CONTROL;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 
-use crate::cpu::system_registers::SystemRegisters;
-use crate::cpu::{msr, segments};
+use crate::cpu::msr;
+use crate::cpu::system_registers::LoadedRegisters;
 use crate::mem::{Account, Extent, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, EPT_1G, EPT_2M, EPT_4K};
 
+use super::identifiers::{Flush, IdentifierPool};
+use super::permission::refuse_msrs_except;
 use super::{Left, StartState, Vendor, VirtualCpu};
 
-pub use probe::{Features, Findings, Unsupported};
+pub use probe::{Features, Findings, EXTENSION};
 pub use vcpu::VmxVcpu;
 
-use asid::{Flush, VpidPool};
-use vmcs::Vmcs;
-
-/// Exceptions that are caught on their way to the guest. #DB (1) and #AC (17) can be made to
-/// loop inside the CPU without end; #MC (18) is the machine's, not the guest's.
-const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
+use control_block::{self as vmcs, Vmcs};
+use permission::{msr_bits, MSR_MAP_ORDER};
 
 /// Identifiers of a CPU that has them.
 const VPIDS: u32 = 1 << 16;
@@ -49,10 +46,9 @@ const VPIDS: u32 = 1 << 16;
 pub struct Vmx {
     physical: &'static dyn PhysicalMemory,
     features: Features,
-    vpids: VpidPool,
-    format: &'static dyn EntryFormat,
+    vpids: IdentifierPool,
     /// What the CPU holds of the vcpu that was loaded last.
-    loaded: Option<Rc<SystemRegisters>>,
+    loaded: LoadedRegisters,
     msr_map: Extent,
     /// The CPU uses it as long as it is in VMX operation.
     _region: Extent,
@@ -71,36 +67,24 @@ impl Vmx {
         passed_msrs: &[u32],
     ) -> Result<Self, OutOfFrames> {
         let region = account.allocate(0)?;
-        let msr_map = account.allocate(0)?;
-        permission::refuse_msrs_except(physical, msr_map.first(), passed_msrs);
-        let format: &'static dyn EntryFormat = match (features.gigabyte_pages, features.large_pages)
-        {
-            (true, _) => &EPT_1G,
-            (false, true) => &EPT_2M,
-            (false, false) => &EPT_4K,
+        let msr_map = account.allocate(MSR_MAP_ORDER)?;
+        let map = msr_map.first();
+        refuse_msrs_except(physical, map, MSR_MAP_ORDER, passed_msrs, msr_bits);
+        let vpids = if features.controls.has_vpid() {
+            VPIDS
+        } else {
+            1
         };
         write_revision(physical, &region, features.revision)?;
         switch_on(&features, &region);
         Ok(Vmx {
             physical,
-            vpids: VpidPool::new(if features.controls.has_vpid() {
-                VPIDS
-            } else {
-                1
-            }),
+            vpids: IdentifierPool::new(vpids, true),
             features,
-            format,
-            loaded: None,
+            loaded: LoadedRegisters::default(),
             msr_map,
             _region: region,
         })
-    }
-
-    /// Takes the registers of the loaded vcpu out of the CPU.
-    fn unload(&mut self) {
-        if let Some(loaded) = self.loaded.take() {
-            loaded.save();
-        }
     }
 
     // UNSAFETY: VMPTRLD.
@@ -125,58 +109,16 @@ impl Vmx {
         vcpu.prepare_upcall();
     }
 
+    /// What is cached stands under the root of the nested tables, and what comes from a guest's own
+    /// tables under root and identifier (28.3.2); roots are frames, which are used again.
     fn flush(&self, flush: Flush, ept_pointer: u64) {
-        let root =
-            (flush == Flush::ThisRoot && self.features.flush_by_tables).then_some(ept_pointer);
+        let is_all = flush == Flush::Everything;
+        let root = (!is_all && self.features.flush_by_tables).then_some(ept_pointer);
         let mut result = insn::invept(root);
-        if flush == Flush::Everything && self.features.controls.has_vpid() {
+        if is_all && self.features.controls.has_vpid() {
             result = result.and(insn::invvpid_all());
         }
         assert!(result.is_ok(), "the CPU refuses to flush translations");
-    }
-
-    fn set_controls(&self, vmcs: &Vmcs, virtual_apic: &Extent) {
-        let controls = &self.features.controls;
-        for (field, value) in [
-            (vmcs::PIN_CONTROLS, u64::from(controls.pin)),
-            (vmcs::PRIMARY_CONTROLS, u64::from(controls.primary)),
-            (vmcs::SECONDARY_CONTROLS, u64::from(controls.secondary)),
-            (vmcs::EXIT_CONTROLS, u64::from(controls.exit)),
-            (vmcs::ENTRY_CONTROLS, u64::from(controls.entry)),
-            (vmcs::EXCEPTION_BITMAP, EXCEPTIONS),
-            (vmcs::MSR_BITMAP, self.msr_map.first().start().0),
-            (vmcs::VIRTUAL_APIC_PAGE, virtual_apic.first().start().0),
-        ] {
-            vmcs.set(field, value);
-        }
-    }
-
-    /// What an exit loads (27.5): the state of the hypervisor as it is now, and for good.
-    fn set_host_state(&self, vmcs: &Vmcs) {
-        let segments = segments::current().expect("the hypervisor's own segments are loaded");
-        let data = u64::from(segments.data.0);
-        let (table, flags) = Cr3::read_raw();
-        for (field, value) in [
-            (vmcs::HOST_CS, u64::from(segments.code.0)),
-            (vmcs::HOST_SS, data),
-            (vmcs::HOST_DS, data),
-            (vmcs::HOST_ES, data),
-            (vmcs::HOST_TR, u64::from(segments.task.0)),
-            (vmcs::HOST_TR_BASE, segments.task_base),
-            (vmcs::HOST_GDTR_BASE, segments.gdt_base),
-            (vmcs::HOST_IDTR_BASE, sidt().base.as_u64()),
-            (vmcs::HOST_CR0, Cr0::read_raw()),
-            (
-                vmcs::HOST_CR3,
-                table.start_address().as_u64() | u64::from(flags),
-            ),
-            (vmcs::HOST_CR4, Cr4::read_raw()),
-            (vmcs::HOST_EFER, msr::read(IA32_EFER).unwrap_or_default()),
-            (vmcs::HOST_PAT, msr::read(IA32_PAT).unwrap_or_default()),
-            (vmcs::HOST_RIP, insn::exit_point as *const () as u64),
-        ] {
-            vmcs.set(field, value);
-        }
     }
 }
 
@@ -217,7 +159,11 @@ impl Vendor for Vmx {
     type Vcpu = VmxVcpu;
 
     fn entry_format(&self) -> &'static dyn EntryFormat {
-        self.format
+        match (self.features.gigabyte_pages, self.features.large_pages) {
+            (true, _) => &EPT_1G,
+            (false, true) => &EPT_2M,
+            (false, false) => &EPT_4K,
+        }
     }
 
     // UNSAFETY: VMCLEAR.
@@ -230,15 +176,16 @@ impl Vendor for Vmx {
         let frames = [account.allocate(0)?, account.allocate(0)?];
         let [structure, virtual_apic] = &frames;
         write_revision(self.physical, structure, self.features.revision)?;
-        self.unload();
+        self.loaded.unload();
         let vmcs = Vmcs::new(structure.first().start());
         // SAFETY: the frame was just allocated and has the CPU's revision.
         let cleared = unsafe { insn::vmclear(vmcs.address()) };
         assert!(cleared.is_ok(), "VMCLEAR refuses a control structure");
         Self::make_current(&vmcs);
         vmcs.clear_fields();
-        self.set_controls(&vmcs, virtual_apic);
-        self.set_host_state(&vmcs);
+        let [msr_map, apic] = [&self.msr_map, virtual_apic].map(|page| page.first().start());
+        self.features.controls.write(&vmcs, msr_map, apic);
+        host_state::write(&vmcs);
         let mut vcpu = VmxVcpu::new(vmcs, frames, start, &self.features);
         start_state::write(&vcpu.vmcs, start, &self.features, vcpu.ept_pointer);
         vcpu.limit_run(None);
@@ -246,16 +193,11 @@ impl Vendor for Vmx {
     }
 
     fn load(&mut self, vcpu: &mut VmxVcpu) {
-        let is_loaded = |loaded: &Rc<SystemRegisters>| Rc::ptr_eq(loaded, &vcpu.system);
-        if self.loaded.as_ref().is_some_and(is_loaded) {
-            return;
+        if self.loaded.load(&vcpu.system) {
+            Self::make_current(&vcpu.vmcs);
+            // The identifier may be one of a generation that has gone.
+            vcpu.needs_attention = true;
         }
-        self.unload();
-        Self::make_current(&vcpu.vmcs);
-        vcpu.system.restore();
-        self.loaded = Some(vcpu.system.clone());
-        // The identifier may be one of a generation that has gone.
-        vcpu.needs_attention = true;
     }
 
     // UNSAFETY: the world switch.

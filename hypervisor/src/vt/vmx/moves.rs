@@ -4,11 +4,10 @@
 #![forbid(unsafe_code)]
 
 use crate::cpu::system_registers::{read_debug_register, write_debug_register, DEBUG_STATUS};
-use crate::vt::{Exit, VirtualCpu};
+use crate::vt::{Exit, Register, VirtualCpu};
 
-use super::insn::RSP;
+use super::control_block as vmcs;
 use super::vcpu::VmxVcpu;
-use super::vmcs;
 
 /// Not write-through: needs the bit that disables the cache.
 pub const CR0_NOT_WRITE_THROUGH: u64 = 1 << 29;
@@ -22,8 +21,8 @@ pub struct DebugAccess {
     pub number: u8,
     /// Whether the register is read.
     pub is_read: bool,
-    /// The general register, as instructions number them.
-    pub general: usize,
+    /// The general register.
+    pub general: Register,
 }
 
 impl DebugAccess {
@@ -38,16 +37,21 @@ impl DebugAccess {
                 number
             },
             is_read: qualification & 1 << 4 != 0,
-            general: (qualification >> 8 & 15) as usize,
+            general: general_register(qualification),
         }
     }
+}
+
+/// The other operand of a MOV to or from a special register.
+const fn general_register(qualification: u64) -> Register {
+    Register::numbered(qualification >> 8)
 }
 
 impl VmxVcpu {
     /// A guest writes CR0 with other values for bits that it cannot have. It gets its way in the
     /// shadow that it reads; then it tries again, and the CPU takes the rest of the value.
     pub(super) fn write_cr0(&self, qualification: u64) -> Exit {
-        let value = self.general((qualification >> 8 & 15) as usize);
+        let value = self.register(general_register(qualification));
         if value & CR0_NOT_WRITE_THROUGH != 0 && value & CR0_CACHE_DISABLE == 0 {
             return Exit::RefusedInstruction;
         }
@@ -63,9 +67,9 @@ impl VmxVcpu {
                 7 => self.vmcs.get(vmcs::DR7),
                 number => read_debug_register(number),
             };
-            self.set_general(access.general, value);
+            self.set_register(access.general, value);
         } else {
-            let value = self.general(access.general);
+            let value = self.register(access.general);
             if access.number == DEBUG_STATUS && value >> 32 != 0 {
                 return Exit::RefusedInstruction;
             }
@@ -73,21 +77,6 @@ impl VmxVcpu {
         }
         self.skip_instruction();
         Exit::Internal
-    }
-
-    /// A general register; RSP is in the control structure.
-    fn general(&self, number: usize) -> u64 {
-        match number {
-            RSP => self.vmcs.get(vmcs::RSP),
-            _ => self.frame.registers[number & 15],
-        }
-    }
-
-    fn set_general(&mut self, number: usize, value: u64) {
-        match number {
-            RSP => self.vmcs.set(vmcs::RSP, value),
-            _ => self.frame.registers[number & 15] = value,
-        }
     }
 }
 
@@ -101,7 +90,7 @@ mod tests {
         let expected = DebugAccess {
             number: 6,
             is_read: true,
-            general: 11,
+            general: Register::numbered(11),
         };
         assert_eq!(access, expected);
     }

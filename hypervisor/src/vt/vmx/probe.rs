@@ -1,8 +1,6 @@
 //! What VT-x this CPU has, from CPUID and the capability registers: a pure decision over plain
 //! numbers, and the reading of them.
 
-use core::fmt;
-
 use x86::cpuid::CpuId;
 use x86::msr::{
     IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR4_FIXED0,
@@ -13,6 +11,7 @@ use x86::msr::{
 };
 
 use crate::cpu::msr;
+use crate::vt::{Extension, Unsupported};
 
 use super::controls::{Capabilities, Controls};
 
@@ -84,44 +83,13 @@ pub struct Features {
     pub flush_by_tables: bool,
 }
 
-/// Why this CPU cannot run guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsupported {
-    /// No VT-x.
-    NoVmx,
-    /// VT-x is there and the firmware has switched it off.
-    VmxDisabled,
-    /// VT-x lacks something, which is named.
-    Lacks(&'static str),
-}
-
-impl Unsupported {
-    /// The word that stands for it in reports.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Unsupported::NoVmx => "no-vmx",
-            Unsupported::VmxDisabled => "vmx-disabled",
-            Unsupported::Lacks(_) => "vmx-too-old",
-        }
-    }
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unsupported::NoVmx => formatter.write_str("this CPU has no Intel VT-x"),
-            Unsupported::VmxDisabled => formatter.write_str(
-                "the firmware has switched Intel VT-x off and locked it; \
-                 switch it on in the firmware's set-up",
-            ),
-            Unsupported::Lacks(name) => write!(
-                formatter,
-                "this CPU has Intel VT-x without {name}, which Nuncio needs; \
-                 use a newer CPU or CPU model"
-            ),
-        }
-    }
-}
+/// What a refusal says of it.
+pub static EXTENSION: Extension = Extension {
+    name: "Intel VT-x",
+    absent: "no-vmx",
+    disabled: "vmx-disabled",
+    too_old: "vmx-too-old",
+};
 
 impl Findings {
     /// Reads CPUID and the capability registers.
@@ -163,23 +131,25 @@ impl Findings {
     /// What is missing.
     pub fn features(&self) -> Result<Features, Unsupported> {
         if !self.vmx {
-            return Err(Unsupported::NoVmx);
+            return Err(Unsupported::Absent(&EXTENSION));
         }
-        let control = self.feature_control.ok_or(Unsupported::VmxDisabled)?;
+        let control = self
+            .feature_control
+            .ok_or(Unsupported::Disabled(&EXTENSION))?;
         let must_unlock = control & FEATURE_LOCKED == 0;
         if !must_unlock && control & FEATURE_VMXON == 0 {
-            return Err(Unsupported::VmxDisabled);
+            return Err(Unsupported::Disabled(&EXTENSION));
         }
         let has = |bits| self.ept & bits == bits;
-        let controls =
-            Controls::choose(&self.controls, has(INVVPID_AND_ALL)).map_err(Unsupported::Lacks)?;
+        let controls = Controls::choose(&self.controls, has(INVVPID_AND_ALL))
+            .map_err(|name| Unsupported::Lacks(&EXTENSION, name))?;
         for (bits, name) in [
             (EPT_WALK_OF_4, "EPT tables of four levels"),
             (EPT_WRITE_BACK, "write-back EPT tables"),
             (INVEPT | INVEPT_ALL, "INVEPT"),
         ] {
             if !has(bits) {
-                return Err(Unsupported::Lacks(name));
+                return Err(Unsupported::Lacks(&EXTENSION, name));
             }
         }
         Ok(Features {
@@ -238,20 +208,28 @@ pub(super) mod tests {
         };
         assert!(with(Some(0)).features().unwrap().must_unlock);
         for off in [Some(1), None] {
-            assert_eq!(with(off).features(), Err(Unsupported::VmxDisabled));
+            assert_eq!(with(off).features(), Err(Unsupported::Disabled(&EXTENSION)));
         }
     }
 
     #[test]
     fn each_missing_feature_is_named() {
         let lacks = |findings: Findings| findings.features().unwrap_err();
-        assert_eq!(lacks(Findings { vmx: false, ..GOOD }), Unsupported::NoVmx);
+        assert_eq!(
+            lacks(Findings { vmx: false, ..GOOD }),
+            Unsupported::Absent(&EXTENSION)
+        );
         let without = |bit: u64| Findings {
             ept: GOOD.ept & !(1 << bit),
             ..GOOD
         };
-        assert!(matches!(lacks(without(6)), Unsupported::Lacks(name) if name.contains("levels")));
-        assert!(matches!(lacks(without(20)), Unsupported::Lacks("INVEPT")));
+        assert!(
+            matches!(lacks(without(6)), Unsupported::Lacks(_, name) if name.contains("levels"))
+        );
+        assert!(matches!(
+            lacks(without(20)),
+            Unsupported::Lacks(_, "INVEPT")
+        ));
         let no_vpid = without(32).features().unwrap();
         assert!(!no_vpid.controls.has_vpid());
     }

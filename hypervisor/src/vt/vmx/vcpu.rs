@@ -5,17 +5,21 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 
-use nuncio_abi::{RawCall, MAX_VALUES};
-
-use crate::cpu::system_registers::{self, SystemRegisters, DEBUG_STATUS as STATUS};
+use crate::cpu::system_registers::{add_debug_status, SystemRegisters};
+use crate::cpu::traps;
 use crate::mem::Extent;
-use crate::vt::{ControlRegisters, Exit, GuestException, Left, StartState, VirtualCpu};
+use crate::vt::event::{takes_interrupt, Event};
+use crate::vt::exit::Operands;
+use crate::vt::identifiers::Identifier;
+use crate::vt::start_state::{self, StartState};
+use crate::vt::{
+    ControlRegisters, Exit, GuestException, Left, Register, Registers, VirtualCpu, CALL_BYTES,
+};
 
-use super::asid::Vpid;
+use super::control_block::{self as vmcs, Vmcs};
 use super::controls::INTERRUPT_WINDOW;
 use super::exit::{self, RawExit};
-use super::insn::{self, SwitchFrame, R10, R8, RAX, RBX, RCX, RDI, RDX, RSI};
-use super::vmcs::{self, Vmcs};
+use super::insn::SwitchFrame;
 use super::Features;
 
 /// A virtual CPU.
@@ -24,7 +28,7 @@ pub struct VmxVcpu {
     /// Boxed, because the control structure has an address on the stack that goes with it.
     pub(super) frame: Box<SwitchFrame>,
     pub(super) system: Rc<SystemRegisters>,
-    pub(super) vpid: Vpid,
+    pub(super) vpid: Identifier,
     /// The identifier, a flush or an upcall must be looked at before the next entry.
     pub(super) needs_attention: bool,
     /// Whether an entry has succeeded.
@@ -33,11 +37,11 @@ pub struct VmxVcpu {
     pub(super) ept_pointer: u64,
     /// The vector of an upcall that has not been handed to the CPU yet.
     upcall: Option<u8>,
-    /// Whether the guest exits as soon as it takes interrupts.
-    window: bool,
     /// Whether the preemption timer has been given a time.
     is_limited: bool,
     timer_shift: u32,
+    /// Bits of CR4 that are set and that the guest sees clear: it cannot change them.
+    cr4_hidden: u64,
     /// As of the last exit; reports ask for it when another vcpu may be loaded.
     rip: u64,
     reason: u32,
@@ -47,17 +51,6 @@ pub struct VmxVcpu {
 }
 
 const CR0_PROTECTION: u64 = 1 << 0;
-const RFLAGS_INTERRUPT: u64 = 1 << 9;
-
-/// Event injection (24.8.3).
-const EVENT_VALID: u64 = exit::EVENT_VALID as u64;
-const EVENT_HAS_ERROR_CODE: u64 = exit::EVENT_HAS_ERROR_CODE as u64;
-/// Vector, type and whether there is an error code; the other bits are the CPU's own.
-const EVENT_BITS: u64 = EVENT_VALID | 0xFFF;
-const EVENT_EXCEPTION: u64 = 3 << 8;
-const INVALID_OPCODE: u64 = 6;
-const GENERAL_PROTECTION: u64 = 13;
-
 /// Blocking by STI and by MOV SS (table 24-3).
 const INTERRUPT_SHADOW: u64 = 3;
 
@@ -69,7 +62,7 @@ const DEBUG_VECTOR: u8 = 1;
 const DEBUG_STATUS: u64 = 0xF | 1 << 13 | 1 << 14;
 
 impl VmxVcpu {
-    /// A vcpu whose structure is current and gets its fields by [`VmxVcpu::set_start_state`].
+    /// A vcpu whose structure is current and gets its fields by `start_state::write`.
     pub(super) fn new(
         vmcs: Vmcs,
         frames: [Extent; 2],
@@ -77,21 +70,21 @@ impl VmxVcpu {
         features: &Features,
     ) -> Self {
         let mut frame = Box::<SwitchFrame>::default();
-        frame.registers[RDI] = start.argument.0;
+        frame.registers[Register::RDI] = start.argument.0;
         // Four levels, write-back (24.6.11).
         let accessed_and_dirty = u64::from(features.accessed_and_dirty) << 6;
         VmxVcpu {
             vmcs,
             frame,
             system: Rc::default(),
-            vpid: Vpid::default(),
+            vpid: Identifier::default(),
             needs_attention: true,
             launched: false,
             ept_pointer: start.nested_root.start().0 | 3 << 3 | 6 | accessed_and_dirty,
             upcall: None,
-            window: false,
             is_limited: false,
             timer_shift: features.timer_shift,
+            cr4_hidden: features.cr4_fixed & !start_state::CR4,
             rip: start.entry.0,
             reason: 0,
             entry_refused: false,
@@ -109,7 +102,8 @@ impl VmxVcpu {
         self.launched = true;
         self.reason = self.vmcs.get(vmcs::EXIT_REASON) as u32;
         self.rip = self.vmcs.get(vmcs::RIP);
-        if self.reason == u32::from(exit::VMCALL) && self.vmcs.privilege() == 0 {
+        let is_call = self.reason == u32::from(exit::VMCALL);
+        if is_call && vmcs::privilege(self.vmcs.get(vmcs::SS_ACCESS)) == 0 {
             Left::ByCall
         } else {
             Left::ByExit
@@ -121,28 +115,23 @@ impl VmxVcpu {
     pub(super) fn prepare_upcall(&mut self) {
         let Some(vector) = self.upcall else { return };
         let vmcs = &self.vmcs;
-        let is_open = vmcs.get(vmcs::ENTRY_EVENT) & EVENT_VALID == 0
-            && vmcs.get(vmcs::RFLAGS) & RFLAGS_INTERRUPT != 0
-            && vmcs.get(vmcs::INTERRUPTIBILITY) & INTERRUPT_SHADOW == 0;
+        let is_in_shadow = vmcs.get(vmcs::INTERRUPTIBILITY) & INTERRUPT_SHADOW != 0;
+        let is_open = takes_interrupt(vmcs.get(vmcs::RFLAGS), is_in_shadow, self.next_event());
         if is_open {
-            vmcs.set(vmcs::ENTRY_EVENT, EVENT_VALID | u64::from(vector));
+            let event = Event::interrupt(vector);
+            vmcs.set(vmcs::ENTRY_EVENT, u64::from(event.information));
             self.upcall = None;
         }
-        if self.window == is_open {
-            let controls = vmcs.get(vmcs::PRIMARY_CONTROLS);
-            vmcs.set(
-                vmcs::PRIMARY_CONTROLS,
-                controls ^ u64::from(INTERRUPT_WINDOW),
-            );
-            self.window = !is_open;
-        }
+        let controls = vmcs.get(vmcs::PRIMARY_CONTROLS) & !u64::from(INTERRUPT_WINDOW);
+        let window = u64::from(if is_open { 0 } else { INTERRUPT_WINDOW });
+        vmcs.set(vmcs::PRIMARY_CONTROLS, controls | window);
     }
 
-    /// Goes on at `next`, the instruction behind the one that caused the exit.
+    /// Goes on behind the instruction that caused the exit, which has this length.
     #[inline(always)]
-    fn advance(&mut self, next: u64) {
-        self.rip = next;
-        self.vmcs.set(vmcs::RIP, next);
+    fn advance(&mut self, length_bytes: u64) {
+        self.rip = self.rip.wrapping_add(length_bytes);
+        self.vmcs.set(vmcs::RIP, self.rip);
         // A shadow of STI or MOV SS ends with the instruction it covered.
         self.end_shadow();
     }
@@ -159,28 +148,35 @@ impl VmxVcpu {
     /// An event whose delivery caused the exit is delivered again, unless its handler decides
     /// otherwise (27.2.4).
     fn deliver_again(&self) {
-        let event = self.vmcs.get(vmcs::VECTORING_EVENT);
-        if event & EVENT_VALID != 0 {
-            self.set_event(
-                event & EVENT_BITS,
-                self.vmcs.get(vmcs::VECTORING_ERROR_CODE),
-            );
+        let event = Event::interrupted(self.vmcs.get(vmcs::VECTORING_EVENT), 0);
+        if event.is_valid() {
+            self.set_next_event(Event {
+                error_code: self.vmcs.get(vmcs::VECTORING_ERROR_CODE) as u32,
+                ..event
+            });
         }
     }
 
-    fn set_event(&self, event: u64, error_code: u64) {
+    /// The event that the next entry delivers, without its error code.
+    fn next_event(&self) -> Event {
+        Event {
+            information: self.vmcs.get(vmcs::ENTRY_EVENT) as u32,
+            error_code: 0,
+        }
+    }
+
+    fn set_next_event(&self, event: Event) {
+        let vmcs = &self.vmcs;
         // The length matters for events that come from an instruction (24.8.3).
-        let length = self.vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH);
-        self.vmcs.set(vmcs::ENTRY_INSTRUCTION_LENGTH, length);
+        let length = vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH);
+        vmcs.set(vmcs::ENTRY_INSTRUCTION_LENGTH, length);
         // In real mode there are no error codes (26.2.1.3).
-        let is_real = self.vmcs.get(vmcs::CR0) & CR0_PROTECTION == 0;
-        let event = if is_real {
-            event & !EVENT_HAS_ERROR_CODE
-        } else {
-            event
+        let event = match vmcs.get(vmcs::CR0) & CR0_PROTECTION {
+            0 => event.without_error_code(),
+            _ => event,
         };
-        self.vmcs.set(vmcs::ENTRY_ERROR_CODE, error_code);
-        self.vmcs.set(vmcs::ENTRY_EVENT, event);
+        vmcs.set(vmcs::ENTRY_ERROR_CODE, u64::from(event.error_code));
+        vmcs.set(vmcs::ENTRY_EVENT, u64::from(event.information));
     }
 
     fn run_for(&self, ticks: u64) {
@@ -189,31 +185,13 @@ impl VmxVcpu {
             .set(vmcs::PREEMPTION_TIMER, counts.min(u64::from(u32::MAX)));
     }
 
-    fn raw_exit(&self) -> RawExit {
-        let vmcs = &self.vmcs;
-        RawExit {
-            reason: self.reason,
-            qualification: vmcs.get(vmcs::EXIT_QUALIFICATION),
-            guest_physical: vmcs.get(vmcs::GUEST_PHYSICAL_ADDRESS),
-            event: vmcs.get(vmcs::EXIT_EVENT) as u32,
-            error_code: vmcs.get(vmcs::EXIT_ERROR_CODE) as u32,
-            rax: self.frame.registers[RAX],
-            rcx: self.frame.registers[RCX],
-            rdx: self.frame.registers[RDX],
-            rflags: vmcs.get(vmcs::RFLAGS),
-            privilege: vmcs.privilege(),
-        }
-    }
-
     /// What an exit takes before the loop sees it; most take nothing.
     fn attend_exit(&mut self, exit: Exit, qualification: u64) -> Exit {
         match (exit, self.reason as u16) {
-            (Exit::Nmi, _) => insn::handle_nmi(),
+            (Exit::Nmi, _) => traps::handle_taken_nmi(),
             (Exit::Exception { vector, .. }, _) if vector == DEBUG_VECTOR => {
                 // #DB exits before it changes DR6 (27.1).
-                let status =
-                    system_registers::read_debug_register(STATUS) | qualification & DEBUG_STATUS;
-                system_registers::write_debug_register(STATUS, status);
+                add_debug_status(qualification & DEBUG_STATUS);
             }
             (_, exit::PREEMPTION_TIMER) => self.run_for(if self.is_limited {
                 SHORT_RUN_TICKS
@@ -236,16 +214,12 @@ impl VirtualCpu for VmxVcpu {
             log::error!("VM entry failed with error {error} (Intel SDM vol. 3, 30.4)");
             return Exit::BadState;
         }
-        let raw = self.raw_exit();
+        let raw = RawExit::read(self.reason, Operands::of(self), |field| {
+            self.vmcs.get(field)
+        });
         if raw.reason & exit::ENTRY_FAILED != 0 {
-            let RawExit {
-                reason,
-                qualification,
-                ..
-            } = raw;
-            log::error!(
-                "VM entry failed with reason {reason:#x}, qualification {qualification:#x}"
-            );
+            let (reason, detail) = (raw.reason, raw.qualification);
+            log::error!("VM entry failed with reason {reason:#x}, qualification {detail:#x}");
         } else {
             self.deliver_again();
         }
@@ -253,67 +227,46 @@ impl VirtualCpu for VmxVcpu {
     }
 
     #[inline(always)]
-    fn call(&self) -> RawCall {
-        let registers = &self.frame.registers;
-        RawCall {
-            verb: registers[RAX],
-            arguments: [RDI, RSI, RDX, R10, R8].map(|place| registers[place]),
+    fn register(&self, register: Register) -> u64 {
+        match register {
+            Register::RSP => self.vmcs.get(vmcs::RSP),
+            register => self.frame.registers[register],
         }
     }
 
     #[inline(always)]
-    fn set_pair(&mut self, first: u64, second: u64) {
-        self.frame.registers[RDX] = first;
-        self.frame.registers[R10] = second;
+    fn set_register(&mut self, register: Register, value: u64) {
+        match register {
+            Register::RSP => self.vmcs.set(vmcs::RSP, value),
+            register => self.frame.registers[register] = value,
+        }
     }
 
-    fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
-        for (place, value) in [RDX, R10, R8, RDI, RSI].into_iter().zip(values) {
-            self.frame.registers[place] = *value;
-        }
+    #[inline(always)]
+    fn registers_mut(&mut self) -> &mut Registers {
+        &mut self.frame.registers
     }
 
     #[inline(always)]
     fn complete_call(&mut self, status: u64) {
-        self.frame.registers[RAX] = status;
-        self.advance(self.rip.wrapping_add(exit::CALL_BYTES));
-    }
-
-    fn complete_cpuid(&mut self, answer: [u32; 4]) {
-        for (place, value) in [RAX, RBX, RCX, RDX].into_iter().zip(answer) {
-            self.frame.registers[place] = u64::from(value);
-        }
-        self.skip_instruction();
-    }
-
-    fn complete_msr_read(&mut self, value: u64) {
-        self.frame.registers[RAX] = value & 0xFFFF_FFFF;
-        self.frame.registers[RDX] = value >> 32;
-        self.skip_instruction();
+        self.frame.registers[Register::RAX] = status;
+        self.advance(CALL_BYTES);
     }
 
     fn skip_instruction(&mut self) {
-        let length = self.vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH);
-        self.advance(self.rip.wrapping_add(length));
+        self.advance(self.vmcs.get(vmcs::EXIT_INSTRUCTION_LENGTH));
     }
 
     fn inject(&mut self, exception: GuestException) {
-        let (event, error_code) = match exception {
-            GuestException::InvalidOpcode => (EVENT_EXCEPTION | INVALID_OPCODE, None),
-            GuestException::GeneralProtection => (EVENT_EXCEPTION | GENERAL_PROTECTION, Some(0)),
-            GuestException::Reflected { vector, error_code } => {
-                // As it was: INT1 goes on behind its instruction, other debug exceptions do not.
-                let kind = self.vmcs.get(vmcs::EXIT_EVENT) & u64::from(exit::EVENT_TYPE);
-                (kind | u64::from(vector), error_code)
+        let event = match exception {
+            // As it was: INT1 goes on behind its instruction, other debug exceptions do not.
+            GuestException::Reflected { .. } => {
+                let caught = Event::interrupted(self.vmcs.get(vmcs::EXIT_EVENT), 0);
+                Event::exception(exception).of_kind(caught)
             }
+            _ => Event::exception(exception),
         };
-        let has_error_code = if error_code.is_some() {
-            EVENT_HAS_ERROR_CODE
-        } else {
-            0
-        };
-        let error_code = u64::from(error_code.unwrap_or(0));
-        self.set_event(EVENT_VALID | has_error_code | event, error_code);
+        self.set_next_event(event);
         self.end_shadow();
     }
 
@@ -339,16 +292,18 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn control_registers(&self) -> ControlRegisters {
-        let seen = |register, mask, shadow| {
-            let hidden = self.vmcs.get(mask);
-            self.vmcs.get(register) & !hidden | self.vmcs.get(shadow) & hidden
-        };
+        let vmcs = &self.vmcs;
+        let hidden = vmcs.get(vmcs::CR0_MASK);
         ControlRegisters {
-            cr0: seen(vmcs::CR0, vmcs::CR0_MASK, vmcs::CR0_SHADOW),
-            cr4: seen(vmcs::CR4, vmcs::CR4_MASK, vmcs::CR4_SHADOW),
-            efer: self.vmcs.get(vmcs::GUEST_EFER),
-            page_attributes: self.vmcs.get(vmcs::GUEST_PAT),
+            cr0: vmcs.get(vmcs::CR0) & !hidden | vmcs.get(vmcs::CR0_SHADOW) & hidden,
+            cr4: self.cr4(),
+            efer: vmcs.get(vmcs::GUEST_EFER),
+            page_attributes: vmcs.get(vmcs::GUEST_PAT),
         }
+    }
+
+    fn cr4(&self) -> u64 {
+        self.vmcs.get(vmcs::CR4) & !self.cr4_hidden
     }
 
     fn set_efer(&mut self, value: u64) {
@@ -361,6 +316,7 @@ impl VirtualCpu for VmxVcpu {
         self.flush_translations();
     }
 
+    #[inline(always)]
     fn instruction_pointer(&self) -> u64 {
         self.rip
     }

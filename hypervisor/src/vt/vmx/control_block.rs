@@ -1,10 +1,12 @@
-//! The virtual-machine control structure (Intel SDM vol. 3, 24 and appendix B), as named fields.
+//! The virtual-machine control structure, VMCS (Intel SDM vol. 3, 24 and appendix B), as named
+//! fields: what the CPU loads at an entry and stores at an exit.
 //!
 //! Fields are reached by VMREAD and VMWRITE and only in the structure that is current, so between
 //! `load` and the next `load` there is one vcpu whose fields can be looked at. In host tests a map
 //! stands in for the CPU.
 
 use crate::mem::HostPhysical;
+use crate::vt::start_state::Segment;
 
 /// A field, by its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,20 +54,8 @@ const ZERO: [u32; 28] = [
     0x6C08, 0x4C00, 0x6C10, 0x6C12,
 ];
 
-/// The segments in the order of their fields: ES, CS, SS, DS, FS, GS, LDTR, TR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-#[allow(missing_docs)]
-pub enum Segment {
-    Es,
-    Cs,
-    Ss,
-    Ds,
-    Fs,
-    Gs,
-    Ldtr,
-    Tr,
-}
+/// The access rights of a segment register that cannot be used (table 24-2).
+const UNUSABLE: u64 = 1 << 16;
 
 /// A control structure in a frame that its owner keeps.
 pub struct Vmcs {
@@ -89,12 +79,16 @@ impl Vmcs {
         self.address
     }
 
-    /// Sets a segment register; `access` as in SDM vol. 3, table 24-2.
-    pub fn set_segment(&self, segment: Segment, selector: u16, access: u32, limit: u32) {
-        let offset = segment as u32 * 2;
-        self.set(Field(0x0800 + offset), u64::from(selector));
-        self.set(Field(0x4800 + offset), u64::from(limit));
-        self.set(Field(0x4814 + offset), u64::from(access));
+    /// Sets a segment register: selector, limit, access rights and base, in the order ES to TR.
+    pub fn set_segment(&self, segment: &Segment) {
+        let offset = segment.register as u32 * 2;
+        let access = match segment.access & Segment::PRESENT {
+            0 => UNUSABLE,
+            _ => u64::from(segment.access),
+        };
+        self.set(Field(0x0800 + offset), u64::from(segment.selector));
+        self.set(Field(0x4800 + offset), u64::from(segment.limit));
+        self.set(Field(0x4814 + offset), access);
         self.set(Field(0x6806 + offset), 0);
     }
 
@@ -104,12 +98,12 @@ impl Vmcs {
             self.set(Field(number), 0);
         }
     }
+}
 
-    /// The guest's privilege level: that of SS (24.4.1).
-    #[inline(always)]
-    pub fn privilege(&self) -> u8 {
-        (self.get(SS_ACCESS) >> 5) as u8 & 3
-    }
+/// The privilege level in the access rights of SS (24.4.1).
+#[inline(always)]
+pub const fn privilege(stack_access: u64) -> u8 {
+    (stack_access >> 5) as u8 & 3
 }
 
 #[cfg(not(test))]
@@ -145,39 +139,4 @@ mod access {
 }
 
 #[cfg(test)]
-impl Vmcs {
-    pub fn get(&self, field: Field) -> u64 {
-        self.fields.borrow().get(&field).copied().unwrap_or(0)
-    }
-
-    pub fn set(&self, field: Field, value: u64) {
-        self.fields.borrow_mut().insert(field, value);
-    }
-
-    pub fn retire(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fields_of_a_segment_lie_in_step() {
-        let vmcs = Vmcs::new(HostPhysical(0));
-        vmcs.set_segment(Segment::Ss, 0x10, 0xC093, u32::MAX);
-        assert_eq!(vmcs.get(SS_ACCESS), 0xC093);
-        vmcs.set_segment(Segment::Tr, 0x18, 0x8B, 0x67);
-        // SDM vol. 3, appendix B: TR's selector, limit, access rights and base.
-        let fields = [0x080E, 0x480E, 0x4822, 0x6814].map(|number| vmcs.get(Field(number)));
-        assert_eq!(fields, [0x18, 0x67, 0x8B, 0]);
-    }
-
-    #[test]
-    fn the_privilege_level_is_that_of_the_stack() {
-        let vmcs = Vmcs::new(HostPhysical(0));
-        vmcs.set(Field(0x4816), 3 << 5);
-        assert_eq!(vmcs.privilege(), 0);
-        vmcs.set(SS_ACCESS, 0xC0F3);
-        assert_eq!(vmcs.privilege(), 3);
-    }
-}
+mod tests;

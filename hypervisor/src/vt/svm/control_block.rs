@@ -1,4 +1,5 @@
-//! The virtual machine control block (AMD APM volume 2, appendix B), as typed fields over words.
+//! The virtual machine control block, VMCB (AMD APM volume 2, appendix B), as typed fields over
+//! words: what the CPU loads at an entry and stores at an exit.
 //!
 //! The CPU reads and writes the block too, so it is looked at as atomic words like every other
 //! frame. Fields narrower than a word stand side by side in one and are written together.
@@ -8,6 +9,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::mem::Words;
+use crate::vt::start_state::{Segment, SegmentRegister};
 
 /// A 64-bit word of the block, by its byte offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +25,10 @@ impl Field {
 /// Intercepts of control registers in the lower half, of debug registers in the upper half: reads in
 /// its lower 16 bits, writes in the others.
 pub const INTERCEPT_REGISTERS: Field = Field::at(0x000);
-/// Intercepts of exceptions, in the upper half.
-pub const INTERCEPT_EXCEPTIONS: Field = Field::at(0x008);
-/// Intercepts of instructions: vector 3 in the lower half is at 0x00C, see [`Vmcb::intercept`].
-pub const INTERCEPT_INSTRUCTIONS: Field = Field::at(0x010);
+/// Intercepts of exceptions, and vector 3 of those of instructions in the upper half.
+pub const INTERCEPT_EXCEPTIONS_AND_3: Field = Field::at(0x008);
+/// Vector 4 of the intercepts of instructions.
+pub const INTERCEPT_4: Field = Field::at(0x010);
 /// Physical base of the I/O permission map.
 pub const IOPM_BASE: Field = Field::at(0x040);
 /// Physical base of the MSR permission map.
@@ -54,44 +56,25 @@ pub const NESTED_CR3: Field = Field::at(0x0B0);
 /// The address of the next instruction, on CPUs that say so.
 pub const NEXT_RIP: Field = Field::at(0x0C8);
 
-/// Segment registers: selector, attributes and limit here, the base in the next word.
-pub const ES: Field = Field::at(0x400);
-/// See [`ES`].
-pub const CS: Field = Field::at(0x410);
-/// See [`ES`].
-pub const SS: Field = Field::at(0x420);
-/// See [`ES`].
-pub const DS: Field = Field::at(0x430);
-/// See [`ES`].
-pub const FS: Field = Field::at(0x440);
-/// See [`ES`].
-pub const GS: Field = Field::at(0x450);
-/// See [`ES`].
-pub const LDTR: Field = Field::at(0x470);
-/// See [`ES`].
-pub const TR: Field = Field::at(0x490);
+/// The segment registers, ES first.
+const SEGMENTS: Field = Field::at(0x400);
 /// The privilege level, in bits 24 to 31.
 pub const PRIVILEGE: Field = Field::at(0x4C8);
 /// Extended features.
 pub const EFER: Field = Field::at(0x4D0);
-/// Control register.
-pub const CR4: Field = Field::at(0x548);
-/// Control register.
-pub const CR3: Field = Field::at(0x550);
-/// Control register.
-pub const CR0: Field = Field::at(0x558);
-/// Debug register.
-pub const DR7: Field = Field::at(0x560);
-/// Debug register.
-pub const DR6: Field = Field::at(0x568);
-/// Flags.
-pub const RFLAGS: Field = Field::at(0x570);
-/// Instruction pointer.
-pub const RIP: Field = Field::at(0x578);
-/// Stack pointer.
-pub const RSP: Field = Field::at(0x5D8);
-/// The accumulator.
-pub const RAX: Field = Field::at(0x5F8);
+
+macro_rules! registers {
+    ($( $name:ident = $offset:literal, )+) => { $(
+        #[allow(missing_docs)]
+        pub const $name: Field = Field::at($offset);
+    )+ };
+}
+
+registers! {
+    CR4 = 0x548, CR3 = 0x550, CR0 = 0x558, DR7 = 0x560, DR6 = 0x568, RFLAGS = 0x570, RIP = 0x578,
+    RSP = 0x5D8, RAX = 0x5F8,
+}
+
 /// The guest's page-attribute table.
 pub const GUEST_PAT: Field = Field::at(0x668);
 
@@ -118,21 +101,26 @@ impl Vmcb {
         self.0[field.0 & 511].store(value, Relaxed);
     }
 
-    /// Sets which exceptions and instructions the hypervisor catches.
-    pub fn intercept(self, exceptions: u32, instructions: [u32; 2]) {
-        let [vector_3, vector_4] = instructions;
-        self.set(
-            INTERCEPT_EXCEPTIONS,
-            u64::from(exceptions) | u64::from(vector_3) << 32,
-        );
-        self.set(INTERCEPT_INSTRUCTIONS, u64::from(vector_4));
+    /// Sets a segment register; the attributes are those of APM volume 2, section 15.5.1, without
+    /// the four bits between the two halves of a descriptor's.
+    pub fn set_segment(self, segment: &Segment) {
+        let attributes = segment.access & 0xFF | segment.access >> 4 & 0xF00;
+        let word = u64::from(segment.selector)
+            | u64::from(attributes) << 16
+            | u64::from(segment.limit) << 32;
+        // Each has selector, attributes and limit in one word, and its base in the next.
+        let first = SEGMENTS.0 + Self::segment_number(segment.register) * 2;
+        self.set(Field(first), word);
+        self.set(Field(first + 1), 0);
     }
 
-    /// Sets a segment register; `attributes` as in APM volume 2, section 15.5.1.
-    pub fn set_segment(self, segment: Field, selector: u16, attributes: u16, limit: u32) {
-        let word = u64::from(selector) | u64::from(attributes) << 16 | u64::from(limit) << 32;
-        self.set(segment, word);
-        self.set(Field(segment.0 + 1), 0);
+    /// GDTR and IDTR lie in between.
+    const fn segment_number(register: SegmentRegister) -> usize {
+        match register {
+            SegmentRegister::Ldtr => 7,
+            SegmentRegister::Tr => 9,
+            register => register as usize,
+        }
     }
 
     /// The guest's privilege level.
@@ -171,6 +159,7 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::{Frame, PhysicalMemory};
+    use crate::vt::start_state::SEGMENTS as SEGMENTS_AT_START;
 
     fn block() -> (Vmcb, &'static Words) {
         let words = Arena::leak(1, 1).words(Frame(1)).unwrap();
@@ -182,22 +171,24 @@ mod tests {
     }
 
     #[test]
-    fn intercepts_lie_at_their_offsets() {
-        let (vmcb, words) = block();
-        vmcb.intercept(0x1111_2222, [0x3333_4444, 0x5555_6666]);
-        assert_eq!(bytes_at(words, 0x008)[..4], 0x1111_2222u32.to_le_bytes());
-        assert_eq!(bytes_at(words, 0x008)[4..], 0x3333_4444u32.to_le_bytes());
-        assert_eq!(bytes_at(words, 0x010)[..4], 0x5555_6666u32.to_le_bytes());
-    }
-
-    #[test]
     fn segments_have_the_layout_of_the_manual() {
         let (vmcb, words) = block();
-        vmcb.set_segment(CS, 8, 0xA9B, 0xFFFF_FFFF);
-        assert_eq!(
-            bytes_at(words, 0x410),
-            [8, 0, 0x9B, 0x0A, 255, 255, 255, 255]
-        );
+        for segment in &SEGMENTS_AT_START {
+            vmcb.set_segment(segment);
+        }
+        let code = [8, 0, 0x9B, 0x0A, 255, 255, 255, 255];
+        let data = [0x10, 0, 0x93, 0x0C, 255, 255, 255, 255];
+        let task = [0, 0, 0x8B, 0, 255, 255, 0, 0];
+        for (offset, expected) in [
+            (0x400, data),
+            (0x410, code),
+            (0x450, data),
+            (0x460, [0; 8]),
+            (0x470, [0; 8]),
+            (0x490, task),
+        ] {
+            assert_eq!(bytes_at(words, offset), expected, "{offset:#x}");
+        }
     }
 
     #[test]

@@ -1,17 +1,32 @@
-//! `qemu-svm`: AMD SVM with nested paging as QEMU's own interpreter (TCG) offers it. It needs no
+//! The beds in QEMU.
+//!
+//! `qemu-svm` is AMD SVM with nested paging as QEMU's own interpreter (TCG) offers it. It needs no
 //! support from the host's CPU, and with instruction counting two runs are the same to the last
 //! instruction.
+//!
+//! `kvm` is the host's own CPU through the host's KVM, Intel's or AMD's; nothing counts there.
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::kvm::Host;
 use super::{Counting, Machine, Meaning, Need, TestBed};
 
-/// The bed.
-pub struct QemuSvm {
+/// A bed: QEMU with one of its accelerators.
+pub struct Qemu {
     program: PathBuf,
+    accelerator: Accelerator,
+}
+
+/// Who executes the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU's interpreter.
+    Tcg,
+    /// The host's CPU.
+    Kvm,
 }
 
 /// A write of `value` to QEMU's debug-exit device ends QEMU with this status.
@@ -27,12 +42,9 @@ const FAILED: i32 = debug_exit_status(0x11);
 const REFUSED: i32 = debug_exit_status(0x12);
 const PANICKED: i32 = debug_exit_status(0x13);
 
-impl QemuSvm {
-    /// The name of the bed.
-    pub const NAME: &'static str = "qemu-svm";
-
+impl Qemu {
     /// The bed with the binary that `NUNCIO_QEMU` names, or the one on the search path.
-    pub fn from_environment() -> Self {
+    pub fn from_environment(accelerator: Accelerator) -> Self {
         let named = env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
         let program = PathBuf::from(named.unwrap_or_else(|| "qemu-system-x86_64".into()));
         // The command runs in another directory, where a relative path would lead astray.
@@ -40,21 +52,39 @@ impl QemuSvm {
             0 | 1 => program,
             _ => std::path::absolute(&program).unwrap_or(program),
         };
-        QemuSvm { program }
+        Qemu {
+            program,
+            accelerator,
+        }
     }
 }
 
-impl TestBed for QemuSvm {
+impl TestBed for Qemu {
     fn name(&self) -> &'static str {
-        Self::NAME
+        match self.accelerator {
+            Accelerator::Tcg => "qemu-svm",
+            Accelerator::Kvm => "kvm",
+        }
     }
 
     fn summary(&self) -> &'static str {
-        "AMD SVM in QEMU's interpreter (TCG); counts instructions with --count"
+        match self.accelerator {
+            Accelerator::Tcg => {
+                "AMD SVM in QEMU's interpreter (TCG); counts instructions with --count"
+            }
+            Accelerator::Kvm => "the host's own CPU, VT-x or SVM, through its KVM; never counts",
+        }
     }
 
     fn program(&self) -> PathBuf {
         self.program.clone()
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        match self.accelerator {
+            Accelerator::Tcg => None,
+            Accelerator::Kvm => Host::read().obstacle(),
+        }
     }
 
     fn needs(&self) -> Vec<Need> {
@@ -66,7 +96,10 @@ impl TestBed for QemuSvm {
     }
 
     fn counting(&self) -> Counting {
-        Counting::OnRequest
+        match self.accelerator {
+            Accelerator::Tcg => Counting::OnRequest,
+            Accelerator::Kvm => Counting::Never,
+        }
     }
 
     fn wall_limit(&self, limit: Duration) -> Duration {
@@ -75,8 +108,12 @@ impl TestBed for QemuSvm {
 
     fn command(&self, machine: &Machine) -> Command {
         let mut command = Command::new(&self.program);
-        let cpu = machine.cpu.as_deref().unwrap_or("max");
-        command.args(["-accel", "tcg", "-cpu", cpu, "-M", "q35"]);
+        let (accelerator, own_cpu) = match self.accelerator {
+            Accelerator::Tcg => ("tcg", "max"),
+            Accelerator::Kvm => ("kvm", "host"),
+        };
+        let cpu = machine.cpu.as_deref().unwrap_or(own_cpu);
+        command.args(["-accel", accelerator, "-cpu", cpu, "-M", "q35"]);
         command.args(["-m", &machine.memory_mib.to_string()]);
         command.args([
             "-nodefaults",
@@ -125,8 +162,13 @@ mod tests {
     use super::*;
 
     fn arguments(machine: &Machine) -> Vec<String> {
-        let bed = QemuSvm {
+        arguments_on(Accelerator::Tcg, machine)
+    }
+
+    fn arguments_on(accelerator: Accelerator, machine: &Machine) -> Vec<String> {
+        let bed = Qemu {
             program: "qemu".into(),
+            accelerator,
         };
         let command = bed.command(machine);
         let arguments = command.get_args();
@@ -137,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_status_of_every_ending() {
-        let bed = QemuSvm::from_environment();
+        let bed = Qemu::from_environment(Accelerator::Tcg);
         let meanings = [
             (33, Meaning::Ok),
             (35, Meaning::Failed),
@@ -178,5 +220,14 @@ mod tests {
         assert!(counted
             .windows(2)
             .any(|pair| pair == ["-append", "test=panic a,b"]));
+    }
+
+    #[test]
+    fn kvm_is_the_cpu_of_the_host() {
+        let on_kvm = arguments_on(Accelerator::Kvm, &Machine::default());
+        assert!(on_kvm.windows(2).any(|pair| pair == ["-accel", "kvm"]));
+        assert!(on_kvm.windows(2).any(|pair| pair == ["-cpu", "host"]));
+        let on_tcg = arguments(&Machine::default());
+        assert_eq!(on_kvm.len(), on_tcg.len());
     }
 }
