@@ -272,8 +272,8 @@ mod tests {
 
     #[test]
     fn two_modules_of_one_name_are_an_error() {
-        let ram = [range(MIB, 63 * MIB)];
-        let mut information = information(&ram, &[range(32 * MIB, 1), range(40 * MIB, 0)]);
+        let ram = [range(MIB, 127 * MIB)];
+        let mut information = information(&ram, &[range(64 * MIB, 1), range(72 * MIB, 0)]);
         assert!(divide(&information, image()).is_ok());
         information.modules[1].text = "/other/path name0".into();
         let error = divide(&information, image()).unwrap_err();
@@ -293,14 +293,14 @@ mod tests {
             matches!(error, BootError::NoRoom { largest_bytes: found, .. } if found == largest_bytes)
         );
         let text = error.to_string();
-        assert!(text.contains("needs 25 MiB of free RAM"), "{text}");
+        assert!(text.contains("needs 49 MiB of free RAM"), "{text}");
         assert!(text.contains("largest piece has 14 MiB"), "{text}");
     }
 
     proptest! {
         #[test]
         fn every_page_of_ram_has_one_owner(
-            ram in prop::collection::vec((0u64..0x2_0000, 1u64..0x1_0000), 1..6),
+            ram in prop::collection::vec((0u64..0x2_0000, 1u64..0x2_0000), 1..6),
             modules in prop::collection::vec((0x200u64..0x2_0000, 0u64..0x300_0000), 0..5),
         ) {
             let ram: Vec<_> = ram.iter().map(|(page, pages)| range(page << 12, pages << 12)).collect();

@@ -295,8 +295,10 @@ fn the_entry_is_in_an_executable_segment() {
 
 #[test]
 fn an_error_says_what_to_do() {
-    let error = ImageError::OtherVersion(Version { major: 0, minor: 2 });
-    let expected = "the image was built for ABI 0.2; this hypervisor serves 0.1: rebuild it";
+    let error = ImageError::OtherVersion(Version { major: 7, minor: 2 });
+    let expected = std::format!(
+        "the image was built for ABI 7.2; this hypervisor serves {VERSION}: rebuild it"
+    );
     assert_eq!(error.to_string(), expected);
 }
 
