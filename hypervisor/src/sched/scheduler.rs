@@ -114,7 +114,6 @@ impl Scheduler {
             self.set(id, State::Ready);
             self.handed_over = Some(id);
             self.attention = true;
-            self.became_ready = true;
         }
     }
 
@@ -129,6 +128,7 @@ impl Scheduler {
     fn keep_in_line(&mut self) {
         if let Some(id) = self.handed_over.take() {
             self.queue.push(id);
+            self.became_ready = true;
         }
     }
 
