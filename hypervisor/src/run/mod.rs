@@ -92,6 +92,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         &mut self.context.platform
     }
 
+    /// Does something to the first vcpu, if there is one: for self tests.
+    pub fn with_first_vcpu(&mut self, change: impl FnOnce(&mut V, &mut V::Vcpu)) {
+        if let Some(world) = self.worlds.iter_mut().flatten().next() {
+            change(&mut self.vendor, &mut world.vcpu);
+        }
+    }
+
     /// The number that the next vcpu will get.
     pub fn next_vcpu_id(&self) -> VcpuId {
         VcpuId(self.worlds.len() as u32)
@@ -292,7 +299,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     /// Ends a domain and gives back all it had; what is left of it is its report.
-    fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+    fn end(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         let id = world.object.id();
         self.context.scheduler.retire(id);
         if self.loaded == Some(id) {
@@ -310,7 +317,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .console
             .lock()
             .finish(|line| platform.console_line(name.as_str(), line));
-        self.reports.push(DomainReport::new(&world, ending));
+        let entry_failure = world.entry_failure.take();
+        self.reports
+            .push(DomainReport::new(&world, ending, entry_failure));
         let context = &mut self.context;
         world.domain.end(ending, &mut |wake| context.apply(wake));
         self.foreground -= usize::from(!world.background);

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use nuncio_abi::{Name, StopReason, Verb};
 
 use crate::object::{DomainId, Ending};
-use crate::vt::{Vendor, EXIT_KINDS};
+use crate::vt::{EntryFailure, Vendor, EXIT_KINDS};
 
 use super::{Counters, Platform, World};
 
@@ -46,10 +46,16 @@ pub struct DomainReport {
     pub frames: u64,
     /// Messages sent and received, notifications made and coalesced.
     pub traffic: [u64; 4],
+    /// Why the CPU refused to enter it, if that was its end.
+    pub entry_failure: Option<EntryFailure>,
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, ending: Ending) -> Self {
+    pub(super) fn new<V: Vendor, P: Platform>(
+        world: &World<V, P>,
+        ending: Ending,
+        entry_failure: Option<EntryFailure>,
+    ) -> Self {
         let traffic = &world.domain.traffic;
         let counts = [
             &traffic.sent,
@@ -65,6 +71,7 @@ impl DomainReport {
             counters: world.counters,
             frames: world.domain.account.used(),
             traffic: counts.map(|count| count.load(Relaxed)),
+            entry_failure,
         }
     }
 }
@@ -97,6 +104,10 @@ impl fmt::Display for DomainReport {
         write!(
             formatter,
             "\n@traffic name={name} sent={sent} received={received} notified={notified} coalesced={coalesced}"
-        )
+        )?;
+        match &self.entry_failure {
+            Some(failure) => failure.write_lines(formatter, name),
+            None => Ok(()),
+        }
     }
 }

@@ -14,6 +14,7 @@ use std::vec::Vec;
 
 use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
+use super::entry_rules::{vmx, EntryFailure};
 use super::{ControlRegisters, Exit, GuestException, Left, StartState, Vendor, VirtualCpu};
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
@@ -366,6 +367,15 @@ impl VirtualCpu for FakeVcpu {
 
     fn exit(&mut self) -> Exit {
         self.last_exit.take().expect("an exit that is no call")
+    }
+
+    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+        EntryFailure {
+            refusal: vmx::refused_by_exit(0x8000_0021, 0),
+            rules: Vec::new(),
+            not_named: 0,
+            values: Vec::new(),
+        }
     }
 
     fn set_pair(&mut self, first: u64, second: u64) {

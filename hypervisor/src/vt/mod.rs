@@ -7,6 +7,7 @@
 //! Invariant: nothing outside this folder knows a VMCB, a VMCS or an exit code, and nothing
 //! inside it decides what a guest may do.
 
+pub mod entry_rules;
 mod exit;
 #[cfg(test)]
 pub mod fake;
@@ -21,6 +22,7 @@ use nuncio_abi::{RawCall, MAX_VALUES};
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames};
 use crate::nested::EntryFormat;
 
+pub use entry_rules::EntryFailure;
 pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
 pub use registers::Registers;
 
@@ -96,6 +98,10 @@ pub struct ControlRegisters {
 pub trait VirtualCpu {
     /// Why it left the CPU, after [`Left::ByExit`].
     fn exit(&mut self) -> Exit;
+
+    /// Why it could not be entered, after [`Exit::BadState`], while it is still loaded. `is_first`
+    /// says that it has not run yet.
+    fn entry_failure(&self, is_first: bool) -> EntryFailure;
 
     /// The registers of a call.
     fn call(&self) -> RawCall;

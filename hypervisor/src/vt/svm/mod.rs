@@ -6,6 +6,7 @@
 
 mod asid;
 mod exit;
+mod explain;
 mod insn;
 mod permission;
 mod probe;
@@ -135,6 +136,7 @@ impl Svm {
         let word = u64::from(vcpu.asid.number()) | (flush as u64) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
         vcpu.asid_is_stale = flush != Flush::Nothing;
+        vcpu.remember_start();
     }
 
     fn control(&self, vmcb: vmcb::Vmcb) {

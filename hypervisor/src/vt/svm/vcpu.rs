@@ -5,10 +5,13 @@
 use nuncio_abi::{RawCall, MAX_VALUES};
 
 use crate::mem::{Extent, HostPhysical, Words};
-use crate::vt::{ControlRegisters, Exit, GuestException, Left, Registers, StartState, VirtualCpu};
+use crate::vt::{
+    ControlRegisters, EntryFailure, Exit, GuestException, Left, Registers, StartState, VirtualCpu,
+};
 
 use super::asid::Asid;
 use super::exit::{self, RawExit};
+use super::explain::StartWords;
 use super::vmcb::{self, VirtualInterrupt, Vmcb};
 
 /// A virtual CPU.
@@ -18,6 +21,8 @@ pub struct SvmVcpu {
     pub(super) asid: Asid,
     /// The identifier or what is to be flushed must be looked at before the next entry.
     pub(super) asid_is_stale: bool,
+    /// What a CPU may overwrite when it refuses the first entry.
+    pub(super) start: Option<StartWords>,
     block: HostPhysical,
     /// Keeps the frame of the block.
     _frame: Extent,
@@ -76,6 +81,7 @@ impl SvmVcpu {
             },
             asid: Asid::default(),
             asid_is_stale: true,
+            start: None,
             block: frame.first().start(),
             _frame: frame,
             has_next_rip,
@@ -203,6 +209,10 @@ impl VirtualCpu for SvmVcpu {
             rflags: vmcb.get(vmcb::RFLAGS),
             privilege: vmcb.privilege(),
         })
+    }
+
+    fn entry_failure(&self, is_first: bool) -> EntryFailure {
+        self.explain(is_first)
     }
 
     #[inline(always)]

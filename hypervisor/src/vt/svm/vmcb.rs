@@ -70,6 +70,8 @@ pub const GS: Field = Field::at(0x450);
 pub const LDTR: Field = Field::at(0x470);
 /// See [`ES`].
 pub const TR: Field = Field::at(0x490);
+/// The base of the guest's descriptor table.
+pub const GDTR_BASE: Field = Field::at(0x468);
 /// The privilege level, in bits 24 to 31.
 pub const PRIVILEGE: Field = Field::at(0x4C8);
 /// Extended features.
@@ -133,6 +135,16 @@ impl Vmcb {
         let word = u64::from(selector) | u64::from(attributes) << 16 | u64::from(limit) << 32;
         self.set(segment, word);
         self.set(Field(segment.0 + 1), 0);
+    }
+
+    /// Reads the word at that offset; `None` if it is none.
+    pub fn word(self, offset: u32) -> Option<u64> {
+        Some(self.0.get(offset as usize / 8)?.load(Relaxed))
+    }
+
+    /// Writes the word at that offset.
+    pub fn set_word(self, offset: u32, value: u64) {
+        self.set(Field(offset as usize / 8), value);
     }
 
     /// The guest's privilege level.

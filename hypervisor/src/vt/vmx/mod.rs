@@ -9,6 +9,7 @@
 mod asid;
 mod controls;
 mod exit;
+mod explain;
 mod insn;
 mod moves;
 mod permission;

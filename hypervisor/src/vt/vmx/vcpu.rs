@@ -9,7 +9,9 @@ use nuncio_abi::{RawCall, MAX_VALUES};
 
 use crate::cpu::system_registers::{self, SystemRegisters, DEBUG_STATUS as STATUS};
 use crate::mem::Extent;
-use crate::vt::{ControlRegisters, Exit, GuestException, Left, StartState, VirtualCpu};
+use crate::vt::{
+    ControlRegisters, EntryFailure, Exit, GuestException, Left, StartState, VirtualCpu,
+};
 
 use super::asid::Vpid;
 use super::controls::INTERRUPT_WINDOW;
@@ -40,8 +42,8 @@ pub struct VmxVcpu {
     timer_shift: u32,
     /// As of the last exit; reports ask for it when another vcpu may be loaded.
     rip: u64,
-    reason: u32,
-    entry_refused: bool,
+    pub(super) reason: u32,
+    pub(super) entry_refused: bool,
     /// Keep the frames of the structure and of the page with the task priority.
     _frames: [Extent; 2],
 }
@@ -232,24 +234,17 @@ impl VmxVcpu {
 impl VirtualCpu for VmxVcpu {
     fn exit(&mut self) -> Exit {
         if self.entry_refused {
-            let error = self.vmcs.get(vmcs::INSTRUCTION_ERROR);
-            log::error!("VM entry failed with error {error} (Intel SDM vol. 3, 30.4)");
             return Exit::BadState;
         }
         let raw = self.raw_exit();
-        if raw.reason & exit::ENTRY_FAILED != 0 {
-            let RawExit {
-                reason,
-                qualification,
-                ..
-            } = raw;
-            log::error!(
-                "VM entry failed with reason {reason:#x}, qualification {qualification:#x}"
-            );
-        } else {
+        if raw.reason & exit::ENTRY_FAILED == 0 {
             self.deliver_again();
         }
         self.attend_exit(exit::decode(&raw), raw.qualification)
+    }
+
+    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+        self.explain()
     }
 
     #[inline(always)]

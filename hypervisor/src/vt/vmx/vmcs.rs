@@ -11,6 +11,11 @@ use crate::mem::HostPhysical;
 pub struct Field(u32);
 
 impl Field {
+    /// The field of that encoding.
+    pub const fn numbered(number: u32) -> Self {
+        Field(number)
+    }
+
     /// The operand of VMREAD and VMWRITE.
     pub const fn number(self) -> u32 {
         self.0
@@ -121,6 +126,11 @@ mod access {
     use super::{Field, Vmcs};
 
     impl Vmcs {
+        /// Reads a field by its encoding, if the CPU has it; the structure is the current one.
+        pub fn word(&self, number: u32) -> Option<u64> {
+            insn::vmread_if_present(u64::from(number))
+        }
+
         /// Reads a field; the structure is the current one.
         #[inline(always)]
         pub fn get(&self, field: Field) -> u64 {
@@ -146,6 +156,10 @@ mod access {
 
 #[cfg(test)]
 impl Vmcs {
+    pub fn word(&self, number: u32) -> Option<u64> {
+        Some(self.get(Field(number)))
+    }
+
     pub fn get(&self, field: Field) -> u64 {
         self.fields.borrow().get(&field).copied().unwrap_or(0)
     }

@@ -1,0 +1,79 @@
+//! Why a vcpu could not be entered, in the words of [`entry_rules`](crate::vt::entry_rules).
+//!
+//! QEMU and Bochs treat a VMRUN that they refuse like an exit: they store what they have in their
+//! registers, which are the hypervisor's, over the guest's state, and take the injected event out. So
+//! what the first entry meets is remembered.
+
+use x86_64::instructions::tables::sgdt;
+
+use crate::vt::entry_rules::self_test::Subject;
+use crate::vt::entry_rules::svm::{self as rules, Limits, OVERWRITTEN};
+use crate::vt::entry_rules::{explain, EntryFailure, Rules, View};
+
+use super::vcpu::SvmVcpu;
+use super::vmcb;
+
+/// The words of [`OVERWRITTEN`] before the first entry.
+pub type StartWords = [u64; OVERWRITTEN.len()];
+
+impl SvmVcpu {
+    /// Remembers what the first entry meets.
+    pub(super) fn remember_start(&mut self) {
+        if self.start.is_none() {
+            self.start = Some(self.words());
+        }
+    }
+
+    fn words(&self) -> StartWords {
+        OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0))
+    }
+
+    /// Whether the state in the block is the hypervisor's own.
+    fn is_overwritten(&self) -> bool {
+        self.vmcb.get(vmcb::GDTR_BASE) == sgdt().base.as_u64()
+    }
+
+    pub(super) fn explain(&self, is_first: bool) -> EntryFailure {
+        let start = self.start.filter(|_| is_first);
+        let code = self.vmcb.get(vmcb::EXIT_CODE);
+        let refusal = if start.is_none() && self.is_overwritten() {
+            rules::refused_and_overwritten(code)
+        } else {
+            rules::refused(code)
+        };
+        let remembered = |offset| {
+            let index = OVERWRITTEN.iter().position(|known| *known == offset)?;
+            Some(start?[index])
+        };
+        let view = View {
+            read: &|offset| remembered(offset).or_else(|| self.vmcb.word(offset)),
+            limits: &Limits::read(),
+        };
+        explain(rules::RULES, &view, refusal)
+    }
+}
+
+impl Subject for SvmVcpu {
+    type Limits = Limits;
+    const RULES: Rules<Limits> = rules::RULES;
+    const REFUSED: (u32, u64) = (rules::DR7.number, 1 << 32 | 0x400);
+
+    fn limits() -> Limits {
+        Limits::read()
+    }
+
+    fn word(&self, number: u32) -> Option<u64> {
+        self.vmcb.word(number)
+    }
+
+    // UNSAFETY: any word may be written; the trait says what the caller must hold.
+    #[allow(unsafe_code)]
+    unsafe fn set_word(&mut self, number: u32, value: u64) {
+        self.vmcb.set_word(number, value);
+        // If it has been entered, its translations are flushed, and the identifier may stay.
+        if self.start.is_some() {
+            self.asid_is_stale = false;
+            self.start = Some(self.words());
+        }
+    }
+}
