@@ -34,7 +34,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Exit::Io { port } => Flow::End(StopReason::PortIo, u64::from(port)),
             Exit::Memory { address, .. } => Flow::End(StopReason::BadMemory, address.0),
             Exit::Shutdown => Flow::End(StopReason::TripleFault, 0),
-            Exit::BadState => bad_state(world),
+            Exit::BadState => Flow::End(StopReason::BadState, 0),
             Exit::Other { code } => Flow::End(StopReason::Unsupported, code),
             Exit::MachineCheck => machine_check(),
             Exit::BrokenTables { address } => broken_tables(address),
@@ -193,14 +193,6 @@ fn inject<V: Vendor, P: Platform>(world: &mut World<V, P>, exception: GuestExcep
 fn skip<V: Vendor, P: Platform>(world: &mut World<V, P>) -> Flow {
     world.vcpu.skip_instruction();
     Flow::Continue
-}
-
-/// The CPU refuses to enter the guest; its report says why.
-#[cold]
-fn bad_state<V: Vendor, P: Platform>(world: &mut World<V, P>) -> Flow {
-    let exits: u64 = world.counters.exits_by_kind().iter().sum();
-    world.entry_failure = Some(world.vcpu.entry_failure(exits == 1));
-    Flow::End(StopReason::BadState, 0)
 }
 
 /// The machine's memory or caches are broken; no guest can cause this and none can be trusted to

@@ -299,7 +299,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     /// Ends a domain and gives back all it had; what is left of it is its report.
-    fn end(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+    fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         let id = world.object.id();
         self.context.scheduler.retire(id);
         if self.loaded == Some(id) {
@@ -317,9 +317,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .console
             .lock()
             .finish(|line| platform.console_line(name.as_str(), line));
-        let entry_failure = world.entry_failure.take();
-        self.reports
-            .push(DomainReport::new(&world, ending, entry_failure));
+        self.reports.push(DomainReport::new(&world, ending));
         let context = &mut self.context;
         world.domain.end(ending, &mut |wake| context.apply(wake));
         self.foreground -= usize::from(!world.background);

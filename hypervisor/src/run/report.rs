@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use nuncio_abi::{Name, StopReason, Verb};
 
 use crate::object::{DomainId, Ending};
-use crate::vt::{EntryFailure, Vendor, EXIT_KINDS};
+use crate::vt::{EntryFailure, Vendor, VirtualCpu, EXIT_KINDS};
 
 use super::{Counters, Platform, World};
 
@@ -51,11 +51,7 @@ pub struct DomainReport {
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(
-        world: &World<V, P>,
-        ending: Ending,
-        entry_failure: Option<EntryFailure>,
-    ) -> Self {
+    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, ending: Ending) -> Self {
         let traffic = &world.domain.traffic;
         let counts = [
             &traffic.sent,
@@ -71,9 +67,19 @@ impl DomainReport {
             counters: world.counters,
             frames: world.domain.account.used(),
             traffic: counts.map(|count| count.load(Relaxed)),
-            entry_failure,
+            entry_failure: entry_failure(world, ending.reason),
         }
     }
+}
+
+/// Why a vcpu could not be entered: whoever ends for this reason has just been tried, so it is still
+/// loaded. Its only exit is then the failure.
+fn entry_failure<V: Vendor, P: Platform>(
+    world: &World<V, P>,
+    reason: StopReason,
+) -> Option<EntryFailure> {
+    let exits: u64 = world.counters.exits_by_kind().iter().sum();
+    (reason == StopReason::BadState).then(|| world.vcpu.entry_failure(exits == 1))
 }
 
 /// The lines of the report, each beginning with `@`.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use nuncio_abi::Verb;
 
 use crate::object::{Domain, Vcpu};
-use crate::vt::{EntryFailure, ExitKind, Vendor, EXIT_KINDS};
+use crate::vt::{ExitKind, Vendor, EXIT_KINDS};
 
 use super::Platform;
 
@@ -31,8 +31,6 @@ pub struct World<V: Vendor, P: Platform> {
     pub background: bool,
     /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
     pub overdrawn_ns: u64,
-    /// Why it could not be entered, which was its end.
-    pub entry_failure: Option<EntryFailure>,
     /// What it has done.
     pub counters: Counters,
 }
@@ -103,7 +101,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
             call_again: false,
             background,
             overdrawn_ns: 0,
-            entry_failure: None,
             counters: Counters::default(),
         }
     }

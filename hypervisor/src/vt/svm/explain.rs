@@ -4,17 +4,20 @@
 //! registers, which are the hypervisor's, over the guest's state, and take the injected event out. So
 //! what the first entry meets is remembered.
 
+use alloc::boxed::Box;
+
 use x86_64::instructions::tables::sgdt;
 
-use crate::vt::entry_rules::self_test::Subject;
+use crate::vt::entry_rules::self_test::{Entered, Subject};
 use crate::vt::entry_rules::svm::{self as rules, Limits, OVERWRITTEN};
 use crate::vt::entry_rules::{explain, EntryFailure, Rules, View};
 
+use super::exit;
 use super::vcpu::SvmVcpu;
 use super::vmcb;
 
 /// The words of [`OVERWRITTEN`] before the first entry.
-pub type StartWords = [u64; OVERWRITTEN.len()];
+pub type StartWords = Box<[u64; OVERWRITTEN.len()]>;
 
 impl SvmVcpu {
     /// Remembers what the first entry meets.
@@ -25,7 +28,7 @@ impl SvmVcpu {
     }
 
     fn words(&self) -> StartWords {
-        OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0))
+        Box::new(OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0)))
     }
 
     /// Whether the state in the block is the hypervisor's own.
@@ -34,7 +37,7 @@ impl SvmVcpu {
     }
 
     pub(super) fn explain(&self, is_first: bool) -> EntryFailure {
-        let start = self.start.filter(|_| is_first);
+        let start = self.start.as_ref().filter(|_| is_first);
         let code = self.vmcb.get(vmcb::EXIT_CODE);
         let refusal = if start.is_none() && self.is_overwritten() {
             rules::refused_and_overwritten(code)
@@ -60,6 +63,15 @@ impl Subject for SvmVcpu {
 
     fn limits() -> Limits {
         Limits::read()
+    }
+
+    fn entered(&self) -> Entered {
+        match self.vmcb.get(vmcb::EXIT_CODE) as u32 {
+            exit::INVALID => Entered::Refused,
+            exit::NESTED_PAGE_FAULT => Entered::Fault,
+            exit::INTR => Entered::Interrupt,
+            code => Entered::Left(u64::from(code)),
+        }
     }
 
     fn word(&self, number: u32) -> Option<u64> {

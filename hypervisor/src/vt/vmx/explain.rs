@@ -2,10 +2,11 @@
 //!
 //! A failed entry leaves the guest's fields as they were (Intel SDM vol. 3, 26.7).
 
-use crate::vt::entry_rules::self_test::Subject;
+use crate::vt::entry_rules::self_test::{Entered, Subject};
 use crate::vt::entry_rules::vmx::{self as rules, Limits};
 use crate::vt::entry_rules::{explain, EntryFailure, Rules, View};
 
+use super::exit;
 use super::vcpu::VmxVcpu;
 use super::vmcs::{self, Field};
 
@@ -31,6 +32,15 @@ impl Subject for VmxVcpu {
 
     fn limits() -> Limits {
         Limits::read()
+    }
+
+    fn entered(&self) -> Entered {
+        match self.reason as u16 {
+            _ if self.entry_refused || self.reason & exit::ENTRY_FAILED != 0 => Entered::Refused,
+            exit::EPT_VIOLATION => Entered::Fault,
+            exit::EXTERNAL_INTERRUPT | exit::PREEMPTION_TIMER => Entered::Interrupt,
+            _ => Entered::Left(u64::from(self.reason)),
+        }
     }
 
     fn word(&self, number: u32) -> Option<u64> {
