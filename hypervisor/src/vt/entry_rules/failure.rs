@@ -79,7 +79,7 @@ impl EntryFailure {
         if count == 0 {
             write!(
                 out,
-                " No rule that the hypervisor knows is broken; the fields in question follow"
+                " No rule that the hypervisor knows is broken; the fields in question follow."
             )?;
         }
         for rule in &self.rules {

@@ -18,7 +18,7 @@ mod rule;
 pub mod self_test;
 pub mod svm;
 #[cfg(test)]
-mod tests;
+pub(in crate::vt) mod tests;
 pub mod vmx;
 
 pub use failure::{BrokenRule, EntryFailure, Refusal, Value};

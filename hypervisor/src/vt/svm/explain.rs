@@ -89,3 +89,6 @@ impl Subject for SvmVcpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

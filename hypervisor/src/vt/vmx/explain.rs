@@ -55,3 +55,6 @@ impl Subject for VmxVcpu {
         self.vmcs.set(Field::numbered(number), value);
     }
 }
+
+#[cfg(test)]
+mod tests;
