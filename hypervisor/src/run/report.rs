@@ -51,7 +51,11 @@ pub struct DomainReport {
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, ending: Ending) -> Self {
+    pub(super) fn new<V: Vendor, P: Platform>(world: &World<V, P>, mut ending: Ending) -> Self {
+        let entry_failure = entry_failure(world, ending.reason);
+        if let Some(failure) = &entry_failure {
+            ending.instruction_pointer = failure.instruction_pointer;
+        }
         let traffic = &world.domain.traffic;
         let counts = [
             &traffic.sent,
@@ -67,7 +71,7 @@ impl DomainReport {
             counters: world.counters,
             frames: world.domain.account.used(),
             traffic: counts.map(|count| count.load(Relaxed)),
-            entry_failure: entry_failure(world, ending.reason),
+            entry_failure,
         }
     }
 }

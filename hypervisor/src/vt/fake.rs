@@ -372,6 +372,7 @@ impl VirtualCpu for FakeVcpu {
     fn entry_failure(&self, _is_first: bool) -> EntryFailure {
         EntryFailure {
             refusal: vmx::refused_by_exit(0x8000_0021, 0),
+            instruction_pointer: 0x1000,
             rules: Vec::new(),
             not_named: 0,
             values: Vec::new(),

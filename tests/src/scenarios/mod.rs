@@ -3,6 +3,7 @@
 
 mod beds;
 mod counts;
+mod entries;
 mod errors;
 mod faults;
 mod image;
@@ -26,6 +27,7 @@ fn of_bed(bed: &'static Bed) -> Vec<Trial> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
         ("counts", counts::SCENARIOS),
+        ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("panics", panics::SCENARIOS),

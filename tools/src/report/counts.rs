@@ -2,6 +2,7 @@
 
 use nuncio_abi::StopReason;
 
+use super::entry::EntryFailure;
 use super::fields::Fields;
 
 /// Named counts in the order in which the hypervisor lists them.
@@ -25,6 +26,8 @@ pub struct DomainReport {
     pub exits: Counts,
     /// Messages and notifications.
     pub traffic: Traffic,
+    /// Why the CPU refused to enter it.
+    pub entry_failure: Option<EntryFailure>,
 }
 
 /// How a domain stopped.
@@ -126,6 +129,16 @@ impl DomainReport {
         super::set_once(&mut self.stop, stop)?;
         self.note = fields.get("text").map(str::to_owned);
         Some(())
+    }
+
+    /// Takes in `@entry`.
+    pub fn set_entry_failure(&mut self, fields: &Fields<'_>) -> Option<()> {
+        super::set_once(&mut self.entry_failure, EntryFailure::read(fields)?)
+    }
+
+    /// What is known about a refused entry, to add to it.
+    pub fn refused(&mut self) -> Option<&mut EntryFailure> {
+        self.entry_failure.as_mut()
     }
 
     /// Why it stopped, as a sentence for people; `None` if that is not known.

@@ -45,6 +45,8 @@ pub struct BrokenRule {
 pub struct EntryFailure {
     /// What the CPU said.
     pub refusal: Refusal,
+    /// Where the guest was to go on, 0 if the CPU has overwritten that.
+    pub instruction_pointer: u64,
     /// The rules that are broken, as in the manual; the first few of them.
     pub rules: Vec<BrokenRule>,
     /// How many more there are.

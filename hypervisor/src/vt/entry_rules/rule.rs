@@ -187,7 +187,12 @@ impl<L> Rule<L> {
 
 /// Names the rules of the refusal's class that are broken, in the order of the manual. If there are
 /// none, the values of all fields that the class's rules speak of are kept.
-pub fn explain<L>(rules: Rules<L>, view: &View<'_, L>, refusal: Refusal) -> EntryFailure {
+pub fn explain<L>(
+    rules: Rules<L>,
+    view: &View<'_, L>,
+    refusal: Refusal,
+    instruction_pointer: u64,
+) -> EntryFailure {
     let of_class = || {
         let rows = rules.iter().copied().flatten();
         rows.filter(|rule| rule.is_of(refusal.class))
@@ -208,6 +213,7 @@ pub fn explain<L>(rules: Rules<L>, view: &View<'_, L>, refusal: Refusal) -> Entr
     }
     EntryFailure {
         refusal,
+        instruction_pointer,
         rules: named.collect(),
         not_named: broken.len().saturating_sub(MOST_NAMED),
         values: if broken.is_empty() {

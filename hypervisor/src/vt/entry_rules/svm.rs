@@ -131,7 +131,8 @@ const CR0: Field = Field::word("cr0", 0x558);
 pub const DR7: Field = Field::word("dr7", 0x560);
 const DR6: Field = Field::word("dr6", 0x568);
 const RFLAGS: Field = Field::word("rflags", 0x570);
-const RIP: Field = Field::word("rip", 0x578);
+/// The instruction pointer.
+pub const RIP: Field = Field::word("rip", 0x578);
 const PAT: Field = Field::word("g_pat", 0x668);
 
 /// The words that a CPU may overwrite although it has refused them: state, and the injected event.

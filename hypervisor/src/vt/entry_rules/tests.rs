@@ -26,7 +26,7 @@ fn named<L>(rules: Rules<L>, words: &Words, limits: &L, class: Class) -> Vec<&'s
         read: &|number| Some(words.get(&number).copied().unwrap_or(0)),
         limits,
     };
-    let failure = explain(rules, &view, refusal(class));
+    let failure = explain(rules, &view, refusal(class), 0);
     failure.rules.iter().map(|rule| rule.name).collect()
 }
 
@@ -129,7 +129,7 @@ fn lines(words: &[(u32, u64)], class: Class) -> String {
         limits: &(),
     };
     let mut text = String::new();
-    let failure = explain(ROWS, &view, refusal(class));
+    let failure = explain(ROWS, &view, refusal(class), 0);
     failure.write_lines(&mut text, "a").unwrap();
     text
 }

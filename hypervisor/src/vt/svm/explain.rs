@@ -36,23 +36,26 @@ impl SvmVcpu {
         self.vmcb.get(vmcb::GDTR_BASE) == sgdt().base.as_u64()
     }
 
+    fn remembered(&self, offset: u32) -> Option<u64> {
+        let index = OVERWRITTEN.iter().position(|known| *known == offset)?;
+        Some(self.start.as_ref()?[index])
+    }
+
     pub(super) fn explain(&self, is_first: bool) -> EntryFailure {
-        let start = self.start.as_ref().filter(|_| is_first);
         let code = self.vmcb.get(vmcb::EXIT_CODE);
-        let refusal = if start.is_none() && self.is_overwritten() {
+        let is_lost = !is_first && self.is_overwritten();
+        let refusal = if is_lost {
             rules::refused_and_overwritten(code)
         } else {
             rules::refused(code)
         };
-        let remembered = |offset| {
-            let index = OVERWRITTEN.iter().position(|known| *known == offset)?;
-            Some(start?[index])
-        };
+        let remembered = |offset| self.remembered(offset).filter(|_| is_first);
         let view = View {
             read: &|offset| remembered(offset).or_else(|| self.vmcb.word(offset)),
             limits: &Limits::read(),
         };
-        explain(rules::RULES, &view, refusal)
+        let place = if is_lost { 0 } else { view.get(rules::RIP) };
+        explain(rules::RULES, &view, refusal, place)
     }
 }
 

@@ -21,7 +21,7 @@ impl VmxVcpu {
             read: &|number| self.vmcs.word(number),
             limits: &Limits::read(),
         };
-        explain(rules::RULES, &view, refusal)
+        explain(rules::RULES, &view, refusal, view.get(rules::fields::RIP))
     }
 }
 

@@ -124,11 +124,12 @@ fn what_the_cpu_says_chooses_the_class() {
 #[test]
 fn what_is_written_before_an_entry_stays_until_the_first() {
     let mut vcpu = started(&NEW);
-    // SAFETY: a map stands in for the CPU.
+    // UNSAFETY: writing a field is.
     #[allow(unsafe_code)]
     let mut write = |launched| {
         vcpu.needs_attention = true;
         vcpu.launched = launched;
+        // SAFETY: a map stands in for the CPU.
         unsafe { vcpu.set_word(0x681A, 1) };
         vcpu.needs_attention
     };
