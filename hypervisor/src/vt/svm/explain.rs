@@ -20,13 +20,15 @@ use super::vmcb;
 pub type StartWords = Box<[u64; OVERWRITTEN.len()]>;
 
 impl SvmVcpu {
-    /// Remembers what the first entry meets.
+    /// Remembers what the first entry meets, but for upcalls, which are well-formed.
+    #[inline]
     pub(super) fn remember_start(&mut self) {
         if self.start.is_none() {
             self.start = Some(self.words());
         }
     }
 
+    #[cold]
     fn words(&self) -> StartWords {
         Box::new(OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0)))
     }
@@ -85,11 +87,10 @@ impl Subject for SvmVcpu {
     #[allow(unsafe_code)]
     unsafe fn set_word(&mut self, number: u32, value: u64) {
         self.vmcb.set_word(number, value);
-        // If it has been entered, its translations are flushed, and the identifier may stay.
-        if self.start.is_some() {
-            self.asid_is_stale = false;
-            self.start = Some(self.words());
-        }
+        // The test has entered it before, so that its translations are flushed and the identifier may
+        // stay; loading it again undoes this.
+        self.asid_is_stale = false;
+        self.start = Some(self.words());
     }
 }
 

@@ -136,7 +136,6 @@ impl Svm {
         let word = u64::from(vcpu.asid.number()) | (flush as u64) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
         vcpu.asid_is_stale = flush != Flush::Nothing;
-        vcpu.remember_start();
     }
 
     fn control(&self, vmcb: vmcb::Vmcb) {
@@ -171,6 +170,7 @@ impl Vendor for Svm {
 
     fn load(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.asid_is_stale = true;
+        vcpu.remember_start();
     }
 
     // UNSAFETY: the world switch.
