@@ -108,6 +108,7 @@ pub fn refused_and_overwritten(code: u64) -> Refusal {
     Refusal {
         class: Class::Controls,
         sentence: "The CPU refused to run the guest (VMEXIT_INVALID) and has overwritten the guest's state, so that only the controls could be looked at.",
+        fields: &[],
         ..refused(code)
     }
 }
