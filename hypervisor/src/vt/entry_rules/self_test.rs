@@ -51,13 +51,16 @@ pub trait Subject: VirtualCpu {
     /// A word of its structure; `None` if the CPU has no such word. It is loaded.
     fn word(&self, number: u32) -> Option<u64>;
 
-    /// Writes a word of its structure as it is, so that the next entry meets it; before the first
-    /// entry the hypervisor writes the identifier all the same. It is loaded.
+    /// Writes a word of its structure. It is loaded.
     ///
     /// # Safety
     /// The CPU refuses the entry because of it, or else an exit from a guest that has no memory brings
     /// the hypervisor back as it was.
     unsafe fn set_word(&mut self, number: u32, value: u64);
+
+    /// Has the next entry meet what was written, an identifier too, which is else written before the
+    /// entry. It has been entered since it was loaded, so no flush is due.
+    fn settle(&mut self);
 }
 
 /// Ticks after which a guest that has been entered after all is stopped where the vendor can.
@@ -205,6 +208,7 @@ impl<V: Vendor<Vcpu: Subject>> Bench<'_, V> {
             unsafe { vcpu.set_word(change.field.number, word) };
         }
         vcpu.limit_run(Some(MOST_TICKS));
+        vcpu.settle();
         let entered = self.enter(&mut vcpu);
         if entered != Entered::Refused {
             return Ok(Outcome::Accepted(entered));

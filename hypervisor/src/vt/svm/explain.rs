@@ -87,10 +87,12 @@ impl Subject for SvmVcpu {
     #[allow(unsafe_code)]
     unsafe fn set_word(&mut self, number: u32, value: u64) {
         self.vmcb.set_word(number, value);
-        // The test has entered it before, so that its translations are flushed and the identifier may
-        // stay; loading it again undoes this.
+        self.start = None;
+    }
+
+    fn settle(&mut self) {
         self.asid_is_stale = false;
-        self.start = Some(self.words());
+        self.remember_start();
     }
 }
 

@@ -50,9 +50,11 @@ impl Subject for VmxVcpu {
     // UNSAFETY: any field may be written; the trait says what the caller must hold.
     #[allow(unsafe_code)]
     unsafe fn set_word(&mut self, number: u32, value: u64) {
-        // What is looked at before an entry writes fields, too; the first entry needs it.
-        self.needs_attention &= !self.launched;
         self.vmcs.set(Field::numbered(number), value);
+    }
+
+    fn settle(&mut self) {
+        self.needs_attention = false;
     }
 }
 

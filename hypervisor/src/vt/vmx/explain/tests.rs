@@ -120,18 +120,3 @@ fn what_the_cpu_says_chooses_the_class() {
     let list = rules::refused_by_exit(0x8000_0022, 3);
     assert_eq!((list.qualification, list.fields.len()), (3, 2));
 }
-
-#[test]
-fn what_is_written_before_an_entry_stays_until_the_first() {
-    let mut vcpu = started(&NEW);
-    // UNSAFETY: writing a field is.
-    #[allow(unsafe_code)]
-    let mut write = |launched| {
-        vcpu.needs_attention = true;
-        vcpu.launched = launched;
-        // SAFETY: a map stands in for the CPU.
-        unsafe { vcpu.set_word(0x681A, 1) };
-        vcpu.needs_attention
-    };
-    assert_eq!([false, true].map(&mut write), [true, false]);
-}
