@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::fold;
-use crate::report::{CallRun, CallTrace, Counts, DomainReport, Report};
+use crate::report::{CallRun, CallTrace, Counts, DomainReport, EntryFailure, Report};
 use crate::run::{Options, Run};
 use crate::verdict::Verdict;
 
@@ -84,7 +84,7 @@ struct Frames {
 #[derive(Serialize)]
 struct Domain<'a> {
     name: &'a str,
-    stop: Option<Stop>,
+    stop: Option<Stop<'a>>,
     calls: BTreeMap<&'a str, u64>,
     exits: BTreeMap<&'a str, u64>,
     sent: u64,
@@ -115,13 +115,33 @@ struct Calls<'a> {
 }
 
 #[derive(Serialize)]
-struct Stop {
+struct Stop<'a> {
     reason: String,
     detail: u64,
     text: String,
     rip: u64,
     frames: u64,
     instructions: Option<u64>,
+    entry_failure: Option<Refused<'a>>,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    class: &'a str,
+    code: u64,
+    qualification: u64,
+    broken: u64,
+    text: &'a str,
+    rules: Vec<BrokenRule<'a>>,
+    fields: BTreeMap<&'a str, u64>,
+}
+
+#[derive(Serialize)]
+struct BrokenRule<'a> {
+    rule: &'a str,
+    section: &'a str,
+    text: &'a str,
+    fields: BTreeMap<&'a str, u64>,
 }
 
 #[derive(Serialize)]
@@ -208,6 +228,7 @@ fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
             rip: stop.rip,
             frames: stop.frames,
             instructions: counted.then_some(stop.ticks),
+            entry_failure: domain.entry_failure.as_ref().map(refused),
         }),
         calls: map(&domain.calls),
         exits: map(&domain.exits),
@@ -236,6 +257,24 @@ fn calls(run: &CallRun) -> Calls<'_> {
         verb: run.call.verb_name(),
         status: run.call.status_name(),
         times: run.times,
+    }
+}
+
+fn refused(failure: &EntryFailure) -> Refused<'_> {
+    let rules = failure.rules.iter().map(|rule| BrokenRule {
+        rule: &rule.name,
+        section: &rule.section,
+        text: &rule.text,
+        fields: map(&rule.values),
+    });
+    Refused {
+        class: &failure.class,
+        code: failure.code,
+        qualification: failure.qualification,
+        broken: failure.broken,
+        text: &failure.text,
+        rules: rules.collect(),
+        fields: map(&failure.values),
     }
 }
 

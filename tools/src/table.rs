@@ -34,6 +34,13 @@ pub fn render(
             let (name, rip) = (&domain.name, stop.rip);
             let place = place(domain, rip).map_or(String::new(), |place| format!(", {place}"));
             let _ = write!(text, "\n\n{name}: {why} (at rip {rip:#x}{place})");
+            let lines = domain
+                .entry_failure
+                .iter()
+                .flat_map(|failure| failure.lines());
+            for line in lines {
+                let _ = write!(text, "\n  {line}");
+            }
         }
     }
     if let Some(frames) = report.frames {

@@ -106,6 +106,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         &mut self.context.platform
     }
 
+    /// Does something to the first vcpu, if there is one: for self tests.
+    pub fn with_first_vcpu(&mut self, change: impl FnOnce(&mut V, &mut V::Vcpu)) {
+        if let Some(world) = self.worlds.iter_mut().flatten().next() {
+            change(&mut self.vendor, &mut world.vcpu);
+        }
+    }
+
     /// The number that the next vcpu will get.
     pub fn next_vcpu_id(&self) -> VcpuId {
         VcpuId(self.worlds.len() as u32)

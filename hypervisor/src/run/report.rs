@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use nuncio_abi::{Name, StopReason, Verb};
 
 use crate::object::{DomainId, Ending};
-use crate::vt::{Vendor, EXIT_KINDS};
+use crate::vt::{EntryFailure, Vendor, VirtualCpu, EXIT_KINDS};
 
 use super::{CallTrace, Counters, Platform, World};
 
@@ -49,10 +49,16 @@ pub struct DomainReport {
     pub traffic: [u64; 4],
     /// Its calls, if they were recorded.
     pub trace: Option<Box<CallTrace>>,
+    /// Why the CPU refused to enter it, if that was its end.
+    pub entry_failure: Option<EntryFailure>,
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(world: &mut World<V, P>, ending: Ending) -> Self {
+    pub(super) fn new<V: Vendor, P: Platform>(world: &mut World<V, P>, mut ending: Ending) -> Self {
+        let entry_failure = entry_failure(world, ending.reason);
+        if let Some(failure) = &entry_failure {
+            ending.instruction_pointer = failure.instruction_pointer;
+        }
         let traffic = &world.domain.traffic;
         let counts = [
             &traffic.sent,
@@ -69,8 +75,19 @@ impl DomainReport {
             frames: world.domain.account.used(),
             traffic: counts.map(|count| count.load(Relaxed)),
             trace: world.take_trace(),
+            entry_failure,
         }
     }
+}
+
+/// Why a vcpu could not be entered: whoever ends for this reason has just been tried, so it is still
+/// loaded. Its only exit is then the failure.
+fn entry_failure<V: Vendor, P: Platform>(
+    world: &World<V, P>,
+    reason: StopReason,
+) -> Option<EntryFailure> {
+    let exits: u64 = world.counters.exits_by_kind().iter().sum();
+    (reason == StopReason::BadState).then(|| world.vcpu.entry_failure(exits == 1))
 }
 
 /// The lines of the report, each beginning with `@`.
@@ -102,6 +119,9 @@ impl fmt::Display for DomainReport {
             formatter,
             "\n@traffic name={name} sent={sent} received={received} notified={notified} coalesced={coalesced}"
         )?;
+        if let Some(failure) = &self.entry_failure {
+            failure.write_lines(formatter, name)?;
+        }
         match &self.trace {
             Some(trace) => trace.write(formatter, name),
             None => Ok(()),

@@ -1,6 +1,7 @@
 //! What follows the hardware bring-up: choose the vendor, launch the plan, run, report.
 
 mod platform;
+mod self_test;
 
 use alloc::format;
 use alloc::string::ToString;
@@ -21,6 +22,7 @@ use crate::object::Memory;
 use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
 use crate::policy::msr;
 use crate::run::{DomainReport, Runner, Verdict};
+use crate::vt::entry_rules::self_test::Subject;
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
 use crate::vt::{Unsupported, Vendor};
@@ -128,8 +130,8 @@ fn gigabyte_pages() -> bool {
 }
 
 /// Everything from here on is the same for all vendors.
-fn run_on<V: Vendor>(
-    vendor: V,
+fn run_on<V: Vendor<Vcpu: Subject>>(
+    mut vendor: V,
     handover: Handover,
     platform: Platform,
     memory: &'static DirectMap,
@@ -137,6 +139,7 @@ fn run_on<V: Vendor>(
     pool: &Arc<FramePool>,
 ) -> Result<Verdict, Refusal> {
     report_boot::<V>(&handover, &platform, pool);
+    self_test::entry_rules(&handover.command_line, &mut vendor, memory, &account)?;
     let modules = loaded_modules(&handover);
     let plan = read_plan(&modules, memory)?;
     let time_page = time_page(&platform, memory, &account)?;
@@ -157,6 +160,7 @@ fn run_on<V: Vendor>(
     };
     let before = pool.free_frames() + frames_of_given_modules(&machine.modules, &plan);
     launch(&mut runner, &machine, &plan)?;
+    self_test::entry_refused(&handover.command_line, &mut runner);
     serial::print(format_args!("@ready domains={}\n", plan.domains.len()));
     let reports = runner.run();
     let after = pool.free_frames();

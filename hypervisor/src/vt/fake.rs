@@ -14,6 +14,7 @@ use std::vec::Vec;
 
 use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
+use super::entry_rules::{vmx, EntryFailure};
 use super::registers::{ARGUMENTS, VALUES};
 use super::{
     ControlRegisters, Exit, GuestException, Left, Register, Registers, StartState, Vendor,
@@ -377,6 +378,16 @@ impl FakeVcpu {
 impl VirtualCpu for FakeVcpu {
     fn exit(&mut self) -> Exit {
         self.last_exit.take().expect("an exit that is no call")
+    }
+
+    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+        EntryFailure {
+            refusal: vmx::refused_by_exit(0x8000_0021, 0),
+            instruction_pointer: 0x1000,
+            rules: Vec::new(),
+            not_named: 0,
+            values: Vec::new(),
+        }
     }
 
     fn register(&self, register: Register) -> u64 {

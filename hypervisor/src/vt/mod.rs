@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod behaviour;
+pub mod entry_rules;
 mod event;
 mod exit;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use nuncio_abi::{RawCall, MAX_VALUES};
 use crate::mem::{Account, OutOfFrames};
 use crate::nested::EntryFormat;
 
+pub use entry_rules::EntryFailure;
 pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
 pub use registers::{Register, Registers};
 pub use start_state::StartState;
@@ -97,6 +99,10 @@ pub struct ControlRegisters {
 pub trait VirtualCpu {
     /// Why it left the CPU, after [`Left::ByExit`].
     fn exit(&mut self) -> Exit;
+
+    /// Why it could not be entered, after [`Exit::BadState`], while it is still loaded. `is_first`
+    /// says that it has not run yet.
+    fn entry_failure(&self, is_first: bool) -> EntryFailure;
 
     /// A general register.
     fn register(&self, register: Register) -> u64;

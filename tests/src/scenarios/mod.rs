@@ -4,6 +4,7 @@
 mod beds;
 mod compare;
 mod counts;
+mod entries;
 mod errors;
 mod faults;
 mod image;
@@ -47,6 +48,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
         ("counts", counts::SCENARIOS),
+        ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("panics", panics::SCENARIOS),

@@ -2,6 +2,7 @@
 
 use nuncio_abi::StopReason;
 
+use super::entry::EntryFailure;
 use super::fields::Fields;
 use super::sequence::CallTrace;
 
@@ -29,6 +30,8 @@ pub struct DomainReport {
     pub exits: Counts,
     /// Messages and notifications.
     pub traffic: Traffic,
+    /// Why the CPU refused to enter it.
+    pub entry_failure: Option<EntryFailure>,
     /// What it wrote.
     pub console: Console,
     /// Its calls, as far as they have been reported.
@@ -155,6 +158,16 @@ impl DomainReport {
         super::set_once(&mut self.stop, stop)?;
         self.note = fields.get("text").map(str::to_owned);
         Some(())
+    }
+
+    /// Takes in `@entry`.
+    pub fn set_entry_failure(&mut self, fields: &Fields<'_>) -> Option<()> {
+        super::set_once(&mut self.entry_failure, EntryFailure::read(fields)?)
+    }
+
+    /// What is known about a refused entry, to add to it.
+    pub fn refused(&mut self) -> Option<&mut EntryFailure> {
+        self.entry_failure.as_mut()
     }
 
     /// Why it stopped, as a sentence for people; `None` if that is not known.

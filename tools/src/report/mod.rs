@@ -8,6 +8,7 @@
 //! not have, keys that are no numbers and lists that never end are counted and dropped.
 
 mod counts;
+mod entry;
 mod fields;
 mod line;
 mod panic;
@@ -18,6 +19,7 @@ mod tests;
 use std::collections::VecDeque;
 
 pub use counts::{Console, Counts, DomainReport, Stop, Traffic};
+pub use entry::{BrokenRule, EntryFailure};
 use fields::Fields;
 pub use line::Line;
 pub use panic::PanicReport;
@@ -148,6 +150,9 @@ impl Report {
             "traffic" => self.named(fields)?.set_traffic(fields),
             "sequence" => self.named(fields)?.add_calls(fields),
             "sequenced" => self.named(fields)?.finish_calls(fields),
+            "entry" => self.named(fields)?.set_entry_failure(fields),
+            "rule" => self.named(fields)?.refused()?.add_rule(fields),
+            "fields" => self.named(fields)?.refused()?.add_values(fields),
             "frames" => set_once(&mut self.frames, frames(fields)?),
             "panic" => set_once(&mut self.panic, PanicReport::new(fields.get("text")?)),
             "trace" => self.panic.as_mut()?.add_address(fields.first()?),

@@ -51,6 +51,51 @@ fn a_whole_run_is_read() {
 }
 
 #[test]
+fn a_refused_entry_is_explained() {
+    let report = report(&[
+        "@domain name=producer reason=6 detail=0 rip=0x200000 ticks=1 frames=16",
+        "@entry name=producer class=guest-state code=0x80000021 qualification=0x0 rules=6 text=Refused.",
+        "@rule name=producer rule=dr7 section=26.3.1.1 entry_controls=0xd3ff dr7=0x100000400 text=DR7 must = fit.",
+        "@fields name=producer cr0=0x11 cr3=0x1000",
+        "@fields name=producer cr4=0x20",
+        "@rule name=consumer rule=dr7 section=1.2 text=Not refused.",
+        "@entry name=stranger class=any code=1 text=Who?",
+        "@entry name=producer class=any code=1 text=Again.",
+        "@rule name=producer rule=dr7",
+    ]);
+    assert_eq!(report.damaged, 4);
+    let failure = report.domain("producer").unwrap().entry_failure.clone();
+    let failure = failure.unwrap();
+    assert_eq!(
+        (failure.class.as_str(), failure.code),
+        ("guest-state", 0x8000_0021)
+    );
+    let [rule] = failure.rules.as_slice() else {
+        panic!("{failure:?}")
+    };
+    assert_eq!(
+        (rule.name.as_str(), rule.section.as_str()),
+        ("dr7", "26.3.1.1")
+    );
+    let values = [("entry_controls", 0xD3FF), ("dr7", 0x1_0000_0400)];
+    assert_eq!(
+        rule.values,
+        values.map(|(name, value)| (name.to_owned(), value))
+    );
+    assert_eq!(failure.values.len(), 3);
+    assert_eq!(
+        failure.lines(),
+        [
+            "Refused. (code 0x80000021, qualification 0x0)",
+            "broken: dr7: DR7 must = fit. Here: entry_controls 0xd3ff, dr7 0x100000400.",
+            "broken, too: 5 more rules",
+            "fields: cr0 0x11, cr3 0x1000, cr4 0x20",
+        ]
+    );
+    assert_eq!(report.domain("consumer").unwrap().entry_failure, None);
+}
+
+#[test]
 fn a_refusal_and_a_panic_keep_their_text() {
     let refused = report(&["@refused code=no-svm text=This CPU has no AMD SVM; use another = CPU"]);
     let refusal = refused.refusal.unwrap();
@@ -160,8 +205,8 @@ fn reasons_read_as_sentences() {
 }
 
 fn lines() -> impl Strategy<Value = String> {
-    let kinds = "@?(boot|ready|refused|domain|calls|exits|traffic|frames|panic|trace|end|)";
-    let pair = "(name|reason|detail|text|before|after|result|send)=(producer|ok|0x[0-9a-f]{0,20}|[0-9]{0,25})";
+    let kinds = "@?(boot|ready|refused|domain|calls|exits|traffic|entry|rule|fields|frames|panic|trace|end|)";
+    let pair = "(name|reason|detail|text|before|after|result|send|class|code|rule|section)=(producer|ok|0x[0-9a-f]{0,20}|[0-9]{0,25})";
     prop_oneof![
         "\\PC{0,80}",
         (kinds, proptest::collection::vec(pair, 0..6))

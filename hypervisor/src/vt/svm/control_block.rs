@@ -58,6 +58,8 @@ pub const NEXT_RIP: Field = Field::at(0x0C8);
 
 /// The segment registers, ES first.
 const SEGMENTS: Field = Field::at(0x400);
+/// The base of the guest's descriptor table.
+pub const GDTR_BASE: Field = Field::at(0x468);
 /// The privilege level, in bits 24 to 31.
 pub const PRIVILEGE: Field = Field::at(0x4C8);
 /// Extended features.
@@ -121,6 +123,16 @@ impl Vmcb {
             SegmentRegister::Tr => 9,
             register => register as usize,
         }
+    }
+
+    /// Reads the word at that offset; `None` if it is none.
+    pub fn word(self, offset: u32) -> Option<u64> {
+        Some(self.0.get(offset as usize / 8)?.load(Relaxed))
+    }
+
+    /// Writes the word at that offset.
+    pub fn set_word(self, offset: u32, value: u64) {
+        self.set(Field(offset as usize / 8), value);
     }
 
     /// The guest's privilege level.

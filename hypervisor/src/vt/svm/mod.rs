@@ -8,6 +8,7 @@
 mod control_block;
 mod controls;
 mod exit;
+mod explain;
 mod insn;
 mod permission;
 mod probe;
@@ -149,6 +150,7 @@ impl Vendor for Svm {
 
     fn load(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.asid_is_stale = true;
+        vcpu.remember_start();
     }
 
     // UNSAFETY: the world switch.

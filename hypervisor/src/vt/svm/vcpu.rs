@@ -7,12 +7,13 @@ use crate::vt::event::{takes_interrupt, Event};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::{
-    ControlRegisters, Exit, GuestException, Left, Register, Registers, StartState, VirtualCpu,
-    CALL_BYTES,
+    ControlRegisters, EntryFailure, Exit, GuestException, Left, Register, Registers, StartState,
+    VirtualCpu, CALL_BYTES,
 };
 
 use super::control_block::{self as vmcb, VirtualInterrupt, Vmcb};
 use super::exit::{self, RawExit};
+use super::explain::StartWords;
 use super::start_state;
 
 /// A virtual CPU.
@@ -23,6 +24,8 @@ pub struct SvmVcpu {
     pub(super) asid: Identifier,
     /// The identifier or what is to be flushed must be looked at before the next entry.
     pub(super) asid_is_stale: bool,
+    /// What a CPU may overwrite when it refuses the first entry.
+    pub(super) start: Option<StartWords>,
     block: HostPhysical,
     /// Keeps the frame of the block.
     _frame: Extent,
@@ -49,6 +52,7 @@ impl SvmVcpu {
             registers,
             asid: Identifier::default(),
             asid_is_stale: true,
+            start: None,
             block: frame.first().start(),
             _frame: frame,
             has_next_rip,
@@ -159,6 +163,10 @@ impl VirtualCpu for SvmVcpu {
             rflags: vmcb.get(vmcb::RFLAGS),
             privilege: vmcb.privilege(),
         })
+    }
+
+    fn entry_failure(&self, is_first: bool) -> EntryFailure {
+        self.explain(is_first)
     }
 
     #[inline(always)]

@@ -13,6 +13,11 @@ use crate::vt::start_state::Segment;
 pub struct Field(u32);
 
 impl Field {
+    /// The field of that encoding.
+    pub const fn numbered(number: u32) -> Self {
+        Field(number)
+    }
+
     /// The operand of VMREAD and VMWRITE.
     pub const fn number(self) -> u32 {
         self.0
@@ -115,6 +120,11 @@ mod access {
     use super::{Field, Vmcs};
 
     impl Vmcs {
+        /// Reads a field by its encoding, if the CPU has it; the structure is the current one.
+        pub fn word(&self, number: u32) -> Option<u64> {
+            insn::vmread_if_present(u64::from(number))
+        }
+
         /// Reads a field; the structure is the current one.
         #[inline(always)]
         pub fn get(&self, field: Field) -> u64 {

@@ -4,24 +4,10 @@
 #![forbid(unsafe_code)]
 
 use crate::mem::HostPhysical;
+use crate::vt::entry_rules::vmx::{Capabilities, Groups};
 use crate::vt::event::CAUGHT_EXCEPTIONS;
 
 use super::control_block::{self as vmcs, Vmcs};
-
-/// One word for each of the groups of controls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Groups<Word> {
-    pub pin: Word,
-    pub primary: Word,
-    pub secondary: Word,
-    pub exit: Word,
-    pub entry: Word,
-}
-
-/// The capability registers: the lower half has the bits that cannot be 0, the upper half those
-/// that can be 1.
-pub type Capabilities = Groups<u64>;
 
 /// The controls of every guest.
 pub type Controls = Groups<u32>;

@@ -84,6 +84,17 @@ pub fn vmread(field: u64) -> u64 {
     value
 }
 
+/// Reads a field of the current control structure; `None` if the CPU has no such field.
+#[cfg(not(test))]
+pub fn vmread_if_present(field: u64) -> Option<u64> {
+    let value: u64;
+    // SAFETY: reads a field or changes nothing; as for `vmread`.
+    let result = unsafe {
+        vmx!("vmread {value}, {field}", value = out(reg) value, field = in(reg) field, options(nostack))
+    };
+    result.ok().map(|()| value)
+}
+
 /// Writes a field of the current control structure, or ends the hypervisor.
 ///
 /// # Safety

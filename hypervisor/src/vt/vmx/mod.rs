@@ -10,6 +10,7 @@
 mod control_block;
 mod controls;
 mod exit;
+mod explain;
 mod host_state;
 mod insn;
 mod moves;

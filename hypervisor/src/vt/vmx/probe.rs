@@ -2,25 +2,19 @@
 //! numbers, and the reading of them.
 
 use x86::cpuid::CpuId;
-use x86::msr::{
-    IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR4_FIXED0,
-    IA32_VMX_ENTRY_CTLS, IA32_VMX_EPT_VPID_CAP, IA32_VMX_EXIT_CTLS, IA32_VMX_MISC,
-    IA32_VMX_PINBASED_CTLS, IA32_VMX_PROCBASED_CTLS, IA32_VMX_PROCBASED_CTLS2,
-    IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS,
-    IA32_VMX_TRUE_PROCBASED_CTLS,
-};
+use x86::msr::IA32_FEATURE_CONTROL;
 
 use crate::cpu::msr;
+use crate::vt::entry_rules::vmx::Limits;
 use crate::vt::{Extension, Unsupported};
 
-use super::controls::{Capabilities, Controls};
+use super::controls::Controls;
 
 /// IA32_FEATURE_CONTROL (Intel SDM vol. 3, 23.7): locked until the next reset; VMXON allowed.
 pub(super) const FEATURE_LOCKED: u64 = 1 << 0;
 pub(super) const FEATURE_VMXON: u64 = 1 << 2;
 
-/// IA32_VMX_BASIC (appendix A.1): the TRUE registers exist; write-back memory for the VMCS.
-const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
+/// IA32_VMX_BASIC (appendix A.1).
 const BASIC_REVISION: u64 = 0x7FFF_FFFF;
 
 /// IA32_VMX_EPT_VPID_CAP (appendix A.10).
@@ -44,18 +38,8 @@ pub struct Findings {
     pub vmx: bool,
     /// IA32_FEATURE_CONTROL, where it can be read.
     pub feature_control: Option<u64>,
-    /// IA32_VMX_BASIC.
-    pub basic: u64,
-    /// IA32_VMX_MISC.
-    pub misc: u64,
-    /// IA32_VMX_CR0_FIXED0.
-    pub cr0_fixed: u64,
-    /// IA32_VMX_CR4_FIXED0.
-    pub cr4_fixed: u64,
-    /// IA32_VMX_EPT_VPID_CAP.
-    pub ept: u64,
-    /// Which controls can be set and cleared.
-    pub controls: Capabilities,
+    /// The capability registers.
+    pub limits: Limits,
 }
 
 /// The features that the VT-x code uses.
@@ -98,29 +82,13 @@ impl Findings {
             .get_feature_info()
             .is_some_and(|features| features.has_vmx());
         // On another vendor's CPU these numbers may mean something else, and are not looked at.
-        let read = |index| msr::read(index).filter(|_| vmx).unwrap_or_default();
-        let basic = read(IA32_VMX_BASIC);
-        let either = |plain, exact| {
-            read(if basic & BASIC_TRUE_CONTROLS != 0 {
-                exact
-            } else {
-                plain
-            })
-        };
         Findings {
             vmx,
             feature_control: msr::read(IA32_FEATURE_CONTROL).filter(|_| vmx),
-            basic,
-            misc: read(IA32_VMX_MISC),
-            cr0_fixed: read(IA32_VMX_CR0_FIXED0),
-            cr4_fixed: read(IA32_VMX_CR4_FIXED0),
-            ept: read(IA32_VMX_EPT_VPID_CAP),
-            controls: Capabilities {
-                pin: either(IA32_VMX_PINBASED_CTLS, IA32_VMX_TRUE_PINBASED_CTLS),
-                primary: either(IA32_VMX_PROCBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS),
-                secondary: read(IA32_VMX_PROCBASED_CTLS2),
-                exit: either(IA32_VMX_EXIT_CTLS, IA32_VMX_TRUE_EXIT_CTLS),
-                entry: either(IA32_VMX_ENTRY_CTLS, IA32_VMX_TRUE_ENTRY_CTLS),
+            limits: if vmx {
+                Limits::read()
+            } else {
+                Limits::default()
             },
         }
     }
@@ -140,8 +108,9 @@ impl Findings {
         if !must_unlock && control & FEATURE_VMXON == 0 {
             return Err(Unsupported::Disabled(&EXTENSION));
         }
-        let has = |bits| self.ept & bits == bits;
-        let controls = Controls::choose(&self.controls, has(INVVPID_AND_ALL))
+        let limits = &self.limits;
+        let has = |bits| limits.ept & bits == bits;
+        let controls = Controls::choose(&limits.controls, has(INVVPID_AND_ALL))
             .map_err(|name| Unsupported::Lacks(&EXTENSION, name))?;
         for (bits, name) in [
             (EPT_WALK_OF_4, "EPT tables of four levels"),
@@ -153,12 +122,12 @@ impl Findings {
             }
         }
         Ok(Features {
-            revision: (self.basic & BASIC_REVISION) as u32,
+            revision: (limits.basic & BASIC_REVISION) as u32,
             must_unlock,
             controls,
-            timer_shift: (self.misc & 31) as u32,
-            cr0_fixed: self.cr0_fixed & !CR0_PROTECTION_AND_PAGING,
-            cr4_fixed: self.cr4_fixed,
+            timer_shift: (limits.misc & 31) as u32,
+            cr0_fixed: limits.cr0[0] & !CR0_PROTECTION_AND_PAGING,
+            cr4_fixed: limits.cr4[0],
             large_pages: has(EPT_2M),
             gigabyte_pages: has(EPT_2M | EPT_1G),
             accessed_and_dirty: has(EPT_ACCESSED_DIRTY),
@@ -170,23 +139,28 @@ impl Findings {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::vt::entry_rules::vmx::Capabilities;
 
     const ANY: u64 = 0xFFFF_FFFF_0000_0000;
 
     pub const GOOD: Findings = Findings {
         vmx: true,
         feature_control: Some(5),
-        basic: 0x00DA_0400_0000_002B,
-        misc: 0x6_01E5,
-        cr0_fixed: 0x8000_0021,
-        cr4_fixed: 0x2000,
-        ept: 0x0F01_0633_4141,
-        controls: Capabilities {
-            pin: ANY,
-            primary: ANY,
-            secondary: ANY,
-            exit: ANY,
-            entry: ANY,
+        limits: Limits {
+            basic: 0x00DA_0400_0000_002B,
+            misc: 0x6_01E5,
+            ept: 0x0F01_0633_4141,
+            controls: Capabilities {
+                pin: ANY,
+                primary: ANY,
+                secondary: ANY,
+                exit: ANY,
+                entry: ANY,
+            },
+            cr0: [0x8000_0021, 0xFFFF_FFFF],
+            cr4: [0x2000, 0x003F_27FF],
+            physical_bits: 39,
+            linear_bits: 48,
         },
     };
 
@@ -220,7 +194,10 @@ pub(super) mod tests {
             Unsupported::Absent(&EXTENSION)
         );
         let without = |bit: u64| Findings {
-            ept: GOOD.ept & !(1 << bit),
+            limits: Limits {
+                ept: GOOD.limits.ept & !(1 << bit),
+                ..GOOD.limits
+            },
             ..GOOD
         };
         assert!(

@@ -13,7 +13,8 @@ use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::start_state::{self, StartState};
 use crate::vt::{
-    ControlRegisters, Exit, GuestException, Left, Register, Registers, VirtualCpu, CALL_BYTES,
+    ControlRegisters, EntryFailure, Exit, GuestException, Left, Register, Registers, VirtualCpu,
+    CALL_BYTES,
 };
 
 use super::control_block::{self as vmcs, Vmcs};
@@ -44,8 +45,8 @@ pub struct VmxVcpu {
     cr4_hidden: u64,
     /// As of the last exit; reports ask for it when another vcpu may be loaded.
     rip: u64,
-    reason: u32,
-    entry_refused: bool,
+    pub(super) reason: u32,
+    pub(super) entry_refused: bool,
     /// Keep the frames of the structure and of the page with the task priority.
     _frames: [Extent; 2],
 }
@@ -210,20 +211,19 @@ impl VmxVcpu {
 impl VirtualCpu for VmxVcpu {
     fn exit(&mut self) -> Exit {
         if self.entry_refused {
-            let error = self.vmcs.get(vmcs::INSTRUCTION_ERROR);
-            log::error!("VM entry failed with error {error} (Intel SDM vol. 3, 30.4)");
             return Exit::BadState;
         }
         let raw = RawExit::read(self.reason, Operands::of(self), |field| {
             self.vmcs.get(field)
         });
-        if raw.reason & exit::ENTRY_FAILED != 0 {
-            let (reason, detail) = (raw.reason, raw.qualification);
-            log::error!("VM entry failed with reason {reason:#x}, qualification {detail:#x}");
-        } else {
+        if raw.reason & exit::ENTRY_FAILED == 0 {
             self.deliver_again();
         }
         self.attend_exit(exit::decode(&raw), raw.qualification)
+    }
+
+    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+        self.explain()
     }
 
     #[inline(always)]

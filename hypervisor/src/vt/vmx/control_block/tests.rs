@@ -4,6 +4,10 @@ use super::*;
 use crate::vt::start_state::SEGMENTS;
 
 impl Vmcs {
+    pub fn word(&self, number: u32) -> Option<u64> {
+        Some(self.get(Field(number)))
+    }
+
     pub fn get(&self, field: Field) -> u64 {
         self.fields.borrow().get(&field).copied().unwrap_or(0)
     }

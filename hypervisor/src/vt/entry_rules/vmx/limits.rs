@@ -1,0 +1,98 @@
+//! What is fixed for a CPU with VT-x: plain numbers out of its capability registers.
+
+use raw_cpuid::CpuId;
+use x86::msr::{
+    IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1, IA32_VMX_CR4_FIXED0,
+    IA32_VMX_CR4_FIXED1, IA32_VMX_ENTRY_CTLS, IA32_VMX_EPT_VPID_CAP, IA32_VMX_EXIT_CTLS,
+    IA32_VMX_MISC, IA32_VMX_PINBASED_CTLS, IA32_VMX_PROCBASED_CTLS, IA32_VMX_PROCBASED_CTLS2,
+    IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS,
+    IA32_VMX_TRUE_PROCBASED_CTLS,
+};
+
+use crate::cpu::msr;
+
+use super::super::beyond;
+
+/// IA32_VMX_BASIC (Intel SDM vol. 3, appendix A.1): the TRUE registers exist.
+const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
+
+/// One word for each of the groups of controls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Groups<Word> {
+    pub pin: Word,
+    pub primary: Word,
+    pub secondary: Word,
+    pub exit: Word,
+    pub entry: Word,
+}
+
+/// Which controls can be set and cleared: the lower half has the bits that cannot be 0, the upper
+/// half those that can be 1.
+pub type Capabilities = Groups<u64>;
+
+/// The numbers (appendix A); zeros are those of a CPU without VT-x.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// IA32_VMX_BASIC.
+    pub basic: u64,
+    /// IA32_VMX_MISC.
+    pub misc: u64,
+    /// IA32_VMX_EPT_VPID_CAP.
+    pub ept: u64,
+    /// The controls.
+    pub controls: Capabilities,
+    /// Bits of CR0 that must be 1, and those that may.
+    pub cr0: [u64; 2],
+    /// Bits of CR4 that must be 1, and those that may.
+    pub cr4: [u64; 2],
+    /// Bits of a physical address.
+    pub physical_bits: u32,
+    /// Bits of a linear address.
+    pub linear_bits: u32,
+}
+
+impl Limits {
+    /// Reads this CPU's, which has VT-x.
+    pub fn read() -> Self {
+        let read = |index| msr::read(index).unwrap_or_default();
+        let basic = read(IA32_VMX_BASIC);
+        let either = |plain, exact| {
+            read(if basic & BASIC_TRUE_CONTROLS != 0 {
+                exact
+            } else {
+                plain
+            })
+        };
+        let all = |index| msr::read(index).unwrap_or(u64::MAX);
+        let widths = CpuId::new().get_processor_capacity_feature_info();
+        let width = |bits: Option<u8>, least| bits.map_or(least, u32::from);
+        Limits {
+            basic,
+            misc: read(IA32_VMX_MISC),
+            ept: read(IA32_VMX_EPT_VPID_CAP),
+            controls: Capabilities {
+                pin: either(IA32_VMX_PINBASED_CTLS, IA32_VMX_TRUE_PINBASED_CTLS),
+                primary: either(IA32_VMX_PROCBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS),
+                secondary: read(IA32_VMX_PROCBASED_CTLS2),
+                exit: either(IA32_VMX_EXIT_CTLS, IA32_VMX_TRUE_EXIT_CTLS),
+                entry: either(IA32_VMX_ENTRY_CTLS, IA32_VMX_TRUE_ENTRY_CTLS),
+            },
+            cr0: [read(IA32_VMX_CR0_FIXED0), all(IA32_VMX_CR0_FIXED1)],
+            cr4: [read(IA32_VMX_CR4_FIXED0), all(IA32_VMX_CR4_FIXED1)],
+            physical_bits: width(widths.as_ref().map(|it| it.physical_address_bits()), 36),
+            linear_bits: width(widths.as_ref().map(|it| it.linear_address_bits()), 48),
+        }
+    }
+
+    /// Bits that no physical address has.
+    pub(super) const fn beyond_physical(&self) -> u64 {
+        beyond(self.physical_bits)
+    }
+
+    /// Whether all bits above the width are as the highest below it.
+    pub(super) const fn is_canonical(&self, address: u64) -> bool {
+        let unused = 64 - self.linear_bits;
+        ((address << unused) as i64 >> unused) as u64 == address
+    }
+}
