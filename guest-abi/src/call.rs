@@ -113,6 +113,22 @@ pub enum Call {
         rights: Rights,
         /// The badge of the copy, or 0 to keep the handle's.
         badge: u64,
+        /// The domain, with [`Rights::BUILD`], in whose table the copy is put; the caller's own if
+        /// there is none.
+        to: Option<Handle>,
+    },
+    /// Let a vcpu run.
+    Start {
+        /// A vcpu with [`Rights::START`].
+        vcpu: Handle,
+        /// Guest-physical address of its first instruction.
+        entry: u64,
+        /// Its stack pointer.
+        stack: u64,
+        /// What it finds in its first argument register.
+        argument: u64,
+        /// Guest-physical address of its first page tables, a multiple of 4096.
+        page_table: u64,
     },
     /// Set the time of a timer.
     Arm {
@@ -172,6 +188,7 @@ impl Call {
             Call::Arm { .. } => Verb::Arm,
             Call::Call { .. } => Verb::Call,
             Call::Reply { .. } => Verb::Reply,
+            Call::Start { .. } => Verb::Start,
         }
     }
 
@@ -224,7 +241,18 @@ impl Call {
                 handle,
                 rights,
                 badge,
-            } => [handle.raw(), rights.bits(), badge, 0, 0],
+                to,
+            } => {
+                let to = to.map_or(0, Handle::raw);
+                [handle.raw(), rights.bits(), badge, to, 0]
+            }
+            Call::Start {
+                vcpu,
+                entry,
+                stack,
+                argument,
+                page_table,
+            } => [vcpu.raw(), entry, stack, argument, page_table],
             Call::Arm { timer, deadline } => [timer.raw(), deadline.0, 0, 0, 0],
             Call::Call {
                 port,
@@ -316,14 +344,32 @@ impl Call {
                 })
             }),
             Verb::Create => Create::decode(&raw.arguments).map(Call::Create),
-            Verb::Grant => unused(raw, 3).and_then(|()| {
+            Verb::Grant => unused(raw, 4).and_then(|()| {
                 let rights = Rights::from_bits(second).ok_or(Error::BadArgument)?;
+                let [.., to, _] = raw.arguments;
                 Ok(Call::Grant {
                     handle: handle(first)?,
                     rights,
                     badge: third,
+                    to: match to {
+                        0 => None,
+                        raw => Some(handle(raw)?),
+                    },
                 })
             }),
+            Verb::Start => {
+                let [_, _, _, argument, page_table] = raw.arguments;
+                if !page_table.is_multiple_of(PAGE_BYTES) {
+                    return Err(Error::BadArgument);
+                }
+                Ok(Call::Start {
+                    vcpu: handle(first)?,
+                    entry: second,
+                    stack: third,
+                    argument,
+                    page_table,
+                })
+            }
             Verb::Arm => unused(raw, 2).and_then(|()| {
                 Ok(Call::Arm {
                     timer: handle(first)?,

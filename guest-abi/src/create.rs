@@ -23,6 +23,24 @@ pub enum Create {
         /// The slot of the vcpu page in which its bits are set, 0 to 63.
         slot: u64,
     },
+    /// A domain with a space of its own and no vcpu yet.
+    Domain {
+        /// Frames of 4096 bytes that it may use, taken from the caller's.
+        frames: u64,
+        /// Bytes of the hypervisor's memory that it may use, taken from the caller's.
+        kernel_bytes: u64,
+        /// An event with [`crate::Rights::NOTIFY`] that is told when it stops, if any.
+        event: Option<Handle>,
+        /// The bits of the event.
+        bits: u64,
+    },
+    /// The vcpu of a domain.
+    Vcpu {
+        /// The domain, with [`crate::Rights::BUILD`].
+        domain: Handle,
+        /// Memory with [`crate::Rights::WRITE`], whose first page becomes the vcpu page.
+        page: Handle,
+    },
     /// A timer.
     Timer {
         /// An event with [`crate::Rights::NOTIFY`].
@@ -40,6 +58,8 @@ impl Create {
             Create::Port { .. } => ObjectKind::Port,
             Create::Event { .. } => ObjectKind::Event,
             Create::Timer { .. } => ObjectKind::Timer,
+            Create::Domain { .. } => ObjectKind::Domain,
+            Create::Vcpu { .. } => ObjectKind::Vcpu,
         }
     }
 
@@ -50,12 +70,32 @@ impl Create {
             Create::Port { capacity, slot } => [kind, capacity, slot, 0, 0],
             Create::Event { slot } => [kind, slot, 0, 0, 0],
             Create::Timer { event, bits } => [kind, event.raw(), bits, 0, 0],
+            Create::Domain {
+                frames,
+                kernel_bytes,
+                event,
+                bits,
+            } => {
+                let event = match event {
+                    Some(event) => event.raw(),
+                    None => 0,
+                };
+                [kind, frames, kernel_bytes, event, bits]
+            }
+            Create::Vcpu { domain, page } => [kind, domain.raw(), page.raw(), 0, 0],
         }
     }
 
     /// Reads the argument registers.
     pub(crate) fn decode(arguments: &[u64; MAX_ARGUMENTS]) -> Result<Self, Error> {
-        let [kind, first, second, rest @ ..] = *arguments;
+        let [kind, first, second, third, fourth] = *arguments;
+        let two_only = || {
+            if third | fourth == 0 {
+                Ok(())
+            } else {
+                Err(Error::BadArgument)
+            }
+        };
         let create = match ObjectKind::from_number(kind) {
             Some(ObjectKind::Memory) => Create::Memory { bytes: first },
             Some(ObjectKind::Port) => Create::Port {
@@ -64,12 +104,30 @@ impl Create {
             },
             Some(ObjectKind::Event) => Create::Event { slot: first },
             Some(ObjectKind::Timer) => {
-                if rest != [0, 0] {
-                    return Err(Error::BadArgument);
-                }
+                two_only()?;
                 Create::Timer {
                     event: handle(first)?,
                     bits: second,
+                }
+            }
+            // Without an event there are no bits of it.
+            Some(ObjectKind::Domain) if third == 0 && fourth != 0 => {
+                return Err(Error::BadArgument);
+            }
+            Some(ObjectKind::Domain) => Create::Domain {
+                frames: first,
+                kernel_bytes: second,
+                event: match third {
+                    0 => None,
+                    raw => Some(handle(raw)?),
+                },
+                bits: fourth,
+            },
+            Some(ObjectKind::Vcpu) => {
+                two_only()?;
+                Create::Vcpu {
+                    domain: handle(first)?,
+                    page: handle(second)?,
                 }
             }
             _ => return Err(Error::BadArgument),
@@ -91,8 +149,9 @@ mod tests {
     fn only_what_can_be_made_is_decoded() {
         let kind = |kind: ObjectKind| kind.number();
         for arguments in [
-            [kind(ObjectKind::Domain), 0, 0, 0, 0],
-            [kind(ObjectKind::Vcpu), 0, 0, 0, 0],
+            [kind(ObjectKind::Space), 0, 0, 0, 0],
+            [kind(ObjectKind::Domain), 1, 1, 0, 1],
+            [kind(ObjectKind::Vcpu), 0x1_0001, 0x1_0001, 1, 0],
             [0, 0, 0, 0, 0],
             [kind(ObjectKind::Memory), 4096, 1, 0, 0],
             [kind(ObjectKind::Port), 1, 1, 1, 0],

@@ -21,5 +21,6 @@ abi_table! {
         14 BufferTooSmall "buffer-too-small" "The message does not fit into registers and no buffer was given.",
         15 WrongVersion "wrong-version" "The hypervisor does not serve that ABI version.",
         16 Interrupted "interrupted" "An event became pending first; look at the event words and call again.",
+        17 WrongState "wrong-state" "The object is not in a state in which that can be done to it.",
     }
 }

@@ -33,16 +33,22 @@ impl Rights {
     pub const GRANT: Rights = Rights(1 << 9);
     /// Timer: set its time.
     pub const ARM: Rights = Rights(1 << 10);
+    /// Memory: closing the handle takes the pages back from everybody.
+    pub const REVOKE: Rights = Rights(1 << 11);
+    /// Domain: give it handles and a vcpu; closing the handle destroys it.
+    pub const BUILD: Rights = Rights(1 << 12);
+    /// Vcpu: let it run.
+    pub const START: Rights = Rights(1 << 13);
 
     /// The three rights that `map` takes as access: read, write, execute.
     pub const ACCESS: Rights = Rights(0b111);
 
     /// The rights that stay with the domain that has them: no copy of a handle carries one.
-    pub const BOUND: Rights = Rights(1 << 4 | 1 << 6);
+    pub const BOUND: Rights = Rights(1 << 4 | 1 << 6 | 1 << 11 | 1 << 12);
 
-    const ALL: u32 = (1 << 11) - 1;
+    const ALL: u32 = (1 << 14) - 1;
 
-    const NAMES: [(Rights, &'static str); 11] = [
+    const NAMES: [(Rights, &'static str); 14] = [
         (Rights::READ, "read"),
         (Rights::WRITE, "write"),
         (Rights::EXECUTE, "execute"),
@@ -54,6 +60,9 @@ impl Rights {
         (Rights::STOP, "stop"),
         (Rights::GRANT, "grant"),
         (Rights::ARM, "arm"),
+        (Rights::REVOKE, "revoke"),
+        (Rights::BUILD, "build"),
+        (Rights::START, "start"),
     ];
 
     /// The set with these bits; `None` if a bit stands for no right.
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn unknown_bits_are_refused() {
-        assert_eq!(Rights::from_bits(1 << 11), None);
+        assert_eq!(Rights::from_bits(1 << 14), None);
         assert_eq!(Rights::from_bits(u64::MAX), None);
         assert_eq!(Rights::from_bits(0b11), Some(Rights::READ | Rights::WRITE));
     }

@@ -16,6 +16,7 @@ abi_table! {
         8 Deadlock "deadlock" "It waits without a deadline and nobody is left who could wake it.",
         9 TimeLimit "time-limit" "It still ran when the time limit of the run was reached.",
         10 RunEnded "run-ended" "It was in the background, and the domains it served have all stopped.",
+        11 Destroyed "destroyed" "Its creator gave it up: it closed the handle, or ended itself.",
     }
 }
 

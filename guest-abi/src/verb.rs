@@ -20,5 +20,6 @@ abi_table! {
         12 Arm "arm" "Set the time of a timer.",
         13 Call "call" "Send a message and wait for the answer to it.",
         14 Reply "reply" "Answer a call, and receive the next message if asked to.",
+        15 Start "start" "Let a vcpu run.",
     }
 }

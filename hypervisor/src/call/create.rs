@@ -7,12 +7,19 @@ use nuncio_abi::{
 };
 
 use crate::mem::OutOfFrames;
-use crate::object::{Event, HandleTable, Held, Memory, Object, Port, Target, Timer};
+use crate::object::{
+    Domain, Event, HandleTable, Held, Made as MadeBy, Memory, Object, Port, Space, Target, Timer,
+    Vcpu,
+};
 
 use super::{Answer, Caller, Effects};
 
 /// Handles that one call can make.
 const MOST_HANDLES: usize = 2;
+
+/// What the loop keeps of a domain and of a vcpu beside their objects: places in lists.
+const DOMAIN_PLACE_BYTES: usize = 64;
+const VCPU_PLACE_BYTES: usize = 256;
 
 /// What the loop keeps of a timer: its place in the queue of deadlines and in the list of timers.
 const TIMER_PLACE_BYTES: usize = 64;
@@ -30,6 +37,19 @@ pub(super) fn create(
         Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot)?,
         Create::Event { slot } => event(caller, &mut table, slot)?,
         Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects)?,
+        Create::Domain {
+            frames,
+            kernel_bytes,
+            event,
+            bits,
+        } => {
+            let watcher = match event {
+                Some(event) => Some((table.event(event, Rights::NOTIFY)?.clone(), bits)),
+                None => None,
+            };
+            domain(caller, &mut table, frames, kernel_bytes, watcher, effects)?
+        }
+        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects)?,
     };
     answer.pair(first.raw(), second.map_or(0, Handle::raw));
     Ok(())
@@ -43,7 +63,7 @@ fn memory(caller: Caller<'_>, table: &mut HandleTable, bytes: u64) -> Made {
     }
     table.ensure(MOST_HANDLES)?;
     let memory = Memory::create(&caller.domain.account, bytes / PAGE_BYTES).map_err(exhausted)?;
-    let rights = Rights::ACCESS | Rights::GRANT;
+    let rights = Rights::ACCESS | Rights::GRANT | Rights::REVOKE;
     let handle = table.insert(held(Object::Memory(Arc::new(memory)), rights))?;
     Ok((handle, None))
 }
@@ -89,6 +109,60 @@ fn timer(
         .map_err(exhausted)?;
     let timer = effects.add_timer(event, bits, charge);
     let handle = table.insert(held(Object::Timer(timer), Rights::ARM | Rights::GRANT))?;
+    Ok((handle, None))
+}
+
+fn domain(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    frames: u64,
+    kernel_bytes: u64,
+    watcher: Option<(Arc<Event>, u64)>,
+    effects: &mut impl Effects,
+) -> Made {
+    table.ensure(MOST_HANDLES)?;
+    let parent = caller.domain;
+    let account = parent
+        .account
+        .divide(frames, kernel_bytes)
+        .map_err(exhausted)?;
+    let pieces = [size_of::<Domain>(), size_of::<Space>(), DOMAIN_PLACE_BYTES];
+    let charge = account.charge_kernel(&pieces).map_err(exhausted)?;
+    let space = Arc::new(parent.space.sibling(&account).map_err(exhausted)?);
+    let id = effects.new_domain_id();
+    let made = MadeBy { watcher, charge };
+    let name = parent.name_of_next(id);
+    let domain = Arc::new(Domain::made(id, name, account, space.clone(), made));
+    effects.keep_domain(domain.clone());
+    let rights = Rights::STOP | Rights::BUILD | Rights::GRANT;
+    let handle = table.insert(held(Object::Domain(Arc::downgrade(&domain)), rights))?;
+    let rights = Rights::MAP | Rights::GRANT;
+    let space = table.insert(held(Object::Space(space), rights))?;
+    Ok((handle, Some(space)))
+}
+
+fn vcpu(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    domain: Handle,
+    page: Handle,
+    effects: &mut impl Effects,
+) -> Made {
+    let domain = table.domain(domain, Rights::BUILD)?;
+    let page = table.memory(page, Rights::READ | Rights::WRITE)?.clone();
+    if domain.ending().is_some() || !domain.lacks_vcpu() {
+        return Err(Error::WrongState);
+    }
+    table.ensure(MOST_HANDLES)?;
+    let charge = domain
+        .account
+        .charge_kernel(&[size_of::<Vcpu>(), VCPU_PLACE_BYTES]);
+    let charge = charge.map_err(exhausted)?;
+    let physical = caller.domain.space.physical();
+    let vcpu = Vcpu::made(page, physical, charge).map_err(exhausted)?;
+    domain.add_vcpu(vcpu.numbered(effects.new_vcpu_id()));
+    let rights = Rights::START | Rights::GRANT;
+    let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
     Ok((handle, None))
 }
 

@@ -10,9 +10,14 @@ pub(super) fn grant(
     handle: Handle,
     rights: Rights,
     badge: u64,
+    to: Option<Handle>,
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
     let mut handles = caller.domain.handles.lock();
+    let to = match to {
+        Some(to) => Some(handles.domain(to, Rights::BUILD)?),
+        None => None,
+    };
     let mut copy = handles.copy(handle, rights)?;
     if badge != 0 {
         // A badge says whom the owner of a port gave the handle to; nobody can change it after.
@@ -21,7 +26,12 @@ pub(super) fn grant(
         }
         copy.badge = badge;
     }
-    let handle = handles.insert(copy)?;
+    // From a maker's table to that of what it has made: no two domains lock each other's.
+    let handle = match to {
+        Some(domain) if domain.ending().is_some() => return Err(Error::PeerGone),
+        Some(domain) => domain.handles.lock().insert(copy)?,
+        None => handles.insert(copy)?,
+    };
     answer.pair(handle.raw(), 0);
     Ok(())
 }

@@ -30,6 +30,7 @@ mod query;
 mod receive;
 mod reply;
 mod send;
+mod start;
 mod stop;
 mod unmap;
 mod wait;
@@ -39,7 +40,7 @@ use alloc::sync::Arc;
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Event, Timer, Vcpu, Wake};
+use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -63,6 +64,18 @@ pub trait Effects {
 
     /// Tells it, and gives it the CPU if the caller goes to sleep now.
     fn hand_over(&mut self, wake: Wake);
+
+    /// A number for a domain that is about to be made.
+    fn new_domain_id(&mut self) -> DomainId;
+
+    /// Keeps a domain that was made until its maker gives it up.
+    fn keep_domain(&mut self, domain: Arc<Domain>);
+
+    /// A number for a vcpu that is about to be made.
+    fn new_vcpu_id(&mut self) -> VcpuId;
+
+    /// Has the vcpu of a domain start at an entry, after [`Outcome::Start`].
+    fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry);
 
     /// Makes a timer that is not armed.
     fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer>;
@@ -94,6 +107,8 @@ pub enum Outcome {
     Block(Deadline),
     /// That domain ends with that exit code.
     Stop(DomainId, u64),
+    /// The vcpu that [`Effects::start`] was told starts; the caller goes on with a status.
+    Start,
 }
 
 impl From<Result<(), Error>> for Outcome {
@@ -159,7 +174,8 @@ pub fn dispatch(
         | Call::Grant { .. }
         | Call::Arm { .. }
         | Call::Call { .. }
-        | Call::Reply { .. } => dispatch_rare(caller, raw, answer, effects),
+        | Call::Reply { .. }
+        | Call::Start { .. } => dispatch_rare(caller, raw, answer, effects),
     }
 }
 
@@ -182,7 +198,23 @@ fn dispatch_rare(
             handle,
             rights,
             badge,
-        } => grant::grant(caller, handle, rights, badge, answer).into(),
+            to,
+        } => grant::grant(caller, handle, rights, badge, to, answer).into(),
+        Call::Start {
+            vcpu,
+            entry,
+            stack,
+            argument,
+            page_table,
+        } => {
+            let entry = Entry {
+                instruction: entry,
+                stack,
+                argument,
+                page_table,
+            };
+            start::start(caller, vcpu, entry, effects)
+        }
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
         Call::Call {
             port,

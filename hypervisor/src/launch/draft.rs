@@ -78,7 +78,7 @@ impl Draft {
         draft.map_modules(machine, pages, &plan.modules)?;
         draft.write_first_tables(machine, &ram, image.end)?;
         draft.describe(plan, limit);
-        draft.give_own_handles()?;
+        draft.give_own_handles(pages)?;
         Ok(draft)
     }
 
@@ -198,13 +198,19 @@ impl Draft {
         }
     }
 
-    fn give_own_handles(&mut self) -> Result<(), Fault> {
+    fn give_own_handles(&mut self, pages: &SharedPages) -> Result<(), Fault> {
         let domain = Object::Domain(Arc::downgrade(&self.domain));
         let space = Object::Space(self.domain.space.clone());
-        let vcpu = Object::Vcpu(self.vcpu.id());
+        let vcpu = Object::Vcpu(Arc::downgrade(&self.domain));
         self.give("domain", domain, Rights::STOP, 0)?;
         self.give("vcpu", vcpu, Rights::NONE, 0)?;
-        self.give("space", space, Rights::MAP, 0)
+        self.give("space", space, Rights::MAP, 0)?;
+        // For the domains that it makes.
+        let time = Object::Memory(pages.time.clone());
+        self.give("time-page", time, Rights::READ | Rights::GRANT, 0)?;
+        let text = Object::Memory(pages.text.clone());
+        let rights = Rights::READ | Rights::EXECUTE | Rights::GRANT;
+        self.give("text-page", text, rights, 0)
     }
 
     /// Gives the domain a handle and writes it into its boot-info page.

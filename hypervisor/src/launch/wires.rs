@@ -66,7 +66,7 @@ impl Wires {
         for draft in drafts.iter_mut() {
             let console = Object::Port(self.console.clone());
             draft
-                .give("console", console, Rights::SEND, 0)
+                .give("console", console, Rights::SEND | Rights::GRANT, 0)
                 .map_err(|fault| fault.of(&draft.domain.name))?;
         }
         for grant in &plan.grants {

@@ -28,6 +28,8 @@ pub struct Account {
     limit: u64,
     used: AtomicU64,
     pub(super) kernel_bytes: KernelBytes,
+    /// From whose limits these were taken; they go back with the account.
+    parent: Option<Arc<Account>>,
 }
 
 /// Contiguous frames that belong to an account; dropping it gives them back.
@@ -65,7 +67,31 @@ impl Account {
             limit: limit_frames,
             used: AtomicU64::new(0),
             kernel_bytes: KernelBytes::new(limit_bytes),
+            parent: None,
         })
+    }
+
+    /// An account whose limits are taken from this one's, until it is dropped.
+    ///
+    /// # Errors
+    /// `Quota` if there is not as much left.
+    pub fn divide(
+        self: &Arc<Self>,
+        limit_frames: u64,
+        limit_bytes: u64,
+    ) -> Result<Arc<Self>, OutOfFrames> {
+        self.charge(limit_frames)?;
+        if let Err(error) = self.take_kernel_bytes(limit_bytes) {
+            self.discharge(limit_frames);
+            return Err(error);
+        }
+        Ok(Arc::new(Account {
+            pool: self.pool.clone(),
+            limit: limit_frames,
+            used: AtomicU64::new(0),
+            kernel_bytes: KernelBytes::new(limit_bytes),
+            parent: Some(self.clone()),
+        }))
     }
 
     /// Frames that the account holds.
@@ -160,6 +186,15 @@ impl Account {
 
     fn discharge(&self, count: u64) {
         self.used.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if let Some(parent) = &self.parent {
+            parent.discharge(self.limit);
+            parent.give_kernel_bytes(self.kernel_bytes_limit());
+        }
     }
 }
 

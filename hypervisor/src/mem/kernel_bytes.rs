@@ -51,25 +51,31 @@ impl Account {
             .map(|bytes| bytes.max(&1).checked_next_power_of_two())
             .try_fold(0u64, |sum, bytes| sum.checked_add(bytes? as u64))
             .ok_or(OutOfFrames::Quota)?;
-        let limit = self.kernel_bytes.limit;
-        let charged = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.kernel_bytes
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged)
-            .map_err(|_| OutOfFrames::Quota)?;
+        self.take_kernel_bytes(bytes)?;
         Ok(KernelCharge {
             account: Arc::clone(self),
             bytes,
         })
     }
+
+    pub(super) fn take_kernel_bytes(&self, bytes: u64) -> Result<(), OutOfFrames> {
+        let limit = self.kernel_bytes.limit;
+        let charged = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.kernel_bytes
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged)
+            .map(|_| ())
+            .map_err(|_| OutOfFrames::Quota)
+    }
+
+    pub(super) fn give_kernel_bytes(&self, bytes: u64) {
+        self.kernel_bytes.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for KernelCharge {
     fn drop(&mut self) {
-        self.account
-            .kernel_bytes
-            .used
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.account.give_kernel_bytes(self.bytes);
     }
 }
 
@@ -97,5 +103,22 @@ mod tests {
         );
         drop(charge);
         assert_eq!(account.kernel_bytes_used(), 0);
+    }
+
+    #[test]
+    fn a_part_of_an_account_is_taken_from_it_and_goes_back_with_what_it_paid_for() {
+        let account = Account::with_kernel_limit(Arena::leak(0, 8).pool(), 8, 100);
+        let part = account.divide(5, 64).unwrap();
+        assert_eq!((account.used(), account.kernel_bytes_used()), (5, 64));
+        for (frames, bytes) in [(4, 1), (1, 37)] {
+            let refused = account.divide(frames, bytes).err();
+            assert_eq!(refused, Some(OutOfFrames::Quota));
+        }
+        let extent = part.allocate(2).unwrap();
+        assert!(part.allocate(1).is_err() && account.allocate(2).is_err());
+        drop(part);
+        assert_eq!(account.used(), 5, "its frames are still in use");
+        drop(extent);
+        assert_eq!((account.used(), account.kernel_bytes_used()), (0, 0));
     }
 }

@@ -66,6 +66,11 @@ impl NestedTable {
         self.root.first()
     }
 
+    /// How its entries look.
+    pub fn format(&self) -> &'static dyn EntryFormat {
+        self.tables.walk.format
+    }
+
     /// What the guest finds at an address.
     #[inline]
     pub fn translate(&self, address: GuestPhysical) -> Option<Translation> {

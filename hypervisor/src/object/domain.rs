@@ -1,14 +1,16 @@
 //! Domains: who owns what.
 
+use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::{Name, StopReason};
 use spin::{Mutex, Once};
 
-use crate::mem::Account;
+use crate::mem::{Account, KernelCharge};
+use crate::sched::VcpuId;
 
-use super::{HandleTable, Held, LineBuffer, Space, Wake};
+use super::{Event, HandleTable, Held, LineBuffer, Space, Vcpu, Wake};
 
 /// The number of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +32,45 @@ pub struct Domain {
     pub console: Mutex<LineBuffer>,
     /// What it has sent and received.
     pub traffic: Traffic,
+    vcpu: Mutex<VcpuPlace>,
     ending: Once<Ending>,
+    made: Option<Made>,
+}
+
+/// Where a vcpu begins, as guest-physical addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The first instruction.
+    pub instruction: u64,
+    /// The stack pointer.
+    pub stack: u64,
+    /// The first argument.
+    pub argument: u64,
+    /// The first page tables.
+    pub page_table: u64,
+}
+
+/// Characters of a maker's name in that of what it makes; behind them is room for any number.
+const MOST_OF_MAKERS_NAME: usize = 20;
+
+/// What a domain has that another one has made.
+pub struct Made {
+    /// The event, and its bits, that is told when it stops.
+    pub watcher: Option<(Arc<Event>, u64)>,
+    /// Pays for it.
+    pub charge: KernelCharge,
+}
+
+/// The vcpu of a domain.
+#[derive(Default)]
+enum VcpuPlace {
+    /// Not made yet.
+    #[default]
+    None,
+    /// Made and not started.
+    Waiting(Vcpu),
+    /// In the loop, with this number.
+    Started(VcpuId),
 }
 
 /// Counts of what went through ports and events, from this domain's side.
@@ -60,6 +100,27 @@ pub struct Ending {
 impl Domain {
     /// A domain without handles.
     pub fn new(id: DomainId, name: Name, account: Arc<Account>, space: Arc<Space>) -> Self {
+        Self::with(id, name, account, space, None)
+    }
+
+    /// A domain that another one makes.
+    pub fn made(
+        id: DomainId,
+        name: Name,
+        account: Arc<Account>,
+        space: Arc<Space>,
+        made: Made,
+    ) -> Self {
+        Self::with(id, name, account, space, Some(made))
+    }
+
+    fn with(
+        id: DomainId,
+        name: Name,
+        account: Arc<Account>,
+        space: Arc<Space>,
+        made: Option<Made>,
+    ) -> Self {
         Domain {
             id,
             name,
@@ -68,7 +129,60 @@ impl Domain {
             space,
             console: Mutex::new(LineBuffer::new()),
             traffic: Traffic::default(),
+            vcpu: Mutex::default(),
             ending: Once::new(),
+            made,
+        }
+    }
+
+    /// The name of a domain that this one makes: its own, cut off if need be, and a number.
+    pub fn name_of_next(&self, id: DomainId) -> Name {
+        let own = self.name.as_str();
+        let own = own.get(..MOST_OF_MAKERS_NAME).unwrap_or(own);
+        Name::new(&format!("{own}.{}", id.0)).unwrap_or(self.name)
+    }
+
+    /// Whether another domain has made it.
+    pub const fn is_made(&self) -> bool {
+        self.made.is_some()
+    }
+
+    /// Whether it has no vcpu yet.
+    pub fn lacks_vcpu(&self) -> bool {
+        matches!(*self.vcpu.lock(), VcpuPlace::None)
+    }
+
+    /// Gives it its vcpu, which has not started.
+    pub fn add_vcpu(&self, vcpu: Vcpu) {
+        *self.vcpu.lock() = VcpuPlace::Waiting(vcpu);
+    }
+
+    /// Takes the vcpu that has not started, to start it.
+    pub fn take_vcpu(&self) -> Option<Vcpu> {
+        let mut place = self.vcpu.lock();
+        match core::mem::take(&mut *place) {
+            VcpuPlace::Waiting(vcpu) => {
+                *place = VcpuPlace::Started(vcpu.id());
+                Some(vcpu)
+            }
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    /// Its vcpu is in the loop.
+    pub fn started(&self, id: VcpuId) {
+        *self.vcpu.lock() = VcpuPlace::Started(id);
+    }
+
+    /// The number of its vcpu, started or not.
+    pub fn vcpu_id(&self) -> Option<VcpuId> {
+        match &*self.vcpu.lock() {
+            VcpuPlace::None => None,
+            VcpuPlace::Waiting(vcpu) => Some(vcpu.id()),
+            VcpuPlace::Started(id) => Some(*id),
         }
     }
 
@@ -86,7 +200,12 @@ impl Domain {
         self.ending.call_once(|| ending);
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
         Held::close_all(handles, wake);
+        *self.vcpu.lock() = VcpuPlace::None;
         self.space.clear();
+        let watcher = self.made.as_ref().and_then(|made| made.watcher.as_ref());
+        if let Some(news) = watcher.and_then(|(event, bits)| event.announce(*bits).ok()) {
+            news.into_iter().for_each(wake);
+        }
     }
 }
 

@@ -281,6 +281,20 @@ impl HandleTable {
         }
     }
 
+    /// The domain, which still exists, of a vcpu.
+    ///
+    /// # Errors
+    /// `BadHandle`, `WrongKind`, `MissingRight`, `PeerGone`.
+    pub fn vcpu(&self, handle: Handle, needed: Rights) -> Result<Arc<Domain>, Error> {
+        let held = self.get(handle)?;
+        match &held.object {
+            Object::Vcpu(domain) => held
+                .with(needed, domain)
+                .and_then(|domain| Weak::upgrade(domain).ok_or(Error::PeerGone)),
+            _ => Err(Error::WrongKind),
+        }
+    }
+
     fn entry_mut(&mut self, index: u16) -> Result<&mut Entry, Error> {
         self.entries
             .get_mut(usize::from(index))
@@ -310,7 +324,6 @@ impl Held {
 mod tests {
     use super::*;
     use crate::mem::arena::Arena;
-    use crate::sched::VcpuId;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -320,7 +333,7 @@ mod tests {
 
     fn held(number: u32) -> Held {
         Held {
-            object: Object::Vcpu(VcpuId(number)),
+            object: Object::Vcpu(Weak::new()),
             rights: Rights::NONE,
             badge: u64::from(number),
         }

@@ -8,27 +8,34 @@ use core::slice;
 use crate::mem::{Account, Extent, Frame, KernelCharge, OutOfFrames, PAGE_BYTES};
 use crate::nested::Run;
 
+use super::lending::{Lending, LENDING_BYTES};
+
 /// Pages that can be mapped; they go back to their pool with the last user.
 pub struct Memory {
     extents: Vec<Extent>,
     /// For each extent, the number of pages before it.
     offsets: Vec<u64>,
     pages: u64,
+    /// Where it is mapped, if it can be taken back.
+    pub(super) lending: Option<Lending>,
     _charge: Option<KernelCharge>,
 }
 
 impl Memory {
-    /// As [`Memory::allocate`], with the list of its pieces paid too.
+    /// As [`Memory::allocate`], with the lists of its pieces and its mappings paid too, so that it
+    /// can be taken back.
     ///
     /// # Errors
     /// When the account or the machine has not so much left.
     pub fn create(account: &Arc<Account>, pages: u64) -> Result<Self, OutOfFrames> {
         let mut memory = Self::allocate(account, pages)?;
         let pieces = memory.extents.len();
+        memory.lending = Some(Lending::new());
         memory._charge = Some(account.charge_kernel(&[
             size_of::<Self>(),
             pieces.saturating_mul(size_of::<Extent>()),
             pieces.saturating_mul(size_of::<u64>()),
+            LENDING_BYTES,
         ])?);
         Ok(memory)
     }
@@ -56,7 +63,15 @@ impl Memory {
             extents,
             offsets,
             pages,
+            lending: None,
             _charge: None,
+        }
+    }
+
+    /// Takes it out of all spaces, and lets nobody map it again.
+    pub(super) fn revoke(self: &Arc<Self>) {
+        if let Some(lending) = &self.lending {
+            lending.revoke(self);
         }
     }
 

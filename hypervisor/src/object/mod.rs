@@ -25,6 +25,7 @@ mod console;
 mod domain;
 mod event;
 mod handles;
+mod lending;
 mod memory;
 mod port;
 mod ring;
@@ -38,7 +39,7 @@ use nuncio_abi::{ObjectKind, Rights};
 
 pub use answer::{Answer, AnswerCell, CallingVcpu};
 pub use console::LineBuffer;
-pub use domain::{Domain, DomainId, Ending, Traffic};
+pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
 pub use event::Event;
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
@@ -47,15 +48,16 @@ pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 
-use crate::sched::{TimerId, VcpuId};
+use crate::sched::TimerId;
+pub use crate::sched::VcpuId;
 
 /// What a handle names.
 #[derive(Clone)]
 pub enum Object {
     /// A virtual machine.
     Domain(Weak<Domain>),
-    /// A virtual CPU.
-    Vcpu(VcpuId),
+    /// The virtual CPU of a domain.
+    Vcpu(Weak<Domain>),
     /// An address space.
     Space(Arc<Space>),
     /// Pages.
@@ -104,6 +106,15 @@ impl Object {
             }
             Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
             Object::Timer(timer) => timer.handle_gone().into_iter().for_each(wake),
+            Object::Memory(memory) if rights.contains(Rights::REVOKE) => {
+                memory.revoke();
+                wake(Wake::TranslationsChanged);
+            }
+            Object::Domain(domain) if rights.contains(Rights::BUILD) => {
+                if let Some(domain) = domain.upgrade() {
+                    wake(Wake::Orphaned(domain.id));
+                }
+            }
             _ => {}
         }
     }
@@ -118,4 +129,8 @@ pub enum Wake {
     Event(VcpuId),
     /// Nobody holds this timer any more.
     TimerGone(TimerId),
+    /// The maker of this domain has given it up.
+    Orphaned(DomainId),
+    /// Some space has lost memory: cached translations of it are wrong.
+    TranslationsChanged,
 }

@@ -1,14 +1,15 @@
 //! Address spaces: which memory a guest finds at which guest-physical address.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::{Error, Rights, MAP_LIMIT_BYTES};
 use spin::Mutex;
 
 use crate::mem::{
-    Account, Frame, GuestPhysical, IntervalMap, OutOfFrames, PhysicalMemory, Piece, Words,
-    PAGE_BYTES, PAGE_SHIFT,
+    Account, Frame, GuestPhysical, Interval, IntervalMap, KernelCharge, OutOfFrames,
+    PhysicalMemory, Piece, Words, PAGE_BYTES, PAGE_SHIFT,
 };
 use crate::nested::{EntryFormat, NestedTable};
 
@@ -31,6 +32,35 @@ struct State {
     table: NestedTable,
     regions: IntervalMap<Region>,
     recent: Recent,
+    /// Pays for the list of regions.
+    room: Room,
+}
+
+/// How many regions are paid for.
+struct Room {
+    account: Arc<Account>,
+    regions: usize,
+    charge: Option<KernelCharge>,
+}
+
+/// Regions that a space begins with; it pays for twice as many when there are more.
+const FIRST_REGIONS: usize = 16;
+
+impl Room {
+    /// Pays for so many regions if that has not been done.
+    fn ensure(&mut self, regions: usize) -> Result<(), Error> {
+        if regions > MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
+        }
+        if regions > self.regions {
+            let room = regions.next_power_of_two().max(FIRST_REGIONS);
+            let bytes = room.saturating_mul(size_of::<Interval<Region>>());
+            let charge = self.account.charge_kernel(&[bytes]);
+            self.charge = Some(charge.map_err(|_| Error::QuotaExhausted)?);
+            self.regions = room;
+        }
+        Ok(())
+    }
 }
 
 /// Pages whose translation was looked up last, so that buffers used again and again are found
@@ -57,7 +87,7 @@ impl Recent {
 /// A mapping: it keeps its memory alive for as long as a guest can reach it.
 #[derive(Clone)]
 struct Region {
-    _memory: Arc<Memory>,
+    memory: Arc<Memory>,
 }
 
 impl Piece for Region {
@@ -97,9 +127,28 @@ impl Space {
                 table: NestedTable::new(account, physical, format)?,
                 regions: IntervalMap::new(),
                 recent: Recent::default(),
+                room: Room {
+                    account: account.clone(),
+                    regions: 0,
+                    charge: None,
+                },
             }),
             flushes: AtomicU64::new(0),
         })
+    }
+
+    /// An empty space of the same kind, whose page tables are paid by `account`.
+    ///
+    /// # Errors
+    /// As [`Space::new`].
+    pub fn sibling(&self, account: &Arc<Account>) -> Result<Self, OutOfFrames> {
+        let format = self.state.lock().table.format();
+        Self::new(account, self.physical, format, self.limit)
+    }
+
+    /// The memory behind it.
+    pub const fn physical(&self) -> &'static dyn PhysicalMemory {
+        self.physical
     }
 
     /// The root of the page tables.
@@ -134,7 +183,11 @@ impl Space {
     ///
     /// # Errors
     /// As [`Space::map`].
-    pub fn map_for_guest(&self, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
+    pub fn map_for_guest(
+        self: &Arc<Self>,
+        memory: &Arc<Memory>,
+        mapping: &Mapping,
+    ) -> Result<(), Error> {
         if mapping.length > MAP_LIMIT_BYTES {
             return Err(Error::BadAddress);
         }
@@ -145,9 +198,9 @@ impl Space {
     ///
     /// # Errors
     /// `BadAddress` for a range that is empty, misaligned, or leaves the space or the memory;
-    /// `AlreadyMapped`; `QuotaExhausted` when page tables or bookkeeping cannot be paid. The
-    /// space is then as it was.
-    pub fn map(&self, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
+    /// `AlreadyMapped`; `QuotaExhausted` when page tables or bookkeeping cannot be paid;
+    /// `PeerGone` if the memory was taken back. The space is then as it was.
+    pub fn map(self: &Arc<Self>, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
         let (start, pages) = self.page_range(mapping.address, mapping.length)?;
         if !mapping.offset.is_multiple_of(PAGE_BYTES) {
             return Err(Error::BadAddress);
@@ -159,19 +212,24 @@ impl Space {
             table,
             regions,
             recent,
+            room,
         } = &mut *state;
-        if regions.len() >= MAX_REGIONS {
-            return Err(Error::QuotaExhausted);
-        }
+        room.ensure(regions.len().saturating_add(1))?;
         let place = regions
             .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
+        if let Some(lending) = &memory.lending {
+            lending.add(self, pages)?;
+        }
         *recent = Recent::default();
         let outcome = table.map(mapping.address, &runs, mapping.access);
         self.announce_stale(table);
-        outcome.map_err(|_| Error::QuotaExhausted)?;
+        if outcome.is_err() {
+            not_mapped(memory, pages);
+            return Err(Error::QuotaExhausted);
+        }
         place.fill(Region {
-            _memory: memory.clone(),
+            memory: memory.clone(),
         });
         Ok(())
     }
@@ -192,21 +250,53 @@ impl Space {
             table,
             regions,
             recent,
+            room,
         } = &mut *state;
         let taken = regions
             .taken_range(start, pages)
             .map_err(|_| Error::NotMapped)?;
         // Cutting a hole into a region leaves one region more.
-        if taken.len_after_remove() > MAX_REGIONS {
-            return Err(Error::QuotaExhausted);
-        }
+        room.ensure(taken.len_after_remove())?;
         *recent = Recent::default();
         let outcome = table.unmap(address, pages);
         // Flush first, free second: whoever sees the frames free also sees the new number.
         self.announce_stale(table);
         outcome.map_err(|_| Error::QuotaExhausted)?;
-        drop(taken.remove());
+        for interval in taken.remove() {
+            not_mapped(
+                &interval.value.memory,
+                interval.end.saturating_sub(interval.start),
+            );
+        }
         Ok(())
+    }
+
+    /// Takes a memory out wherever it is mapped.
+    pub(super) fn take_out(&self, memory: &Arc<Memory>) {
+        let mut state = self.state.lock();
+        let State {
+            table,
+            regions,
+            recent,
+            ..
+        } = &mut *state;
+        *recent = Recent::default();
+        let is_of_it = |interval: &&Interval<Region>| Arc::ptr_eq(&interval.value.memory, memory);
+        let ranges: Vec<_> = regions
+            .iter()
+            .filter(is_of_it)
+            .map(|interval| (interval.start, interval.end.saturating_sub(interval.start)))
+            .collect();
+        for (start, pages) in ranges {
+            // Whole regions end where entries of the tables end, so this takes no new table.
+            let address = GuestPhysical(start << PAGE_SHIFT);
+            let outcome = table.unmap(address, pages);
+            debug_assert!(outcome.is_ok(), "a whole region takes no table to unmap");
+            self.announce_stale(table);
+            if let Ok(taken) = regions.taken_range(start, pages) {
+                drop(taken.remove());
+            }
+        }
     }
 
     /// The words of the page at an address, if the guest has it with that access.
@@ -241,7 +331,15 @@ impl Space {
         let mut state = self.state.lock();
         self.flushes.fetch_add(1, Ordering::AcqRel);
         state.recent = Recent::default();
+        for interval in state.regions.iter() {
+            not_mapped(
+                &interval.value.memory,
+                interval.end.saturating_sub(interval.start),
+            );
+        }
         state.regions.clear();
+        state.room.regions = 0;
+        state.room.charge = None;
     }
 
     /// Has the CPU forget what it has cached if a change has made that wrong. Even a change that
@@ -262,6 +360,13 @@ impl Space {
     }
 }
 
+/// So many pages of a memory are not mapped any more.
+fn not_mapped(memory: &Memory, pages: u64) {
+    if let Some(lending) = &memory.lending {
+        lending.remove(pages);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,7 +374,7 @@ mod tests {
     use crate::nested::NPT;
 
     struct Fixture {
-        space: Space,
+        space: Arc<Space>,
         memory: Arc<Memory>,
         account: Arc<Account>,
     }
@@ -278,7 +383,7 @@ mod tests {
         let arena = Arena::leak(64, 64);
         let account = Account::new(arena.pool(), quota);
         let memory = Arc::new(Memory::allocate(&account, 8).unwrap());
-        let space = Space::new(&account, arena, &NPT, 1 << 39).unwrap();
+        let space = Arc::new(Space::new(&account, arena, &NPT, 1 << 39).unwrap());
         Fixture {
             space,
             memory,

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use nuncio_abi::{Posted, VcpuPage};
 
-use crate::mem::{OutOfFrames, PhysicalMemory, Words};
+use crate::mem::{KernelCharge, OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
 use super::{Answer, AnswerCell, Held, Memory, Wake};
@@ -18,6 +18,7 @@ pub struct Vcpu {
     answer: Arc<AnswerCell>,
     /// It has answered a call in `reply` and sleeps until the next message.
     has_replied: AtomicBool,
+    _charge: Option<KernelCharge>,
 }
 
 /// Where a port or an event announces itself.
@@ -51,7 +52,28 @@ impl Vcpu {
             memory,
             answer: Arc::default(),
             has_replied: AtomicBool::new(false),
+            _charge: None,
         })
+    }
+
+    /// A virtual CPU that a domain makes for another one; it gets its number when nothing can fail
+    /// any more.
+    ///
+    /// # Errors
+    /// As [`Vcpu::new`].
+    pub fn made(
+        memory: Arc<Memory>,
+        physical: &'static dyn PhysicalMemory,
+        charge: KernelCharge,
+    ) -> Result<Self, OutOfFrames> {
+        let mut vcpu = Self::new(VcpuId(u32::MAX), memory, physical)?;
+        vcpu._charge = Some(charge);
+        Ok(vcpu)
+    }
+
+    /// With that number.
+    pub fn numbered(self, id: VcpuId) -> Self {
+        Vcpu { id, ..self }
     }
 
     /// Its number.

@@ -34,9 +34,9 @@ pub const MAX_PLAN_BYTES: usize = 1 << 20;
 pub const MAX_DOMAINS: usize = 64;
 /// Ports in a plan; as many memories and as many events.
 pub const MAX_OBJECTS: usize = 256;
-/// Objects that a domain can be given: its first handles but the four that every domain has, and
+/// Objects that a domain can be given: its first handles but the six that every domain has, and
 /// one that is kept in reserve.
-pub const MAX_GRANTS: usize = MAX_HANDLES - 5;
+pub const MAX_GRANTS: usize = MAX_HANDLES - 7;
 /// Messages that a port can hold.
 pub const MAX_PORT_CAPACITY: usize = 256;
 /// Bytes in a domain's memory or a shared memory: 1 TiB.

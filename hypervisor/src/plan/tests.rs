@@ -255,7 +255,7 @@ fn the_limits_are_kept_exactly() {
             lines(16, "module a m# boot=x\n"),
             lines(17, "module a m# boot=x\n"),
         ),
-        (Limit::Grants, gives(35), gives(36)),
+        (Limit::Grants, gives(33), gives(34)),
         (Limit::CommandLine, command_line(511), command_line(512)),
         (
             Limit::Capacity,

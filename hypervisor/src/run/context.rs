@@ -6,17 +6,18 @@ use nuncio_abi::{Deadline, Message};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
-use crate::object::{Domain, Event, Timer, Wake};
-use crate::sched::Scheduler;
+use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, Wake};
+use crate::sched::{Scheduler, VcpuId};
 
+use super::domains::{Domains, Starting};
 use super::timers::Timers;
-
 use super::Platform;
 
 /// The part of the loop that calls have an effect on.
 pub(super) struct Context<P> {
     pub(super) scheduler: Scheduler,
     pub(super) timers: Timers,
+    pub(super) domains: Domains,
     pub(super) platform: P,
 }
 
@@ -28,6 +29,11 @@ impl<P> Context<P> {
             Wake::Blocked(id) => self.scheduler.wake(id),
             Wake::Event(id) => self.scheduler.signal(id),
             Wake::TimerGone(id) => self.timers.remove(id),
+            Wake::Orphaned(id) => {
+                self.domains.orphan(id);
+                self.scheduler.call_attention();
+            }
+            Wake::TranslationsChanged => self.scheduler.call_attention(),
         }
     }
 
@@ -61,6 +67,26 @@ impl<P: Platform> Effects for Context<P> {
             Wake::Blocked(id) => self.scheduler.hand_over(id),
             wake => self.apply(wake),
         }
+    }
+
+    fn new_domain_id(&mut self) -> DomainId {
+        self.domains.new_id()
+    }
+
+    fn keep_domain(&mut self, domain: Arc<Domain>) {
+        self.domains.keep(domain);
+    }
+
+    fn new_vcpu_id(&mut self) -> VcpuId {
+        self.scheduler.reserve()
+    }
+
+    fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry) {
+        self.domains.start(Starting {
+            domain,
+            vcpu,
+            entry,
+        });
     }
 
     fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer> {

@@ -65,6 +65,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 return Flow::Block(deadline);
             }
             Outcome::Stop(id, code) => return self.stop(world, id, code),
+            Outcome::Start => return self.start_made(world),
         }
         Flow::Continue
     }

@@ -11,9 +11,12 @@
 #![forbid(unsafe_code)]
 
 mod context;
+mod domains;
+mod endings;
 mod exits;
 mod platform;
 mod report;
+mod starting;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -26,7 +29,7 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
-use crate::object::{Domain, DomainId, Ending, Vcpu};
+use crate::object::{Domain, Vcpu};
 use crate::sched::{Scheduler, VcpuId};
 use crate::vt::{Left, Vendor, VirtualCpu};
 
@@ -36,6 +39,7 @@ pub use trace::CallTrace;
 pub use world::{Counters, World};
 
 use context::Context;
+use domains::Domains;
 use timers::Timers;
 
 /// How long a vcpu runs while others wait, in nanoseconds.
@@ -79,6 +83,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             context: Context {
                 scheduler: Scheduler::new(),
                 timers: Timers::default(),
+                domains: Domains::default(),
                 platform,
             },
             worlds: Vec::new(),
@@ -129,6 +134,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     ) {
         let mut world = World::new(domain, object, vcpu, extended, background);
         world.trace = self.is_tracing.then(Box::default);
+        world.domain.started(world.object.id());
+        self.context.domains.keep(world.domain.clone());
         self.context.scheduler.add();
         self.foreground += usize::from(!background);
         self.worlds.push(Some(Box::new(world)));
@@ -224,6 +231,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// somebody else who has become ready, so that the slice has an end.
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        if self.context.domains.has_orphans() {
+            self.end_orphans();
+        }
         let scheduler = &mut self.context.scheduler;
         let became_ready = scheduler.attend();
         let id = world.object.id();
@@ -316,52 +326,5 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if let Some(place) = self.worlds.get_mut(id.0 as usize) {
             *place = Some(world);
         }
-    }
-
-    fn end_all(&mut self, reason: StopReason) {
-        for index in 0..self.worlds.len() {
-            if let Some(world) = self.take(VcpuId(index as u32)) {
-                self.end(world, reason, 0);
-            }
-        }
-    }
-
-    /// Ends another domain than the one that runs.
-    fn end_domain(&mut self, id: DomainId, reason: StopReason, detail: u64) {
-        let found = self
-            .worlds
-            .iter()
-            .flatten()
-            .find(|world| world.domain.id == id)
-            .map(|world| world.object.id());
-        if let Some(world) = found.and_then(|id| self.take(id)) {
-            self.end(world, reason, detail);
-        }
-    }
-
-    /// Ends a domain and gives back all it had; what is left of it is its report.
-    fn end(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
-        let id = world.object.id();
-        self.context.scheduler.retire(id);
-        if self.loaded == Some(id) {
-            self.loaded = None;
-        }
-        let ending = Ending {
-            reason,
-            detail,
-            instruction_pointer: world.vcpu.instruction_pointer(),
-        };
-        let name = world.domain.name;
-        let platform = &mut self.context.platform;
-        world
-            .domain
-            .console
-            .lock()
-            .finish(|line| platform.console_line(name.as_str(), line));
-        self.reports.push(DomainReport::new(&mut world, ending));
-        let context = &mut self.context;
-        world.object.abandon_call(&mut |wake| context.apply(wake));
-        world.domain.end(ending, &mut |wake| context.apply(wake));
-        self.foreground -= usize::from(!world.background);
     }
 }

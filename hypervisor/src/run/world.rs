@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::Verb;
 
+use crate::mem::KernelCharge;
 use crate::object::{Domain, Vcpu};
 use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
 
@@ -36,6 +37,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub counters: Counters,
     /// Its calls, if they are to be recorded.
     pub trace: Option<Box<CallTrace>>,
+    /// Pays for this, if another domain has made it.
+    pub charge: Option<KernelCharge>,
 }
 
 /// What a vcpu has done, each counted in one place.
@@ -124,6 +127,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
             overdrawn_ns: 0,
             counters: Counters::default(),
             trace: None,
+            charge: None,
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Scheduler {
     queue: RunQueue,
     deadlines: DeadlineQueue<VcpuId>,
     vcpus: Vec<Slot>,
+    /// Numbers of vcpus that are gone.
+    free: Vec<VcpuId>,
     /// Something has changed that the loop must look at before it enters a guest again.
     attention: bool,
     /// A vcpu has become ready since the loop last looked, or another time is due.
@@ -52,6 +54,34 @@ impl Scheduler {
         self.deadlines.reserve(id.0.saturating_add(1));
         self.queue.push(id);
         id
+    }
+
+    /// A number for a vcpu that does not run yet; it may be that of one that is gone. All memory
+    /// that it will ever need here is taken now.
+    pub fn reserve(&mut self) -> VcpuId {
+        self.free.pop().unwrap_or_else(|| {
+            let id = VcpuId(self.vcpus.len() as u32);
+            self.vcpus.push(Slot {
+                state: State::Retired,
+                upcall: false,
+            });
+            self.queue.reserve(id.0.saturating_add(1));
+            self.deadlines.reserve(id.0.saturating_add(1));
+            self.free.reserve(self.vcpus.len());
+            id
+        })
+    }
+
+    /// A vcpu with a reserved number is ready to run.
+    pub fn start(&mut self, id: VcpuId) {
+        self.clear_upcall(id);
+        self.requeue(id);
+        self.attend_again();
+    }
+
+    /// The number of a retired vcpu, or of one that never ran, may be used again.
+    pub fn release(&mut self, id: VcpuId) {
+        self.free.push(id);
     }
 
     /// Takes the next vcpu to run.

@@ -6,13 +6,19 @@ use raw_cpuid::native_cpuid::cpuid_count;
 
 use crate::cpu::extended_state::{self, Capabilities};
 use crate::cpu::{self, serial, ExtendedState};
-use crate::mem::{Account, OutOfFrames};
+use crate::mem::{Account, KernelCharge, OutOfFrames};
 use crate::run::Platform;
 
 /// The CPU that this code runs on, with its console.
 pub(super) struct HardwarePlatform {
     cpu: cpu::Platform,
     capabilities: Capabilities,
+}
+
+/// A vcpu's extended state, and what its account has paid for it.
+pub(super) struct PaidState {
+    state: ExtendedState,
+    _charge: KernelCharge,
 }
 
 impl HardwarePlatform {
@@ -25,7 +31,7 @@ impl HardwarePlatform {
 }
 
 impl Platform for HardwarePlatform {
-    type Extended = ExtendedState;
+    type Extended = PaidState;
 
     #[inline]
     fn now_ns(&self) -> u64 {
@@ -56,18 +62,18 @@ impl Platform for HardwarePlatform {
         self.cpu.timer_fired();
     }
 
-    fn new_extended_state(
-        &mut self,
-        _account: &Arc<Account>,
-    ) -> Result<ExtendedState, OutOfFrames> {
-        Ok(ExtendedState::new(self.capabilities))
+    fn new_extended_state(&mut self, account: &Arc<Account>) -> Result<PaidState, OutOfFrames> {
+        Ok(PaidState {
+            _charge: account.charge_kernel(&[self.capabilities.area_bytes])?,
+            state: ExtendedState::new(self.capabilities),
+        })
     }
 
-    fn switch_extended_state(&mut self, from: Option<&mut ExtendedState>, to: &mut ExtendedState) {
+    fn switch_extended_state(&mut self, from: Option<&mut PaidState>, to: &mut PaidState) {
         if let Some(from) = from {
-            from.save();
+            from.state.save();
         }
-        to.restore();
+        to.state.restore();
     }
 
     fn set_extended_features(&mut self, value: u64) -> bool {

@@ -9,7 +9,7 @@ pub const DOMAINS: usize = 64;
 pub const OBJECTS_OF_A_KIND: usize = 256;
 /// Modules of one domain.
 pub const MODULES: usize = MAX_MODULES;
-/// Wires of one domain: the handle table less the domain's own four handles and a spare one.
+/// Wires of one domain: the handle table less the domain's own handles and a spare one.
 pub const WIRES: usize = MAX_HANDLES - RESERVED_NAMES.len() - 1;
 /// Virtual CPUs of one domain.
 pub const VCPUS: i64 = 1;
@@ -28,4 +28,11 @@ pub const PAGE: u64 = PAGE_BYTES;
 /// Bytes in one file that is handed to a machine: the input, a module or an image.
 pub const FILE_BYTES: u64 = 64 << 20;
 /// Objects that every domain has; no port, memory or event may take their names.
-pub const RESERVED_NAMES: [&str; 4] = ["domain", "vcpu", "space", "console"];
+pub const RESERVED_NAMES: [&str; 6] = [
+    "domain",
+    "vcpu",
+    "space",
+    "console",
+    "time-page",
+    "text-page",
+];

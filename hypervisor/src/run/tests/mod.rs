@@ -1,6 +1,7 @@
 //! Whole runs on the host: plans are launched, scripts are the guests, and everything between
 //! the world switch and the report is the real code.
 
+mod domains;
 mod faults;
 mod hostile;
 mod machine;

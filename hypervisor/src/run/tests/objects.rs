@@ -18,9 +18,9 @@ use crate::vt::fake::{Gone, Guest};
 /// A slot that the plan has not given to anything.
 const SLOT: u64 = 40;
 
-type Answered<T> = Result<Result<T, Error>, Gone>;
+pub(super) type Answered<T> = Result<Result<T, Error>, Gone>;
 
-fn create(guest: &mut Guest, what: Create) -> Answered<(Handle, Option<Handle>)> {
+pub(super) fn create(guest: &mut Guest, what: Create) -> Answered<(Handle, Option<Handle>)> {
     let made = guest.call(Call::Create(what))?;
     Ok(made.map(|[first, second, ..]| {
         let handle = |raw| Handle::from_raw(raw).filter(|handle| handle.raw() != 0);
@@ -38,7 +38,7 @@ fn send_transfer(guest: &mut Guest, port: Handle, handle: Handle, rights: Rights
     Ok(guest.call(Call::Send { port, message })?.map(|_| ()))
 }
 
-fn used(guest: &mut Guest) -> Result<[u64; 2], Gone> {
+pub(super) fn used(guest: &mut Guest) -> Result<[u64; 2], Gone> {
     let domain = handle(guest, "domain");
     let ask = |item| Call::Query {
         handle: domain,
@@ -127,6 +127,7 @@ fn a_copy_is_weaker_and_its_badge_stays() {
                         handle,
                         rights,
                         badge,
+                        to: None,
                     })?;
                     Ok(copied.map(|[raw, ..]| Handle::from_raw(raw).unwrap()))
                 };
@@ -180,6 +181,9 @@ fn memory_travels_in_a_message_with_the_rights_that_were_given() {
                 let forbidden = send_transfer(guest, mail, own, Rights::MAP)?;
                 assert_eq!(forbidden, Err(Error::MissingRight));
                 send_transfer(guest, mail, memory, Rights::READ)?.unwrap();
+                // With its maker the memory goes.
+                let later = Deadline(500_000_000);
+                guest.call(Call::Wait { deadline: later })?.unwrap_err();
                 stop(guest, 0)
             }),
             script(|guest| {

@@ -1,0 +1,30 @@
+//! `start`: let a vcpu run.
+
+use nuncio_abi::{Error, Handle, Rights};
+
+use crate::object::Entry;
+
+use super::{Caller, Effects, Outcome};
+
+#[inline(never)]
+pub(super) fn start(
+    caller: Caller<'_>,
+    vcpu: Handle,
+    entry: Entry,
+    effects: &mut impl Effects,
+) -> Outcome {
+    let domain = match caller.domain.handles.lock().vcpu(vcpu, Rights::START) {
+        Ok(domain) => domain,
+        Err(error) => return Outcome::Error(error),
+    };
+    if domain.ending().is_some() {
+        return Outcome::Error(Error::PeerGone);
+    }
+    match domain.take_vcpu() {
+        Some(vcpu) => {
+            effects.start(domain, vcpu, entry);
+            Outcome::Start
+        }
+        None => Outcome::Error(Error::WrongState),
+    }
+}

@@ -1,0 +1,82 @@
+//! The domains by number, those that their makers have given up, and the vcpu that is to start.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::object::{Domain, DomainId, Entry, Vcpu};
+
+/// Every domain that lives, and every one that another has made and not given up.
+#[derive(Default)]
+pub(super) struct Domains {
+    kept: Vec<Option<Arc<Domain>>>,
+    free: Vec<DomainId>,
+    orphans: Vec<DomainId>,
+    starting: Option<Starting>,
+}
+
+/// What a `start` asks for.
+pub(super) struct Starting {
+    pub(super) domain: Arc<Domain>,
+    pub(super) vcpu: Vcpu,
+    pub(super) entry: Entry,
+}
+
+impl Domains {
+    /// A number that no domain has. It is used again after it.
+    pub(super) fn new_id(&mut self) -> DomainId {
+        self.free.pop().unwrap_or_else(|| {
+            let id = DomainId(self.kept.len() as u32);
+            self.kept.push(None);
+            self.free.reserve(self.kept.len());
+            self.orphans.reserve(self.kept.len());
+            id
+        })
+    }
+
+    /// Keeps a domain.
+    pub(super) fn keep(&mut self, domain: Arc<Domain>) {
+        let index = domain.id.0 as usize;
+        if self.kept.len() <= index {
+            self.kept.resize_with(index + 1, || None);
+        }
+        self.kept[index] = Some(domain);
+    }
+
+    /// The domain with that number.
+    pub(super) fn get(&self, id: DomainId) -> Option<Arc<Domain>> {
+        self.kept.get(id.0 as usize)?.clone()
+    }
+
+    /// Lets go of a domain; its number is free.
+    pub(super) fn remove(&mut self, id: DomainId) -> Option<Arc<Domain>> {
+        let domain = self.kept.get_mut(id.0 as usize)?.take()?;
+        self.free.push(id);
+        Some(domain)
+    }
+
+    /// The maker of a domain has given it up.
+    pub(super) fn orphan(&mut self, id: DomainId) {
+        self.orphans.push(id);
+    }
+
+    /// Whether some domain was given up and lives on.
+    pub(super) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Lets go of a domain that was given up.
+    pub(super) fn next_orphan(&mut self) -> Option<Arc<Domain>> {
+        let id = self.orphans.pop()?;
+        self.remove(id)
+    }
+
+    /// Remembers what is to start.
+    pub(super) fn start(&mut self, starting: Starting) {
+        self.starting = Some(starting);
+    }
+
+    /// Takes what is to start.
+    pub(super) fn take_starting(&mut self) -> Option<Starting> {
+        self.starting.take()
+    }
+}

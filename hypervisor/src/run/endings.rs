@@ -1,0 +1,95 @@
+//! How domains end.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use nuncio_abi::StopReason;
+
+use crate::object::{Domain, DomainId, Ending};
+use crate::sched::VcpuId;
+use crate::vt::{Vendor, VirtualCpu};
+
+use super::{DomainReport, Platform, Runner, World};
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    pub(super) fn end_all(&mut self, reason: StopReason) {
+        for index in 0..self.worlds.len() {
+            if let Some(world) = self.take(VcpuId(index as u32)) {
+                self.end(world, reason, 0);
+            }
+        }
+    }
+
+    /// Ends another domain than the one that runs.
+    pub(super) fn end_domain(&mut self, id: DomainId, reason: StopReason, detail: u64) {
+        if let Some(domain) = self.context.domains.get(id) {
+            self.end_any(&domain, reason, detail);
+            self.end_orphans();
+        }
+    }
+
+    /// Ends a domain and gives back all it had; what is left of it is its report.
+    pub(super) fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+        self.end_world(world, reason, detail);
+        self.end_orphans();
+    }
+
+    /// Ends what was given up by its maker, and what that had made.
+    pub(super) fn end_orphans(&mut self) {
+        while let Some(domain) = self.context.domains.next_orphan() {
+            self.end_any(&domain, StopReason::Destroyed, 0);
+        }
+    }
+
+    /// A domain of which nobody knows whether it has started.
+    fn end_any(&mut self, domain: &Arc<Domain>, reason: StopReason, detail: u64) {
+        let id = domain.vcpu_id();
+        if let Some(world) = id.and_then(|id| self.take(id)) {
+            return self.end_world(world, reason, detail);
+        }
+        let ending = Ending {
+            reason,
+            detail,
+            instruction_pointer: 0,
+        };
+        let context = &mut self.context;
+        domain.end(ending, &mut |wake| context.apply(wake));
+        if let Some(id) = id {
+            self.context.scheduler.release(id);
+        }
+    }
+
+    fn end_world(&mut self, mut world: Box<World<V, P>>, reason: StopReason, detail: u64) {
+        let id = world.object.id();
+        self.context.scheduler.retire(id);
+        if self.loaded == Some(id) {
+            self.loaded = None;
+        }
+        let ending = Ending {
+            reason,
+            detail,
+            instruction_pointer: world.vcpu.instruction_pointer(),
+        };
+        let name = world.domain.name;
+        let platform = &mut self.context.platform;
+        world
+            .domain
+            .console
+            .lock()
+            .finish(|line| platform.console_line(name.as_str(), line));
+        // What a domain has made is its own affair: it learns of the end, and can ask why.
+        let is_made = world.domain.is_made();
+        if !is_made {
+            self.reports.push(DomainReport::new(&mut world, ending));
+        }
+        let context = &mut self.context;
+        world.object.abandon_call(&mut |wake| context.apply(wake));
+        world.domain.end(ending, &mut |wake| context.apply(wake));
+        if is_made {
+            self.context.scheduler.release(id);
+        } else {
+            self.context.domains.remove(world.domain.id);
+        }
+        self.foreground -= usize::from(!world.background);
+    }
+}

@@ -1,0 +1,69 @@
+//! How a domain that another one has made begins to run.
+
+use alloc::boxed::Box;
+
+use nuncio_abi::Error;
+
+use crate::mem::{GuestPhysical, OutOfFrames};
+use crate::sched::Numbered;
+use crate::vt::{StartState, Vendor, VirtualCpu};
+
+use super::domains::Starting;
+use super::{Flow, Platform, Runner, World};
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// Starts what a call has asked for, and completes the call.
+    #[cold]
+    pub(super) fn start_made(&mut self, world: &mut World<V, P>) -> Flow {
+        let Some(starting) = self.context.domains.take_starting() else {
+            return Flow::Continue;
+        };
+        let status = match self.start(starting) {
+            Ok(()) => 0,
+            Err(_) => Error::QuotaExhausted.number(),
+        };
+        // Making a vcpu may have taken the caller's out of the CPU.
+        self.vendor.load(&mut world.vcpu);
+        world.vcpu.complete_call(status);
+        Flow::Continue
+    }
+
+    fn start(&mut self, starting: Starting) -> Result<(), OutOfFrames> {
+        let Starting {
+            domain,
+            vcpu: object,
+            entry,
+        } = starting;
+        let account = &domain.account;
+        let start = StartState {
+            nested_root: domain.space.root(),
+            entry: GuestPhysical(entry.instruction),
+            page_table: GuestPhysical(entry.page_table),
+            stack: GuestPhysical(entry.stack),
+            argument: GuestPhysical(entry.argument),
+        };
+        let made = account
+            .charge_kernel(&[size_of::<World<V, P>>()])
+            .and_then(|charge| {
+                let extended = self.context.platform.new_extended_state(account)?;
+                let vcpu = self.vendor.create_vcpu(account, &start)?;
+                Ok((charge, extended, vcpu))
+            });
+        let (charge, extended, vcpu) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                domain.add_vcpu(object);
+                return Err(error);
+            }
+        };
+        let id = object.id();
+        let mut world = World::new(domain, object, vcpu, extended, true);
+        world.charge = Some(charge);
+        if self.worlds.len() <= id.index() {
+            self.worlds.resize_with(id.index() + 1, || None);
+        }
+        self.put_back(Box::new(world));
+        self.context.scheduler.start(id);
+        Ok(())
+    }
+}
