@@ -16,7 +16,8 @@ impl<'m, M: Machine> Client<'m, M> {
         Client { machine, boot }
     }
 
-    pub(super) const fn machine(&self) -> &'m M {
+    /// The machine.
+    pub const fn machine(&self) -> &'m M {
         self.machine
     }
 

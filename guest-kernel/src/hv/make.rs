@@ -1,8 +1,8 @@
 //! Makes objects from the domain's own quota.
 
-use nuncio_abi::{Call, Create, Error, Handle, Rights};
+use nuncio_abi::{Call, Create, Error, Handle, QueryItem, Rights, StopReason};
 
-use super::{Client, Event, Machine, Memory, Object, Port, Timer};
+use super::{Client, Event, Machine, Memory, Object, Port, Space, Timer};
 
 /// The two ends of what connects domains: the first stays here, the second can be given away.
 pub struct Ends<T> {
@@ -63,6 +63,120 @@ impl<'m, M: Machine> Client<'m, M> {
     }
 }
 
+/// A domain that this one has made: dropped, nothing happens; closed, it is destroyed.
+pub struct Child<'m, M> {
+    domain: Object<'m, M>,
+    /// Where it will run.
+    pub space: Space<'m, M>,
+}
+
+/// Where a vcpu begins, as addresses in its own space.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The first instruction.
+    pub entry: u64,
+    /// The stack pointer.
+    pub stack: u64,
+    /// The first argument.
+    pub argument: u64,
+    /// The first page tables, a multiple of 4096.
+    pub page_table: u64,
+}
+
+impl<'m, M: Machine> Client<'m, M> {
+    /// A domain of its own that may use so much of what this one has. When it ends, these bits of
+    /// the event are set.
+    ///
+    /// # Errors
+    /// `QuotaExhausted`.
+    pub fn create_domain(
+        &self,
+        frames: u64,
+        kernel_bytes: u64,
+        watch: Option<(&Event<'m, M>, u64)>,
+    ) -> Result<Child<'m, M>, Error> {
+        let (domain, space) = self.create(Create::Domain {
+            frames,
+            kernel_bytes,
+            event: watch.map(|(event, _)| event.object().handle()),
+            bits: watch.map_or(0, |(_, bits)| bits),
+        })?;
+        let space = Space::new(space.ok_or(Error::BadHandle)?);
+        Ok(Child { domain, space })
+    }
+}
+
+impl<'m, M: Machine> Child<'m, M> {
+    /// Gives it a copy of a handle; returns the number that it has there.
+    ///
+    /// # Errors
+    /// As [`Object::grant`].
+    pub fn give(
+        &self,
+        object: &Object<'m, M>,
+        rights: Rights,
+        badge: u64,
+    ) -> Result<Handle, Error> {
+        let [copy, ..] = self.domain.invoke(Call::Grant {
+            handle: object.handle(),
+            rights,
+            badge,
+            to: Some(self.domain.handle()),
+        })?;
+        Handle::from_raw(copy).ok_or(Error::BadHandle)
+    }
+
+    /// Gives it the right to stop itself.
+    ///
+    /// # Errors
+    /// As [`Object::grant`].
+    pub fn give_itself(&self) -> Result<Handle, Error> {
+        self.give(&self.domain, Rights::STOP, 0)
+    }
+
+    /// Makes its vcpu, with the first page of `page` as its vcpu page, and lets it run.
+    ///
+    /// # Errors
+    /// `QuotaExhausted`; `WrongState` if it has one.
+    pub fn start(&self, page: &Memory<'m, M>, start: Start) -> Result<(), Error> {
+        let [vcpu, ..] = self.domain.invoke(Call::Create(Create::Vcpu {
+            domain: self.domain.handle(),
+            page: page.object().handle(),
+        }))?;
+        let vcpu = Object::new(
+            self.domain.machine(),
+            Handle::from_raw(vcpu).ok_or(Error::BadHandle)?,
+        );
+        vcpu.invoke(Call::Start {
+            vcpu: vcpu.handle(),
+            entry: start.entry,
+            stack: start.stack,
+            argument: start.argument,
+            page_table: start.page_table,
+        })?;
+        vcpu.close()
+    }
+
+    /// Why it ended, and the detail; `Running` before.
+    ///
+    /// # Errors
+    /// `BadArgument` if the reason is outside the table of this version.
+    pub fn status(&self) -> Result<(StopReason, u64), Error> {
+        let (reason, detail) = self.domain.query(QueryItem::Status)?;
+        let reason = StopReason::from_number(reason).ok_or(Error::BadArgument)?;
+        Ok((reason, detail))
+    }
+
+    /// Ends it, if it still runs, and gives up what is left of it.
+    ///
+    /// # Errors
+    /// `BadHandle`.
+    pub fn destroy(self) -> Result<(), Error> {
+        self.space.object().close()?;
+        self.domain.close()
+    }
+}
+
 impl<'m, M: Machine> Object<'m, M> {
     /// A copy with fewer rights, and with a badge if this handle has none; 0 gives none.
     ///
@@ -74,6 +188,7 @@ impl<'m, M: Machine> Object<'m, M> {
             handle,
             rights,
             badge,
+            to: None,
         })?;
         let copy = Handle::from_raw(copy).ok_or(Error::BadHandle)?;
         Ok(Object::new(self.machine(), copy))

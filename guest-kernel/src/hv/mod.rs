@@ -26,6 +26,7 @@ pub use client::Client;
 pub use domain::Domain;
 pub use event::Event;
 pub use gate::{Gate, Machine, MessageBuffer, MessageBuffers, SharedView};
+pub use make::{Child, Ends, Start};
 pub use memory::{Memory, Space};
 pub use object::Object;
 pub use pause::rest_until;

@@ -21,6 +21,8 @@ mod bench;
 #[cfg(feature = "bare-metal")]
 mod checks;
 #[cfg(feature = "bare-metal")]
+mod children;
+#[cfg(feature = "bare-metal")]
 mod hostile;
 #[cfg(feature = "bare-metal")]
 mod probe;

@@ -43,7 +43,14 @@ pub const MAX_PORT_CAPACITY: usize = 256;
 pub const MAX_MEMORY_BYTES: u64 = 1 << 40;
 
 /// Names of the handles that every domain has.
-pub const RESERVED_NAMES: [&str; 4] = ["domain", "vcpu", "space", "console"];
+pub const RESERVED_NAMES: [&str; 6] = [
+    "domain",
+    "vcpu",
+    "space",
+    "console",
+    "time-page",
+    "text-page",
+];
 
 /// All of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

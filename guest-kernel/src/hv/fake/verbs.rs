@@ -57,7 +57,8 @@ impl FakeMachine {
             | Call::Grant { .. }
             | Call::Arm { .. }
             | Call::Call { .. }
-            | Call::Reply { .. } => Err(Error::UnknownVerb),
+            | Call::Reply { .. }
+            | Call::Start { .. } => Err(Error::UnknownVerb),
             Call::Query { handle, item } => self.query(&state, handle, item),
             Call::Stop { domain, code } => {
                 let object = self.object(&state, domain, Rights::STOP)?;
