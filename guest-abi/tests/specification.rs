@@ -134,7 +134,7 @@ fn errors_of_verbs_exist_and_every_error_belongs_to_some_verb() {
 }
 
 /// One call of each verb, with no argument that is zero.
-fn calls() -> [Call; 15] {
+fn calls() -> [Call; 16] {
     let handle = Handle::new(1, 1);
     let deadline = Deadline(5);
     let (address, offset, length) = (4096, 4096, 4096);
@@ -176,14 +176,17 @@ fn calls() -> [Call; 15] {
             domain: handle,
             code: 1,
         },
-        Call::Create(Create::Port {
-            capacity: 1,
-            slot: 1,
+        Call::Create(Create::Domain {
+            frames: 1,
+            kernel_bytes: 1,
+            event: Some(handle),
+            bits: 1,
         }),
         Call::Grant {
             handle,
             rights: Rights::READ,
             badge: 1,
+            to: Some(handle),
         },
         Call::Arm {
             timer: handle,
@@ -199,6 +202,13 @@ fn calls() -> [Call; 15] {
             token: CallToken::new(0, 1),
             message: Outgoing::registers(24, [1, 2, 3]),
             then_receive: true,
+        },
+        Call::Start {
+            vcpu: handle,
+            entry: 1,
+            stack: 1,
+            argument: 1,
+            page_table: 4096,
         },
     ]
 }

@@ -14,6 +14,7 @@ pub(super) fn grant(
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
     let mut handles = caller.domain.handles.lock();
+    handles.get(handle)?;
     let to = match to {
         Some(to) => Some(handles.domain(to, Rights::BUILD)?),
         None => None,

@@ -4,6 +4,7 @@
 mod beds;
 mod compare;
 mod counts;
+mod domains;
 mod entries;
 mod errors;
 mod faults;
@@ -48,6 +49,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
         ("counts", counts::SCENARIOS),
+        ("domains", domains::SCENARIOS),
         ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),
         ("faults", faults::SCENARIOS),
