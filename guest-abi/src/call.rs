@@ -290,6 +290,9 @@ pub enum Call {
 
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
 
+/// Words of a message that travels in the registers of a `call`: one has the deadline.
+const CALL_WORDS: usize = REGISTER_WORDS - 1;
+
 impl Call {
     /// The call that says hello for the version of this crate.
     pub const HELLO: Call = Call::Hello {
@@ -415,7 +418,7 @@ impl Call {
             Verb::Send => {
                 let [port, header, words @ ..] = raw.arguments;
                 Ok(Call::Send {
-                    message: Outgoing::decode(header, words)?,
+                    message: Outgoing::decode::<REGISTER_WORDS>(header, words)?,
                     port: handle(port)?,
                 })
             }
@@ -479,7 +482,7 @@ impl Call {
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
                 Ok(Call::Call {
-                    message: Outgoing::decode_shorter(header, [first, second])?,
+                    message: Outgoing::decode::<CALL_WORDS>(header, [first, second, 0])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
@@ -487,7 +490,7 @@ impl Call {
             Verb::Reply => {
                 let [port, header, words @ ..] = raw.arguments;
                 Ok(Call::Reply {
-                    message: Outgoing::decode(Header::of_reply(header), words)?,
+                    message: Outgoing::decode::<REGISTER_WORDS>(Header::of_reply(header), words)?,
                     token: CallToken::from_header(header).ok_or(Error::BadArgument)?,
                     port: handle(port)?,
                     then_receive: header & Header::THEN_RECEIVE != 0,

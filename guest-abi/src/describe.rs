@@ -73,10 +73,7 @@ fn described(
                 };
                 let room = arguments().find(|other| other.meaning == Meaning::Words);
                 let room = room.map_or(0, |words| words.registers.len());
-                header = Header::from_raw(message)
-                    .ok()
-                    .filter(|header| header.in_memory || header.words() <= room)
-                    .ok_or(());
+                header = Header::within(message, room).map_err(|_| ());
                 let token = CallToken::from_header(word);
                 match header {
                     Ok(header) if !is_reply || token.is_some() => {

@@ -131,12 +131,18 @@ impl Header {
     /// Reads a register; `BadArgument` for a reserved bit, or for more than a message can hold.
     #[inline]
     pub const fn from_raw(raw: u64) -> Result<Self, Error> {
+        Self::within(raw, REGISTER_WORDS)
+    }
+
+    /// As `from_raw`, with room for so many words in registers.
+    #[inline(always)]
+    pub(crate) const fn within(raw: u64, room: usize) -> Result<Self, Error> {
         let header = Header {
             length: (raw & Self::LENGTH) as u8,
             in_memory: raw & Self::IN_MEMORY != 0,
             handles: (raw >> Self::HANDLES_SHIFT & 7) as u8,
         };
-        if raw & !Self::ALL != 0 || !header.fits() {
+        if raw & !Self::ALL != 0 || !header.fits(room) {
             return Err(Error::BadArgument);
         }
         Ok(header)
@@ -149,11 +155,12 @@ impl Header {
     }
 
     /// Whether a message of that form can hold as much.
-    const fn fits(self) -> bool {
+    #[inline(always)]
+    const fn fits(self, room: usize) -> bool {
         if self.in_memory {
             self.length as u64 <= MESSAGE_BYTES && self.handles as usize <= MESSAGE_HANDLES
         } else {
-            self.words() <= REGISTER_WORDS
+            self.words() <= room
         }
     }
 
@@ -269,15 +276,18 @@ impl Outgoing {
         }
     }
 
-    /// Reads a header and the registers that follow it; `BadArgument` for a bit in a place that
-    /// must be zero.
+    /// Reads a header and the registers that follow it, of which the first `ROOM` may hold a part
+    /// of the message; `BadArgument` for a bit in a place that must be zero.
     #[inline(always)]
-    pub(crate) fn decode(header: u64, words: [u64; REGISTER_WORDS]) -> Result<Self, Error> {
+    pub(crate) fn decode<const ROOM: usize>(
+        header: u64,
+        words: [u64; REGISTER_WORDS],
+    ) -> Result<Self, Error> {
         let Header {
             length,
             in_memory,
             handles,
-        } = Header::from_raw(header)?;
+        } = Header::within(header, ROOM)?;
         let [first, second, third] = words;
         if in_memory {
             return if second | third == 0 {
@@ -305,20 +315,6 @@ impl Outgoing {
             handles,
             words,
         })
-    }
-
-    /// As `decode`, for a `call`, where there is room for one word less in registers.
-    #[inline(always)]
-    pub(crate) fn decode_shorter(header: u64, [first, second]: [u64; 2]) -> Result<Self, Error> {
-        let message = Self::decode(header, [first, second, 0])?;
-        match message {
-            Outgoing::Registers {
-                length, handles, ..
-            } if (usize::from(length).div_ceil(8) + usize::from(handles)) >= REGISTER_WORDS => {
-                Err(Error::BadArgument)
-            }
-            _ => Ok(message),
-        }
     }
 }
 

@@ -172,15 +172,7 @@ fn name(register: Register) -> String {
 fn means(content: &str, meaning: Meaning) -> bool {
     let content = without_links(content);
     match meaning {
-        Meaning::Handle { kind, rights } => {
-            let kind = kind.map_or("any handle", |kind| kind.name());
-            let rest = content.strip_prefix(kind);
-            let with = match rights {
-                Rights::NONE => String::new(),
-                rights => format!(", with {rights}"),
-            };
-            rest.is_some_and(|rest| rest.starts_with(&with))
-        }
+        Meaning::Handle { .. } => content.starts_with(&meaning.to_string()),
         // "as for send"
         Meaning::Words => content.starts_with(meaning.text()) || content.starts_with("as for"),
         _ => content.contains(meaning.text()),

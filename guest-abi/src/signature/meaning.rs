@@ -1,5 +1,7 @@
 //! What the register of an argument can hold.
 
+use core::fmt;
+
 use crate::{ObjectKind, Rights, VERSION};
 
 /// What an argument is.
@@ -63,7 +65,8 @@ impl Meaning {
             Meaning::Deadline => "deadline",
             Meaning::Address => "guest-physical address",
             Meaning::Offset => "offset",
-            Meaning::Length | Meaning::LengthAndAccess => "length in bytes",
+            Meaning::Length => "length in bytes",
+            Meaning::LengthAndAccess => "length in bytes in bits 12 to 63; access in bits 0 to 2",
             Meaning::Bits => "the bits",
             Meaning::Code => "exit code",
             Meaning::Item => "the number of an item",
@@ -174,6 +177,23 @@ impl Meaning {
             Meaning::Capacity => &[1, crate::MAX_PORT_CAPACITY, 0, crate::MAX_PORT_CAPACITY + 1],
             Meaning::Slot => &[0, 1, 63, 64, u64::MAX],
             Meaning::RightSet => &[0, 1, 7, 8, 0x10, 0x40, 0x200, 0x7FF, 1 << 31, WIDE],
+        }
+    }
+}
+
+/// `port, with send`; `deadline`.
+impl fmt::Display for Meaning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Meaning::Handle { kind, rights } => {
+                formatter.write_str(kind.map_or("any handle", ObjectKind::name))?;
+                if *rights != Rights::NONE {
+                    write!(formatter, ", with {rights}")?;
+                }
+                Ok(())
+            }
+            Meaning::Words => formatter.write_str("words of the message, or its address and zeros"),
+            _ => formatter.write_str(self.text()),
         }
     }
 }
