@@ -418,7 +418,7 @@ impl Call {
             Verb::Send => {
                 let [port, header, words @ ..] = raw.arguments;
                 Ok(Call::Send {
-                    message: Outgoing::decode::<REGISTER_WORDS>(header, words)?,
+                    message: Outgoing::decode(header, words)?,
                     port: handle(port)?,
                 })
             }
@@ -481,8 +481,12 @@ impl Call {
             }),
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
+                // One word less than for the other verbs: the fifth register has the deadline.
+                if !Header::from_raw(header)?.fits(CALL_WORDS) {
+                    return Err(Error::BadArgument);
+                }
                 Ok(Call::Call {
-                    message: Outgoing::decode::<CALL_WORDS>(header, [first, second, 0])?,
+                    message: Outgoing::decode(header, [first, second, 0])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
@@ -490,7 +494,7 @@ impl Call {
             Verb::Reply => {
                 let [port, header, words @ ..] = raw.arguments;
                 Ok(Call::Reply {
-                    message: Outgoing::decode::<REGISTER_WORDS>(Header::of_reply(header), words)?,
+                    message: Outgoing::decode(Header::of_reply(header), words)?,
                     token: CallToken::from_header(header).ok_or(Error::BadArgument)?,
                     port: handle(port)?,
                     then_receive: header & Header::THEN_RECEIVE != 0,

@@ -73,7 +73,10 @@ fn described(
                 };
                 let room = arguments().find(|other| other.meaning == Meaning::Words);
                 let room = room.map_or(0, |words| words.registers.len());
-                header = Header::within(message, room).map_err(|_| ());
+                header = Header::from_raw(message)
+                    .ok()
+                    .filter(|header| header.fits(room))
+                    .ok_or(());
                 let token = CallToken::from_header(word);
                 match header {
                     Ok(header) if !is_reply || token.is_some() => {

@@ -131,18 +131,12 @@ impl Header {
     /// Reads a register; `BadArgument` for a reserved bit, or for more than a message can hold.
     #[inline]
     pub const fn from_raw(raw: u64) -> Result<Self, Error> {
-        Self::within(raw, REGISTER_WORDS)
-    }
-
-    /// As `from_raw`, with room for so many words in registers.
-    #[inline(always)]
-    pub(crate) const fn within(raw: u64, room: usize) -> Result<Self, Error> {
         let header = Header {
             length: (raw & Self::LENGTH) as u8,
             in_memory: raw & Self::IN_MEMORY != 0,
             handles: (raw >> Self::HANDLES_SHIFT & 7) as u8,
         };
-        if raw & !Self::ALL != 0 || !header.fits(room) {
+        if raw & !Self::ALL != 0 || !header.fits(REGISTER_WORDS) {
             return Err(Error::BadArgument);
         }
         Ok(header)
@@ -154,9 +148,9 @@ impl Header {
         raw & u32::MAX as u64 & !Self::THEN_RECEIVE
     }
 
-    /// Whether a message of that form can hold as much.
+    /// Whether a message of that form can hold as much, with room for so many words in registers.
     #[inline(always)]
-    const fn fits(self, room: usize) -> bool {
+    pub(crate) const fn fits(self, room: usize) -> bool {
         if self.in_memory {
             self.length as u64 <= MESSAGE_BYTES && self.handles as usize <= MESSAGE_HANDLES
         } else {
@@ -276,18 +270,15 @@ impl Outgoing {
         }
     }
 
-    /// Reads a header and the registers that follow it, of which the first `ROOM` may hold a part
-    /// of the message; `BadArgument` for a bit in a place that must be zero.
+    /// Reads a header and the registers that follow it; `BadArgument` for a bit in a place that
+    /// must be zero.
     #[inline(always)]
-    pub(crate) fn decode<const ROOM: usize>(
-        header: u64,
-        words: [u64; REGISTER_WORDS],
-    ) -> Result<Self, Error> {
+    pub(crate) fn decode(header: u64, words: [u64; REGISTER_WORDS]) -> Result<Self, Error> {
         let Header {
             length,
             in_memory,
             handles,
-        } = Header::within(header, ROOM)?;
+        } = Header::from_raw(header)?;
         let [first, second, third] = words;
         if in_memory {
             return if second | third == 0 {
