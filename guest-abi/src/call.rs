@@ -290,9 +290,6 @@ pub enum Call {
 
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
 
-/// Words of a message that travels in the registers of a `call`: one has the deadline.
-const CALL_WORDS: usize = REGISTER_WORDS - 1;
-
 impl Call {
     /// The call that says hello for the version of this crate.
     pub const HELLO: Call = Call::Hello {
@@ -481,12 +478,8 @@ impl Call {
             }),
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
-                // One word less than for the other verbs: the fifth register has the deadline.
-                if !Header::from_raw(header)?.fits(CALL_WORDS) {
-                    return Err(Error::BadArgument);
-                }
                 Ok(Call::Call {
-                    message: Outgoing::decode(header, [first, second, 0])?,
+                    message: Outgoing::decode_shorter(header, [first, second])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })

@@ -75,7 +75,7 @@ fn described(
                 let room = room.map_or(0, |words| words.registers.len());
                 header = Header::from_raw(message)
                     .ok()
-                    .filter(|header| header.fits(room))
+                    .filter(|header| header.in_memory || header.words() <= room)
                     .ok_or(());
                 let token = CallToken::from_header(word);
                 match header {
