@@ -17,6 +17,7 @@ Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, 
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
        ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
+       ./run.sh abi header|describe|...   the guest ABI: its C header, what a call means
        ./run.sh beds                      list the test beds and what they need
        ./run.sh test [OPTIONS] [FILTER]   run every test, or those with FILTER in their names
        ./run.sh check                     formatting, lints, and the direction of dependencies
@@ -108,6 +109,9 @@ images_cargo() {
 build_images() {
     quietly build "building the hypervisor and the guest kernel" images_cargo build ||
         die "the images could not be built; the messages above say why"
+    quietly build "building the guest in C" "$root/guest-abi/examples/hello-c/build.sh" \
+        "$CARGO_TARGET_DIR/$target/release/nuncio-hello-c" ||
+        die "the guest in C could not be built; the messages above say why"
 }
 
 build_tools() {
@@ -142,6 +146,9 @@ check() {
     step check "formatting" cargo fmt --all --check
     step check "lints of the host side" cargo clippy --quiet --workspace --all-targets -- -D warnings
     step check "lints of the images" images_cargo clippy --quiet -- -D warnings
+    step check "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --no-deps -p nuncio-abi
+    # As it would be published: it must build from what the package has.
+    step check "package of the ABI" cargo package --quiet --offline --allow-dirty -p nuncio-abi
 }
 
 finish() {
@@ -259,7 +266,7 @@ nuncio() {
     local here=$PWD
     need_toolchain
     case ${1:-} in
-        manifest | beds) ;;
+        manifest | beds | abi) ;;
         *) build_images ;;
     esac
     build_tools -p nuncio-tools
@@ -281,7 +288,7 @@ case ${1:-} in
         step check "direction of dependencies" cargo test --quiet -p nuncio-tests --test structure
         finish
         ;;
-    manifest | beds) nuncio "$@" ;;
+    manifest | beds | abi) nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
     *) need_beds "$@" && nuncio "$@" ;;
 esac

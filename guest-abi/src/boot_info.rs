@@ -2,6 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
+use crate::table::abi_struct;
 use crate::{Handle, ObjectKind, Rights, PAGE_BYTES};
 
 /// The first word of a boot-info page: `NUNCIO` and two zeros.
@@ -43,30 +44,32 @@ impl Name {
     }
 }
 
-/// A module in the domain's address space, read-only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Module {
-    /// The name under which the manifest hands it over.
-    pub name: Name,
-    /// Guest-physical address of the first byte.
-    pub address: u64,
-    /// Length in bytes.
-    pub length: u64,
+abi_struct! {
+    /// A module in the domain's address space, read-only.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Module {
+        /// The name under which the manifest hands it over.
+        pub name: Name,
+        /// Guest-physical address of the first byte.
+        pub address: u64,
+        /// Length in bytes.
+        pub length: u64,
+    }
 }
 
-/// A handle that the domain starts with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct NamedHandle {
-    /// The object's name in the manifest; `domain`, `vcpu`, `space` and `console` are the
-    /// domain's own.
-    pub name: Name,
-    /// The handle, as [`Handle::raw`] gives it.
-    pub handle: u64,
-    /// The number of the [`ObjectKind`] in bits 0 to 7, the slot in the vcpu page in bits 8 to 15
-    /// (for ports and events that this domain receives from), the [`Rights`] in bits 32 to 63.
-    pub description: u64,
+abi_struct! {
+    /// A handle that the domain starts with.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct NamedHandle {
+        /// The object's name in the manifest; `domain`, `vcpu`, `space` and `console` are the
+        /// domain's own.
+        pub name: Name,
+        /// The handle, as [`Handle::raw`] gives it.
+        pub handle: u64,
+        /// The number of the [`ObjectKind`] in bits 0 to 7, the slot in the vcpu page in bits 8 to 15
+        /// (for ports and events that this domain receives from), the [`Rights`] in bits 32 to 63.
+        pub description: u64,
+    }
 }
 
 impl NamedHandle {
@@ -106,41 +109,42 @@ impl NamedHandle {
     }
 }
 
-/// The page that RDI points to when a domain starts. All addresses are guest-physical.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct BootInfo {
-    /// [`BOOT_INFO_MAGIC`].
-    pub magic: u64,
-    /// The ABI version of the hypervisor, as [`crate::Version::to_raw`] gives it.
-    pub version: u64,
-    /// The domain's name.
-    pub name: Name,
-    /// The domain's RAM begins at address 0 and has this many bytes.
-    pub ram_bytes: u64,
-    /// The first byte of RAM that holds neither the image nor the first page tables; everything
-    /// from here to the end of the RAM is free.
-    pub free_start: u64,
-    /// The vcpu page of the first vcpu (see [`crate::VcpuPage`]).
-    pub vcpu_page: u64,
-    /// The time page (see [`crate::TimePage`]), read-only.
-    pub time_page: u64,
-    /// The text page, read-only and executable; the call entry is its first byte.
-    pub text_page: u64,
-    /// The first address past everything that is mapped when the domain starts.
-    pub mapped_end: u64,
-    /// The first address that cannot be mapped.
-    pub address_limit: u64,
-    /// Entries in `modules` that are used.
-    pub module_count: u64,
-    /// Entries in `handles` that are used.
-    pub handle_count: u64,
-    /// The command line, padded with zeros.
-    pub command_line: [u8; COMMAND_LINE_BYTES],
-    /// The modules.
-    pub modules: [Module; MAX_MODULES],
-    /// The handles.
-    pub handles: [NamedHandle; MAX_HANDLES],
+abi_struct! {
+    /// The page that RDI points to when a domain starts. All addresses are guest-physical.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct BootInfo {
+        /// [`BOOT_INFO_MAGIC`].
+        pub magic: u64,
+        /// The ABI version of the hypervisor, as [`crate::Version::to_raw`] gives it.
+        pub version: u64,
+        /// The domain's name.
+        pub name: Name,
+        /// The domain's RAM begins at address 0 and has this many bytes.
+        pub ram_bytes: u64,
+        /// The first byte of RAM that holds neither the image nor the first page tables; everything
+        /// from here to the end of the RAM is free.
+        pub free_start: u64,
+        /// The vcpu page of the first vcpu (see [`crate::VcpuPage`]).
+        pub vcpu_page: u64,
+        /// The time page (see [`crate::TimePage`]), read-only.
+        pub time_page: u64,
+        /// The text page, read-only and executable; the call entry is its first byte.
+        pub text_page: u64,
+        /// The first address past everything that is mapped when the domain starts.
+        pub mapped_end: u64,
+        /// The first address that cannot be mapped.
+        pub address_limit: u64,
+        /// Entries in `modules` that are used.
+        pub module_count: u64,
+        /// Entries in `handles` that are used.
+        pub handle_count: u64,
+        /// The command line, padded with zeros.
+        pub command_line: [u8; COMMAND_LINE_BYTES],
+        /// The modules.
+        pub modules: [Module; MAX_MODULES],
+        /// The handles.
+        pub handles: [NamedHandle; MAX_HANDLES],
+    }
 }
 
 impl BootInfo {
@@ -236,11 +240,6 @@ impl BootInfo {
 }
 
 const _: () = assert!(size_of::<BootInfo>() <= PAGE_BYTES as usize);
-const _: () = assert!(size_of::<Module>() == 48 && size_of::<NamedHandle>() == 48);
-const _: () = assert!(offset_of!(BootInfo, ram_bytes) == 48);
-const _: () = assert!(offset_of!(BootInfo, command_line) == 120);
-const _: () = assert!(offset_of!(BootInfo, modules) == 632);
-const _: () = assert!(offset_of!(BootInfo, handles) == 1400);
 
 /// The words of a page while they are being filled in; offsets are in bytes and multiples of 8.
 struct Page([u64; 512]);

@@ -1,8 +1,8 @@
 //! Calls with their arguments typed, and both directions of the conversion from registers.
 
 use crate::{
-    CallToken, Create, Error, Handle, Outgoing, QueryItem, RawCall, Rights, Verb, MAX_ARGUMENTS,
-    PAGE_BYTES, REGISTER_WORDS, VERSION,
+    CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Rights, Verb,
+    MAX_ARGUMENTS, PAGE_BYTES, REGISTER_WORDS, VERSION,
 };
 
 /// A point on the system clock in nanoseconds: 0 never waits, `u64::MAX` waits for ever.
@@ -27,11 +27,29 @@ impl Deadline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Agree on the version.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, VERSION};
+    ///
+    /// let call = Call::Hello { version: VERSION.to_raw() };
+    /// assert_eq!(call, Call::HELLO);
+    /// assert_eq!(call.to_string(), format!("hello version={VERSION}"));
+    /// ```
     Hello {
         /// The version for which the caller was built, as [`crate::Version::to_raw`] gives it.
         version: u32,
     },
     /// Put a message on a port.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle, Outgoing};
+    ///
+    /// let port = Handle::new(3, 1);
+    /// let words = [u64::from_le_bytes(*b"hello\0\0\0"), 0, 0];
+    /// let call = Call::Send { port, message: Outgoing::registers(5, words) };
+    /// assert_eq!(call.encode().arguments, [0x1_0003, 5, 0x6F_6C6C_6568, 0, 0]);
+    /// assert_eq!(call.to_string(), "send port=0x10003 length=5 words=0x6f6c6c6568");
+    /// ```
     Send {
         /// A port with [`Rights::SEND`].
         port: Handle,
@@ -39,6 +57,20 @@ pub enum Call {
         message: Outgoing,
     },
     /// Take a message from a port.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Deadline, Handle, Header, Reply};
+    ///
+    /// let port = Handle::new(4, 1);
+    /// let call = Call::Receive { port, deadline: Deadline::NEVER, buffer: 0x20_0080 };
+    /// assert_eq!(call.encode().arguments, [0x1_0004, u64::MAX, 0x20_0080, 0, 0]);
+    ///
+    /// // What comes back: two bytes, from the sender with badge 7.
+    /// let reply = Reply::from_registers(0, [2, 7, 0x6968, 0, 0]);
+    /// let [header, badge, first, ..] = reply.result().unwrap();
+    /// assert_eq!(Header::from_raw(header), Ok(Header::new(2, false)));
+    /// assert_eq!((badge, &first.to_le_bytes()[..2]), (7, b"hi".as_slice()));
+    /// ```
     Receive {
         /// A port with [`Rights::RECEIVE`].
         port: Handle,
@@ -49,6 +81,14 @@ pub enum Call {
         buffer: u64,
     },
     /// Set bits of an event.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Error, Handle, Reply};
+    ///
+    /// let call = Call::Notify { event: Handle::new(5, 1), bits: 0b100 };
+    /// assert_eq!(call.to_string(), "notify event=0x10005 bits=0x4");
+    /// assert_eq!(Reply::from_registers(11, [0; 5]), Reply::Error(Error::PeerGone));
+    /// ```
     Notify {
         /// An event with [`Rights::NOTIFY`].
         event: Handle,
@@ -56,11 +96,33 @@ pub enum Call {
         bits: u64,
     },
     /// Sleep until an event is pending.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Deadline};
+    ///
+    /// let now_ns = 5_000;
+    /// let call = Call::Wait { deadline: Deadline(now_ns + 1_000_000) };
+    /// assert_eq!(call.to_string(), "wait deadline=1005000ns");
+    /// ```
     Wait {
         /// How long.
         deadline: Deadline,
     },
     /// Put memory into a space.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle, Rights};
+    ///
+    /// let call = Call::Map {
+    ///     space: Handle::new(2, 1),
+    ///     memory: Handle::new(6, 1),
+    ///     address: 0x4000_0000,
+    ///     offset: 0,
+    ///     length: 0x2000,
+    ///     access: Rights::READ | Rights::WRITE,
+    /// };
+    /// assert_eq!(call.encode().arguments, [0x1_0002, 0x1_0006, 0x4000_0000, 0, 0x2003]);
+    /// ```
     Map {
         /// A space with [`Rights::MAP`].
         space: Handle,
@@ -76,6 +138,13 @@ pub enum Call {
         access: Rights,
     },
     /// Take memory out of a space.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle};
+    ///
+    /// let call = Call::Unmap { space: Handle::new(2, 1), address: 0x4000_0000, length: 0x2000 };
+    /// assert_eq!(call.to_string(), "unmap space=0x10002 address=0x40000000 length=0x2000");
+    /// ```
     Unmap {
         /// A space with [`Rights::MAP`].
         space: Handle,
@@ -85,11 +154,29 @@ pub enum Call {
         length: u64,
     },
     /// Drop a handle.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle};
+    ///
+    /// let call = Call::Close { handle: Handle::new(6, 1) };
+    /// assert_eq!(call.to_string(), "close handle=0x10006");
+    /// ```
     Close {
         /// The handle.
         handle: Handle,
     },
     /// Ask about a handle.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle, ObjectKind, QueryItem, Reply, Rights};
+    ///
+    /// let call = Call::Query { handle: Handle::new(3, 1), item: QueryItem::Kind };
+    /// assert_eq!(call.to_string(), "query handle=0x10003 item=kind");
+    ///
+    /// let [kind, rights, ..] = Reply::Pair(5, 8).result().unwrap();
+    /// assert_eq!(ObjectKind::from_number(kind), Some(ObjectKind::Port));
+    /// assert_eq!(Rights::from_bits(rights), Some(Rights::SEND));
+    /// ```
     Query {
         /// The handle.
         handle: Handle,
@@ -97,6 +184,13 @@ pub enum Call {
         item: QueryItem,
     },
     /// End a domain.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle};
+    ///
+    /// let call = Call::Stop { domain: Handle::new(0, 1), code: 0 };
+    /// assert_eq!(call.encode().arguments, [0x1_0000, 0, 0, 0, 0]);
+    /// ```
     Stop {
         /// A domain with [`Rights::STOP`].
         domain: Handle,
@@ -104,8 +198,27 @@ pub enum Call {
         code: u64,
     },
     /// Make an object.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Create, Handle, Reply};
+    ///
+    /// let call = Call::Create(Create::Port { capacity: 16, slot: 3 });
+    /// assert_eq!(call.to_string(), "create kind=port capacity=16 slot=3");
+    ///
+    /// // The handle that receives, and the one for giving away.
+    /// let [receives, sends, ..] = Reply::Pair(0x1_0007, 0x1_0008).result().unwrap();
+    /// assert_eq!(Handle::from_raw(receives), Some(Handle::new(7, 1)));
+    /// assert_eq!(Handle::from_raw(sends), Some(Handle::new(8, 1)));
+    /// ```
     Create(Create),
     /// Copy a handle.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle, Rights};
+    ///
+    /// let call = Call::Grant { handle: Handle::new(8, 1), rights: Rights::SEND, badge: 42 };
+    /// assert_eq!(call.to_string(), "grant handle=0x10008 rights=send badge=0x2a");
+    /// ```
     Grant {
         /// A handle with [`Rights::GRANT`].
         handle: Handle,
@@ -131,6 +244,13 @@ pub enum Call {
         page_table: u64,
     },
     /// Set the time of a timer.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Deadline, Handle};
+    ///
+    /// let call = Call::Arm { timer: Handle::new(9, 1), deadline: Deadline::NEVER };
+    /// assert_eq!(call.to_string(), "arm timer=0x10009 deadline=never");
+    /// ```
     Arm {
         /// A timer with [`Rights::ARM`].
         timer: Handle,
@@ -138,6 +258,17 @@ pub enum Call {
         deadline: Deadline,
     },
     /// Send a message and wait for the answer.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Deadline, Handle, Outgoing};
+    ///
+    /// let call = Call::Call {
+    ///     port: Handle::new(3, 1),
+    ///     message: Outgoing::registers(8, [17, 0, 0]),
+    ///     deadline: Deadline(2_000_000),
+    /// };
+    /// assert_eq!(call.encode().arguments, [0x1_0003, 8, 17, 0, 2_000_000]);
+    /// ```
     Call {
         /// A port with [`Rights::SEND`].
         port: Handle,
@@ -147,6 +278,20 @@ pub enum Call {
         deadline: Deadline,
     },
     /// Answer a call.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, CallToken, Handle, Outgoing};
+    ///
+    /// // The header that came with the call names it.
+    /// let token = CallToken::from_header(0x1_0002_0000_0008).unwrap();
+    /// let call = Call::Reply {
+    ///     port: Handle::new(4, 1),
+    ///     token,
+    ///     message: Outgoing::registers(0, [0; 3]),
+    ///     then_receive: true,
+    /// };
+    /// assert_eq!(call.to_string(), "reply port=0x10004 length=0 token=0x10002 then-receive");
+    /// ```
     Reply {
         /// The port from which the call was received.
         port: Handle,
@@ -160,9 +305,6 @@ pub enum Call {
 }
 
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
-
-/// In the header of a `reply`: the next message is asked for too.
-const THEN_RECEIVE: u64 = 1 << 11;
 
 impl Call {
     /// The call that says hello for the version of this crate.
@@ -269,7 +411,11 @@ impl Call {
                 then_receive,
             } => {
                 let (header, [first, second, third]) = message.encode();
-                let then_receive = if then_receive { THEN_RECEIVE } else { 0 };
+                let then_receive = if then_receive {
+                    Header::THEN_RECEIVE
+                } else {
+                    0
+                };
                 let header = header.to_raw() | then_receive | token.to_header();
                 [port.raw(), header, first, second, third]
             }
@@ -379,19 +525,18 @@ impl Call {
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
                 Ok(Call::Call {
-                    message: Outgoing::decode(header, [first, second, 0])?,
+                    message: Outgoing::decode_shorter(header, [first, second])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
             }
             Verb::Reply => {
                 let [port, header, words @ ..] = raw.arguments;
-                let message = header & u64::from(u32::MAX) & !THEN_RECEIVE;
                 Ok(Call::Reply {
-                    message: Outgoing::decode(message, words)?,
+                    message: Outgoing::decode(Header::of_reply(header), words)?,
                     token: CallToken::from_header(header).ok_or(Error::BadArgument)?,
                     port: handle(port)?,
-                    then_receive: header & THEN_RECEIVE != 0,
+                    then_receive: header & Header::THEN_RECEIVE != 0,
                 })
             }
         }
@@ -436,6 +581,7 @@ const _: () = assert!(REGISTER_WORDS + 2 == MAX_ARGUMENTS);
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::string::ToString;
 
     fn raw_calls() -> impl Strategy<Value = RawCall> {
         let word = prop_oneof![
@@ -462,6 +608,13 @@ mod tests {
             if let Ok(call) = Call::decode(&raw) {
                 prop_assert_eq!(call.encode(), raw);
             }
+        }
+
+        /// The text of a call marks what decoding refuses, and nothing else.
+        #[test]
+        fn text_marks_what_is_refused(raw in raw_calls()) {
+            let text = raw.to_string();
+            prop_assert_eq!(text.contains('?'), Call::decode(&raw).is_err(), "{}", text);
         }
     }
 
@@ -541,6 +694,22 @@ mod tests {
             (17, [1, 1, 0x100]),
         ] {
             assert_eq!(send(length, words), Err(Error::BadArgument), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_call_has_two_words_in_registers() {
+        let call = |header: u64| {
+            Call::decode(&RawCall {
+                verb: Verb::Call.number(),
+                arguments: [Handle::new(1, 1).raw(), header, 0, 0, 0],
+            })
+        };
+        for header in [16, 1 << 8 | 8, 2 << 8, 64 | 1 << 7] {
+            assert!(call(header).is_ok(), "{header:#x}");
+        }
+        for header in [17, 24, 1 << 8 | 16, 3 << 8] {
+            assert_eq!(call(header), Err(Error::BadArgument), "{header:#x}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{fence, AtomicU64, Ordering};
 
+use crate::table::abi_table;
+
 /// A fixed-point ratio between two clock rates.
 ///
 /// A count is multiplied by a 64-bit number and shifted right, in 128 bits, so that no count
@@ -66,20 +68,32 @@ impl ClockScale {
     }
 }
 
-/// The words of the time page that carry meaning; the others are reserved.
-pub const TIME_PAGE_WORDS: usize = 7;
+abi_table! {
+    /// The words of the time page that carry meaning; the others are reserved.
+    pub enum TimeWord {
+        0 Sequence "sequence" "sequence: odd while the page changes",
+        1 BaseTicks "base-ticks" "time-stamp counter at the base",
+        2 BaseNs "base-ns" "nanoseconds at the base",
+        3 Multiplier "multiplier" "multiplier",
+        4 Shift "shift" "shift, 0 to 127",
+        5 Disruption "disruption" "disruption marker: changes when the clock has jumped; never, in this version",
+        6 FrequencyHz "frequency-hz" "frequency of the time-stamp counter in hertz",
+    }
+}
 
-/// What the time page says: nanoseconds at a count of the time-stamp counter, and the rate.
-///
-/// | word | content |
-/// | --- | --- |
-/// | 0 | sequence: odd while the page changes |
-/// | 1 | time-stamp counter at the base |
-/// | 2 | nanoseconds at the base |
-/// | 3 | multiplier |
-/// | 4 | shift |
-/// | 5 | disruption marker: changes when the clock has jumped |
-/// | 6 | frequency of the time-stamp counter in hertz |
+impl TimeWord {
+    /// The word in a time page.
+    #[inline]
+    const fn of(self, words: &[AtomicU64; 512]) -> &AtomicU64 {
+        &words[self as usize]
+    }
+}
+
+/// How many of them there are.
+pub const TIME_PAGE_WORDS: usize = TimeWord::ALL.len();
+
+/// What the time page says: nanoseconds at a count of the time-stamp counter, and the rate. The
+/// words are [`TimeWord`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimePage {
     /// Time-stamp counter at the base.
@@ -106,16 +120,32 @@ impl TimePage {
 
     /// Writes the page (the hypervisor's side).
     pub fn publish(&self, words: &[AtomicU64; 512]) {
-        let sequence = words[0].load(Ordering::Relaxed);
-        words[0].store(sequence.wrapping_add(1), Ordering::Relaxed);
+        let sequence = TimeWord::Sequence.of(words).load(Ordering::Relaxed);
+        TimeWord::Sequence
+            .of(words)
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        words[1].store(self.base_ticks, Ordering::Relaxed);
-        words[2].store(self.base_ns, Ordering::Relaxed);
-        words[3].store(self.scale.multiplier, Ordering::Relaxed);
-        words[4].store(u64::from(self.scale.shift), Ordering::Relaxed);
-        words[5].store(self.disruption, Ordering::Relaxed);
-        words[6].store(self.frequency_hz, Ordering::Relaxed);
-        words[0].store(sequence.wrapping_add(2), Ordering::Release);
+        TimeWord::BaseTicks
+            .of(words)
+            .store(self.base_ticks, Ordering::Relaxed);
+        TimeWord::BaseNs
+            .of(words)
+            .store(self.base_ns, Ordering::Relaxed);
+        TimeWord::Multiplier
+            .of(words)
+            .store(self.scale.multiplier, Ordering::Relaxed);
+        TimeWord::Shift
+            .of(words)
+            .store(u64::from(self.scale.shift), Ordering::Relaxed);
+        TimeWord::Disruption
+            .of(words)
+            .store(self.disruption, Ordering::Relaxed);
+        TimeWord::FrequencyHz
+            .of(words)
+            .store(self.frequency_hz, Ordering::Relaxed);
+        TimeWord::Sequence
+            .of(words)
+            .store(sequence.wrapping_add(2), Ordering::Release);
     }
 
     /// Reads the page and the counter together, and gives the time in nanoseconds.
@@ -141,11 +171,11 @@ impl TimePage {
     #[inline]
     pub fn now_ns(words: &[AtomicU64; 512], mut read_ticks: impl FnMut() -> u64) -> u64 {
         loop {
-            let before = words[0].load(Ordering::Acquire);
+            let before = TimeWord::Sequence.of(words).load(Ordering::Acquire);
             let page = Self::load(words);
             let ticks = read_ticks();
             fence(Ordering::Acquire);
-            if before & 1 == 0 && words[0].load(Ordering::Relaxed) == before {
+            if before & 1 == 0 && TimeWord::Sequence.of(words).load(Ordering::Relaxed) == before {
                 return page.ns_at(ticks);
             }
             core::hint::spin_loop();
@@ -155,14 +185,14 @@ impl TimePage {
     #[inline]
     fn load(words: &[AtomicU64; 512]) -> Self {
         TimePage {
-            base_ticks: words[1].load(Ordering::Relaxed),
-            base_ns: words[2].load(Ordering::Relaxed),
+            base_ticks: TimeWord::BaseTicks.of(words).load(Ordering::Relaxed),
+            base_ns: TimeWord::BaseNs.of(words).load(Ordering::Relaxed),
             scale: ClockScale {
-                multiplier: words[3].load(Ordering::Relaxed),
-                shift: words[4].load(Ordering::Relaxed) as u32,
+                multiplier: TimeWord::Multiplier.of(words).load(Ordering::Relaxed),
+                shift: TimeWord::Shift.of(words).load(Ordering::Relaxed) as u32,
             },
-            disruption: words[5].load(Ordering::Relaxed),
-            frequency_hz: words[6].load(Ordering::Relaxed),
+            disruption: TimeWord::Disruption.of(words).load(Ordering::Relaxed),
+            frequency_hz: TimeWord::FrequencyHz.of(words).load(Ordering::Relaxed),
         }
     }
 }

@@ -8,11 +8,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Event words in a vcpu page.
 pub const EVENT_SLOTS: usize = 64;
 
-const READY: usize = 0;
-const UPCALL_VECTOR: usize = 1;
-const FIRST_SLOT: usize = 64;
-const WORDS_PER_SLOT: usize = 2;
-
 /// A view of the page through which events reach a vcpu.
 ///
 /// | word | content | written by |
@@ -44,6 +39,15 @@ pub struct VcpuPage<'a> {
 }
 
 impl<'a> VcpuPage<'a> {
+    /// The word with a bit for each slot that has become pending.
+    pub const READY: usize = 0;
+    /// The word with the vector of upcalls.
+    pub const UPCALL_VECTOR: usize = 1;
+    /// The word with the pending bits of slot 0; the word behind it has the enabled bits.
+    pub const FIRST_SLOT: usize = 64;
+    /// From the words of one slot to those of the next.
+    pub const WORDS_PER_SLOT: usize = 2;
+
     /// Looks at a page as a vcpu page.
     #[inline]
     pub const fn new(words: &'a [AtomicU64; 512]) -> Self {
@@ -53,13 +57,13 @@ impl<'a> VcpuPage<'a> {
     /// The slots that have become pending since their bits were last taken.
     #[inline]
     pub fn ready(self) -> u64 {
-        self.words[READY].load(Ordering::SeqCst)
+        self.words[Self::READY].load(Ordering::SeqCst)
     }
 
     /// The vector at which the upcall arrives, or `None` if the guest asked for none.
     #[inline]
     pub fn upcall_vector(self) -> Option<u8> {
-        match self.words[UPCALL_VECTOR].load(Ordering::Relaxed) {
+        match self.words[Self::UPCALL_VECTOR].load(Ordering::Relaxed) {
             vector @ 32..=255 => Some(vector as u8),
             _ => None,
         }
@@ -67,7 +71,7 @@ impl<'a> VcpuPage<'a> {
 
     /// Asks for upcalls at a vector from 32 to 255; 0 for none. Any other number counts as 0.
     pub fn set_upcall_vector(self, vector: u8) {
-        self.words[UPCALL_VECTOR].store(u64::from(vector), Ordering::Relaxed);
+        self.words[Self::UPCALL_VECTOR].store(u64::from(vector), Ordering::Relaxed);
     }
 
     /// The event word of a slot, if there is one of that number.
@@ -76,9 +80,9 @@ impl<'a> VcpuPage<'a> {
         if slot >= EVENT_SLOTS {
             return None;
         }
-        let first = FIRST_SLOT + WORDS_PER_SLOT * slot;
+        let first = Self::FIRST_SLOT + Self::WORDS_PER_SLOT * slot;
         Some(EventWord {
-            ready: &self.words[READY],
+            ready: &self.words[Self::READY],
             pending: self.words.get(first)?,
             enabled: self.words.get(first + 1)?,
             ready_bit: 1 << slot,
@@ -183,7 +187,7 @@ mod tests {
             page.set_upcall_vector(vector);
             assert_eq!(page.upcall_vector(), expected);
         }
-        words[UPCALL_VECTOR].store(0x1_0000_0020, Ordering::Relaxed);
+        words[VcpuPage::UPCALL_VECTOR].store(0x1_0000_0020, Ordering::Relaxed);
         assert_eq!(page.upcall_vector(), None);
     }
 

@@ -10,14 +10,19 @@ mod boot_info;
 mod call;
 mod clock;
 mod create;
+mod describe;
+pub mod dictionary;
 mod error;
 mod event;
 mod handle;
+mod layout;
+mod limits;
 mod message;
 mod note;
 mod query;
 mod raw;
 mod rights;
+mod signature;
 mod stop;
 mod table;
 mod token;
@@ -29,11 +34,13 @@ pub use boot_info::{
     MAX_MODULES, NAME_BYTES,
 };
 pub use call::{Call, Deadline};
-pub use clock::{ClockScale, TimePage, TIME_PAGE_WORDS};
+pub use clock::{ClockScale, TimePage, TimeWord, TIME_PAGE_WORDS};
 pub use create::Create;
 pub use error::Error;
 pub use event::{EventWord, Posted, VcpuPage, EVENT_SLOTS};
 pub use handle::{Handle, ObjectKind};
+pub use layout::{Field, Form};
+pub use limits::{Limit, LIMITS};
 pub use message::{
     Header, Message, Outgoing, Transfer, MESSAGE_ALIGNMENT, MESSAGE_BYTES, MESSAGE_HANDLES,
     MESSAGE_WORDS, REGISTER_BYTES, REGISTER_WORDS,
@@ -42,6 +49,7 @@ pub use note::{ImageNote, NOTE_NAME, NOTE_TYPE};
 pub use query::QueryItem;
 pub use raw::{RawCall, Reply, MAX_ARGUMENTS, MAX_VALUES};
 pub use rights::Rights;
+pub use signature::{Argument, KindArguments, Meaning, Register, Signature, Value};
 pub use stop::StopReason;
 pub use token::CallToken;
 pub use verb::Verb;

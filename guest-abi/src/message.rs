@@ -99,9 +99,16 @@ pub struct Header {
 }
 
 impl Header {
-    const LENGTH: u64 = 0x7F;
-    const IN_MEMORY: u64 = 1 << 7;
-    const HANDLES_SHIFT: u32 = 8;
+    /// Where the length is.
+    pub const LENGTH: u64 = 0x7F;
+    /// The bit of a message that lies in memory.
+    pub const IN_MEMORY: u64 = 1 << 7;
+    /// The lowest bit of the number of handles, which has three.
+    pub const HANDLES_SHIFT: u32 = 8;
+    /// In the header of a `reply`: the next message is asked for too.
+    pub const THEN_RECEIVE: u64 = 1 << 11;
+    /// The lowest bit of a call's token.
+    pub const TOKEN_SHIFT: u32 = 32;
     const ALL: u64 = 0x7FF;
 
     /// The header of a message without handles.
@@ -133,6 +140,12 @@ impl Header {
             return Err(Error::BadArgument);
         }
         Ok(header)
+    }
+
+    /// What of the header of a `reply` is that of its message.
+    #[inline]
+    pub(crate) const fn of_reply(raw: u64) -> u64 {
+        raw & u32::MAX as u64 & !Self::THEN_RECEIVE
     }
 
     /// Whether a message of that form can hold as much.
@@ -292,6 +305,20 @@ impl Outgoing {
             handles,
             words,
         })
+    }
+
+    /// As `decode`, for a `call`: one register less, because that has the deadline.
+    #[inline(always)]
+    pub(crate) fn decode_shorter(header: u64, [first, second]: [u64; 2]) -> Result<Self, Error> {
+        let message = Self::decode(header, [first, second, 0])?;
+        match message {
+            Outgoing::Registers {
+                length, handles, ..
+            } if (usize::from(length).div_ceil(8) + usize::from(handles)) >= REGISTER_WORDS => {
+                Err(Error::BadArgument)
+            }
+            _ => Ok(message),
+        }
     }
 }
 

@@ -3,42 +3,34 @@
 use core::fmt;
 use core::ops::BitOr;
 
+use crate::table::abi_bits;
+
 /// A set of rights; a handle carries one and a call is checked against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]
 pub struct Rights(u32);
 
+abi_bits! {
+    Rights
+    0 READ "read" "memory" "to map it readable",
+    1 WRITE "write" "memory" "to map it writable",
+    2 EXECUTE "execute" "memory" "to map it executable",
+    3 SEND "send" "port" "to send to it",
+    4 RECEIVE "receive" "port" "to receive from it",
+    5 NOTIFY "notify" "event" "to set its bits",
+    6 WAIT "wait" "event" "nothing to call: its word lies in the holder's vcpu page",
+    7 MAP "map" "space" "to map into it and unmap from it",
+    8 STOP "stop" "domain" "to end it",
+    9 GRANT "grant" "any object" "to copy the handle, and to send it in a message",
+    10 ARM "arm" "timer" "to set its time",
+    11 REVOKE "revoke" "memory" "to take it back from everybody, by closing the handle",
+    12 BUILD "build" "domain" "to give it handles and a vcpu, and to destroy it, by closing the handle",
+    13 START "start" "vcpu" "to let it run",
+}
+
 impl Rights {
     /// No right at all; the object can still be queried and the handle closed.
     pub const NONE: Rights = Rights(0);
-    /// Memory: map it readable.
-    pub const READ: Rights = Rights(1 << 0);
-    /// Memory: map it writable.
-    pub const WRITE: Rights = Rights(1 << 1);
-    /// Memory: map it executable.
-    pub const EXECUTE: Rights = Rights(1 << 2);
-    /// Port: send to it.
-    pub const SEND: Rights = Rights(1 << 3);
-    /// Port: receive from it.
-    pub const RECEIVE: Rights = Rights(1 << 4);
-    /// Event: set its bits.
-    pub const NOTIFY: Rights = Rights(1 << 5);
-    /// Event: its word lies in the holder's vcpu page.
-    pub const WAIT: Rights = Rights(1 << 6);
-    /// Space: map into it and unmap from it.
-    pub const MAP: Rights = Rights(1 << 7);
-    /// Domain: end it.
-    pub const STOP: Rights = Rights(1 << 8);
-    /// Any object: copy the handle, and send it in a message.
-    pub const GRANT: Rights = Rights(1 << 9);
-    /// Timer: set its time.
-    pub const ARM: Rights = Rights(1 << 10);
-    /// Memory: closing the handle takes the pages back from everybody.
-    pub const REVOKE: Rights = Rights(1 << 11);
-    /// Domain: give it handles and a vcpu; closing the handle destroys it.
-    pub const BUILD: Rights = Rights(1 << 12);
-    /// Vcpu: let it run.
-    pub const START: Rights = Rights(1 << 13);
 
     /// The three rights that `map` takes as access: read, write, execute.
     pub const ACCESS: Rights = Rights(0b111);
@@ -46,24 +38,16 @@ impl Rights {
     /// The rights that stay with the domain that has them: no copy of a handle carries one.
     pub const BOUND: Rights = Rights(1 << 4 | 1 << 6 | 1 << 11 | 1 << 12);
 
-    const ALL: u32 = (1 << 14) - 1;
-
-    const NAMES: [(Rights, &'static str); 14] = [
-        (Rights::READ, "read"),
-        (Rights::WRITE, "write"),
-        (Rights::EXECUTE, "execute"),
-        (Rights::SEND, "send"),
-        (Rights::RECEIVE, "receive"),
-        (Rights::NOTIFY, "notify"),
-        (Rights::WAIT, "wait"),
-        (Rights::MAP, "map"),
-        (Rights::STOP, "stop"),
-        (Rights::GRANT, "grant"),
-        (Rights::ARM, "arm"),
-        (Rights::REVOKE, "revoke"),
-        (Rights::BUILD, "build"),
-        (Rights::START, "start"),
-    ];
+    /// All these rights together.
+    pub const fn from_set(rights: &[Rights]) -> Self {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < rights.len() {
+            bits |= rights[index].0;
+            index += 1;
+        }
+        Rights(bits)
+    }
 
     /// The set with these bits; `None` if a bit stands for no right.
     #[inline]
@@ -112,8 +96,8 @@ impl BitOr for Rights {
 impl fmt::Display for Rights {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (right, name) in Rights::NAMES {
-            if self.contains(right) {
+        for (right, name, ..) in Rights::ROWS {
+            if self.contains(*right) {
                 write!(formatter, "{separator}{name}")?;
                 separator = "+";
             }

@@ -1,8 +1,8 @@
-//! The macro behind every numbered table of the ABI.
+//! The macros behind every table of the ABI: numbers, bits, and structures in memory.
 //!
 //! A row is a number, a Rust name, a name for people and machines, and a text. The enum, both
 //! conversions, the list of all rows and the rustdoc come out of the same row, so they cannot
-//! drift apart.
+//! drift apart. What a verb takes and returns is a table of its own (`signature/table.rs`).
 
 /// Declares a numbered table as an enum with `number`, `from_number`, `name`, `text` and `ALL`.
 macro_rules! abi_table {
@@ -61,4 +61,57 @@ macro_rules! abi_table {
     };
 }
 
-pub(crate) use abi_table;
+/// Declares the rows of a set of bits: a constant for each, and `ROWS` with bit, name, the kind of
+/// object it belongs to, and what it allows.
+macro_rules! abi_bits {
+    (
+        $set:ident
+        $( $bit:literal $constant:ident $name:literal $of:literal $text:literal, )+
+    ) => {
+        impl $set {
+            $(
+                #[doc = concat!("Of a ", $of, ": ", $text, ".")]
+                pub const $constant: $set = $set(1 << $bit);
+            )+
+
+            /// Every bit that means something, from the lowest on: the set with that bit alone, its
+            /// name, the kind of object that it belongs to, and what it allows.
+            pub const ROWS: &'static [($set, &'static str, &'static str, &'static str)] = &[
+                $( ($set::$constant, $name, $of, $text), )+
+            ];
+
+            const ALL: u32 = $( 1 << $bit )|+;
+        }
+    };
+}
+
+/// Declares a structure that lies in memory, with `FIELDS`: the name, place and form of each field,
+/// and the text of its documentation.
+macro_rules! abi_struct {
+    (
+        $(#[$attribute:meta])*
+        pub struct $structure:ident {
+            $( $(#[doc = $text:literal])+ pub $field:ident: $type:ty, )+
+        }
+    ) => {
+        $(#[$attribute])*
+        #[repr(C)]
+        pub struct $structure {
+            $( $(#[doc = $text])+ pub $field: $type, )+
+        }
+
+        impl $structure {
+            /// The fields, in the order in which they lie in memory.
+            pub const FIELDS: &'static [$crate::Field] = &[
+                $( $crate::Field {
+                    name: stringify!($field),
+                    offset: core::mem::offset_of!($structure, $field),
+                    bytes: core::mem::size_of::<$type>(),
+                    form: <$type as $crate::layout::InMemory>::FORM,
+                }, )+
+            ];
+        }
+    };
+}
+
+pub(crate) use {abi_bits, abi_struct, abi_table};

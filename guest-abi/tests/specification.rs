@@ -1,15 +1,13 @@
 //! The specification against the code: numbers, names, texts, registers and layouts that stand in
 //! `README.md` are those of the crate.
 
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
-    BootInfo, Call, CallToken, ClockScale, Create, Deadline, Error, Handle, ImageNote, Module,
-    Name, NamedHandle, ObjectKind, Outgoing, QueryItem, Reply, Rights, StopReason, TimePage,
-    VcpuPage, Verb, BOOT_INFO_MAGIC, COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES,
-    MAX_MODULES, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, NOTE_NAME, NOTE_TYPE, REGISTER_BYTES,
-    TIME_PAGE_WORDS, VERSION,
+    BootInfo, ClockScale, Error, Field, ImageNote, Meaning, Module, NamedHandle, ObjectKind,
+    QueryItem, Register, Reply, Rights, StopReason, TimePage, TimeWord, VcpuPage, Verb,
+    BOOT_INFO_MAGIC, LIMITS, NOTE_NAME, NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
 };
 
 const SPECIFICATION: &str = include_str!("../README.md");
@@ -93,15 +91,11 @@ fn numbered_tables_are_those_of_the_crate() {
 #[test]
 fn rights_are_those_of_the_crate() {
     let rows = table("Rights", "Bit");
-    let found: Vec<_> = rows
-        .iter()
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect();
-    let expected: Vec<_> = (0..64)
-        .filter_map(|bit| Some((bit, Rights::from_bits(1 << bit)?)))
-        .map(|(bit, right)| (bit.to_string(), right.to_string()))
-        .collect();
-    assert_eq!(found, expected);
+    let expected = Rights::ROWS.iter().map(|(right, name, of, text)| {
+        let bit = right.bits().trailing_zeros().to_string();
+        [bit.as_str(), name, of, text].map(String::from).to_vec()
+    });
+    assert_eq!(rows, expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -120,97 +114,18 @@ fn every_verb_has_a_section_that_begins_with_its_purpose() {
 }
 
 #[test]
-fn errors_of_verbs_exist_and_every_error_belongs_to_some_verb() {
-    let mut mentioned = vec![Error::UnknownVerb];
+fn errors_of_verbs_are_those_of_the_crate_in_their_order() {
+    let mut returned = vec![Error::UnknownVerb];
     for verb in Verb::ALL {
-        for name in first_column(&table(&heading(*verb), "Error")) {
-            let error = Error::ALL.iter().find(|error| error.name() == name);
-            mentioned.push(*error.unwrap_or_else(|| panic!("{verb}: {name} is no error")));
-        }
+        let rows = table(&heading(*verb), "Error");
+        let errors = verb.signature().errors;
+        let names: Vec<_> = errors.iter().map(|error| error.name()).collect();
+        assert_eq!(first_column(&rows), names, "{verb}");
+        returned.extend(errors);
     }
     for error in Error::ALL {
-        assert!(mentioned.contains(error), "no verb returns {error}");
+        assert!(returned.contains(error), "no verb returns {error}");
     }
-}
-
-/// One call of each verb, with no argument that is zero.
-fn calls() -> [Call; 16] {
-    let handle = Handle::new(1, 1);
-    let deadline = Deadline(5);
-    let (address, offset, length) = (4096, 4096, 4096);
-    [
-        Call::HELLO,
-        Call::Send {
-            port: handle,
-            message: Outgoing::registers(24, [1, 2, 3]),
-        },
-        Call::Receive {
-            port: handle,
-            deadline,
-            buffer: 64,
-        },
-        Call::Notify {
-            event: handle,
-            bits: 1,
-        },
-        Call::Wait { deadline },
-        Call::Map {
-            space: handle,
-            memory: handle,
-            address,
-            offset,
-            length,
-            access: Rights::READ,
-        },
-        Call::Unmap {
-            space: handle,
-            address,
-            length,
-        },
-        Call::Close { handle },
-        Call::Query {
-            handle,
-            item: QueryItem::Usage,
-        },
-        Call::Stop {
-            domain: handle,
-            code: 1,
-        },
-        Call::Create(Create::Domain {
-            frames: 1,
-            kernel_bytes: 1,
-            event: Some(handle),
-            bits: 1,
-        }),
-        Call::Grant {
-            handle,
-            rights: Rights::READ,
-            badge: 1,
-            to: Some(handle),
-        },
-        Call::Arm {
-            timer: handle,
-            deadline,
-        },
-        Call::Call {
-            port: handle,
-            message: Outgoing::registers(16, [1, 2, 0]),
-            deadline,
-        },
-        Call::Reply {
-            port: handle,
-            token: CallToken::new(0, 1),
-            message: Outgoing::registers(24, [1, 2, 3]),
-            then_receive: true,
-        },
-        Call::Start {
-            vcpu: handle,
-            entry: 1,
-            stack: 1,
-            argument: 1,
-            page_table: 4096,
-        },
-    ]
 }
 
 /// The registers in a row of the table of the calling convention.
@@ -225,14 +140,71 @@ fn registers(row: &str) -> Vec<String> {
 fn the_registers_of_arguments_are_those_that_each_call_uses() {
     let order = registers("Arguments");
     assert_eq!(order, ["RDI", "RSI", "RDX", "R10", "R8"]);
-    for (call, verb) in calls().iter().zip(Verb::ALL) {
-        assert_eq!(call.verb(), *verb);
-        let arguments = order.iter().zip(call.encode().arguments);
-        let used: Vec<&String> = arguments
-            .filter_map(|(register, argument)| (argument != 0).then_some(register))
-            .collect();
+    assert_eq!(order, Register::ARGUMENTS.map(name));
+    for verb in Verb::ALL {
+        let signature = verb.signature();
         let rows = table(&heading(*verb), "In");
-        assert_eq!(first_column(&rows), used, "{verb}");
+        let kinds = signature.kinds.iter().flat_map(|form| form.arguments);
+        let used: Vec<_> = signature.arguments.iter().chain(kinds).collect();
+        let used = order.iter().filter(|register| {
+            let mut registers = used.iter().flat_map(|argument| argument.registers);
+            registers.any(|other| name(*other) == **register)
+        });
+        assert_eq!(first_column(&rows), used.collect::<Vec<_>>(), "{verb}");
+        for argument in signature.arguments {
+            let registers: Vec<_> = argument.registers.iter().copied().map(name).collect();
+            let row = rows.iter().find(|row| row[0] == registers.join(", "));
+            let row = row.unwrap_or_else(|| panic!("{verb}: no row of {}", argument.name));
+            assert!(
+                means(&row[1], argument.meaning),
+                "{verb}: {row:?} is {argument:?}"
+            );
+        }
+    }
+}
+
+/// The register's name as the specification writes it.
+fn name(register: Register) -> String {
+    register.name().to_uppercase()
+}
+
+/// Whether the specification says of a register what the crate does.
+fn means(content: &str, meaning: Meaning) -> bool {
+    let content = without_links(content);
+    match meaning {
+        Meaning::Handle { .. } => content.starts_with(&meaning.to_string()),
+        // "as for send"
+        Meaning::Words => content.starts_with(meaning.text()) || content.starts_with("as for"),
+        _ => content.contains(meaning.text()),
+    }
+}
+
+/// `[text](target)` becomes `text`.
+fn without_links(text: &str) -> String {
+    let mut parts = text.split("](");
+    let mut plain = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    plain.replace('[', "")
+}
+
+#[test]
+fn the_kinds_that_can_be_made_are_those_of_the_crate() {
+    let signature = Verb::Create.signature();
+    let rows = table(&heading(Verb::Create), "Kind");
+    assert_eq!(rows.len(), signature.kinds.len());
+    for (row, form) in rows.iter().zip(signature.kinds) {
+        assert_eq!(row[0], form.kind.name());
+        for (register, content) in Register::ARGUMENTS[1..].iter().zip(&row[1..row.len() - 1]) {
+            let mut arguments = form.arguments.iter();
+            match arguments.find(|argument| argument.registers == [*register]) {
+                None => assert_eq!(content, "0", "{row:?}"),
+                Some(argument) => {
+                    assert!(means(content, argument.meaning), "{row:?}: {argument:?}")
+                }
+            }
+        }
     }
 }
 
@@ -244,69 +216,39 @@ fn the_registers_of_values_are_two_or_five_in_order() {
     for verb in Verb::ALL {
         let rows = table(&heading(*verb), "Out");
         let listed = first_column(&rows);
-        match verb {
-            Verb::Receive | Verb::Call => assert_eq!(listed, order),
-            Verb::Hello | Verb::Query | Verb::Create | Verb::Grant => {
-                assert_eq!(listed, order[..2]);
-            }
-            Verb::Reply => {
-                assert_eq!(listed[0], "none");
-                assert_eq!(listed[1..], order);
-            }
-            _ => assert_eq!(listed, ["none"], "{verb}"),
+        let signature = verb.signature();
+        let values = signature.values.iter().flat_map(|value| value.registers);
+        let mut expected: Vec<_> = values.copied().map(name).collect();
+        assert!([0, 2, 5].contains(&expected.len()), "{verb}");
+        assert_eq!(expected, order[..expected.len()], "{verb}");
+        if expected.is_empty() || signature.may_return_nothing {
+            expected.insert(0, "none".to_string());
         }
+        assert_eq!(listed, expected, "{verb}");
     }
 }
 
-/// The first three cells of the row that a field of a structure should have.
-macro_rules! field {
-    ($structure:ty, $field:ident, $bytes:expr) => {
-        [
-            offset_of!($structure, $field).to_string(),
-            $bytes.to_string(),
-            stringify!($field).to_string(),
-        ]
+/// The first three cells of the row that each field should have.
+fn fields(fields: &[Field]) -> Vec<Row> {
+    let row = |field: &Field| {
+        let (offset, bytes) = (field.offset.to_string(), field.bytes.to_string());
+        vec![offset, bytes, field.name.to_string()]
     };
+    fields.iter().map(row).collect()
 }
 
 #[test]
 fn the_boot_info_page_is_laid_out_as_in_the_crate() {
     let mut found = tables("The boot-info page", "Offset");
     found.iter_mut().flatten().for_each(|row| row.truncate(3));
-    let [page, module, handle] = found.as_slice() else {
-        panic!("{} tables", found.len());
-    };
-    let expected = [
-        field!(BootInfo, magic, 8),
-        field!(BootInfo, version, 8),
-        field!(BootInfo, name, NAME_BYTES),
-        field!(BootInfo, ram_bytes, 8),
-        field!(BootInfo, free_start, 8),
-        field!(BootInfo, vcpu_page, 8),
-        field!(BootInfo, time_page, 8),
-        field!(BootInfo, text_page, 8),
-        field!(BootInfo, mapped_end, 8),
-        field!(BootInfo, address_limit, 8),
-        field!(BootInfo, module_count, 8),
-        field!(BootInfo, handle_count, 8),
-        field!(BootInfo, command_line, COMMAND_LINE_BYTES),
-        field!(BootInfo, modules, MAX_MODULES * size_of::<Module>()),
-        field!(BootInfo, handles, MAX_HANDLES * size_of::<NamedHandle>()),
-    ];
-    assert_eq!(page, &expected);
-    let expected = [
-        field!(Module, name, size_of::<Name>()),
-        field!(Module, address, 8),
-        field!(Module, length, 8),
-    ];
-    assert_eq!(module, &expected);
-    let expected = [
-        field!(NamedHandle, name, size_of::<Name>()),
-        field!(NamedHandle, handle, 8),
-        field!(NamedHandle, description, 8),
-    ];
-    assert_eq!(handle, &expected);
+    let expected = [BootInfo::FIELDS, Module::FIELDS, NamedHandle::FIELDS];
+    assert_eq!(found, expected.map(fields));
     assert_eq!(BOOT_INFO_MAGIC.to_le_bytes(), *b"NUNCIO\0\0");
+    assert_eq!(
+        (size_of::<Module>(), size_of::<NamedHandle>()),
+        (48, 48),
+        "padding belongs to no field"
+    );
 }
 
 fn empty_page() -> [AtomicU64; 512] {
@@ -328,22 +270,13 @@ fn the_time_page_is_laid_out_as_in_the_crate() {
         frequency_hz: 16,
     };
     page.publish(&words);
-    let contents = [
-        (2, "sequence"),
-        (11, "time-stamp counter at the base"),
-        (12, "nanoseconds at the base"),
-        (13, "multiplier"),
-        (14, "shift"),
-        (15, "disruption marker"),
-        (16, "frequency"),
-    ];
     let rows = table("Time", "Word");
-    assert_eq!(rows.len(), TIME_PAGE_WORDS);
-    for (index, (row, (value, content))) in rows.iter().zip(contents).enumerate() {
-        assert_eq!(row[0], index.to_string());
-        assert!(row[1].starts_with(content), "{row:?}");
-        assert_eq!(words[index].load(Relaxed), value, "{content}");
-    }
+    let expected = TimeWord::ALL.iter();
+    let expected = expected.map(|word| vec![word.number().to_string(), word.text().to_string()]);
+    assert_eq!(rows, expected.collect::<Vec<_>>());
+    let values: Vec<_> = words.iter().map(|word| word.load(Relaxed)).collect();
+    assert_eq!(values[..TIME_PAGE_WORDS], [2, 11, 12, 13, 14, 15, 16]);
+    assert!(values[TIME_PAGE_WORDS..].iter().all(|word| *word == 0));
 }
 
 #[test]
@@ -371,26 +304,15 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
 #[test]
 fn limits_are_those_of_the_crate() {
     let rows = table("Limits", "What");
-    let limits = [
-        ("bytes in a message", MESSAGE_BYTES),
-        ("bytes in a message in registers", REGISTER_BYTES),
-        ("slots in a vcpu page", EVENT_SLOTS as u64),
-        (
-            "bytes in one map or unmap, and in a memory from create",
-            MAP_LIMIT_BYTES,
-        ),
-        ("handles in a message", MESSAGE_HANDLES as u64),
-        ("handles in the boot-info page", MAX_HANDLES as u64),
-        ("modules of a domain", MAX_MODULES as u64),
-        ("bytes in a name, with its zero", NAME_BYTES as u64),
-        (
-            "bytes in the command line, with its zero",
-            COMMAND_LINE_BYTES as u64,
-        ),
-    ];
-    for (what, limit) in limits {
-        let row = rows.iter().find(|row| row[0] == what);
-        assert_eq!(row.map(|row| &row[1]), Some(&limit.to_string()), "{what}");
+    for limit in LIMITS {
+        let row = rows.iter().find(|row| row[0] == limit.what);
+        let most = row.and_then(|row| row[1].split(' ').next_back());
+        assert_eq!(
+            most,
+            Some(limit.most.to_string().as_str()),
+            "{}",
+            limit.what
+        );
     }
 }
 

@@ -48,6 +48,22 @@ pub fn out_of_range(mut image: Vec<u8>) -> Result<Vec<u8>, String> {
 
 /// A note that says that the image was built for ABI 99.0.
 pub fn other_version(mut image: Vec<u8>) -> Result<Vec<u8>, String> {
+    set_version(&mut image, 99 << 16)?;
+    Ok(image)
+}
+
+/// The version of the ABI in the image's note, as it stands there.
+pub fn version(image: &[u8]) -> Result<u32, String> {
+    Ok(number(image, version_at(image)?)? as u32)
+}
+
+/// Has the image's note say that it was built for that version.
+pub fn set_version(image: &mut [u8], version: u32) -> Result<(), String> {
+    let at = version_at(image)?;
+    put(image, at, version.into())
+}
+
+fn version_at(image: &[u8]) -> Result<Range<usize>, String> {
     // Name size, descriptor size, type and name of the note; the version follows.
     let mut header = Vec::new();
     for word in [7_u32, 16, 1] {
@@ -57,9 +73,8 @@ pub fn other_version(mut image: Vec<u8>) -> Result<Vec<u8>, String> {
     let at = image
         .windows(header.len())
         .position(|bytes| bytes == header);
-    let version = at.ok_or("no Nuncio note")? + header.len();
-    put(&mut image, version..version + 4, 99 << 16)?;
-    Ok(image)
+    let start = at.ok_or("no Nuncio note")? + header.len();
+    Ok(start..start + 4)
 }
 
 fn field(program_header: usize) -> Range<usize> {

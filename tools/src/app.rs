@@ -3,14 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::{Action, Cli, CompareArguments, ImageArguments, ManifestAction, RunArguments};
+use crate::cli::{
+    AbiAction, Action, Cli, CompareArguments, ImageArguments, ManifestAction, RunArguments,
+};
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
 use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{backtrace, beds, compare, fold, json, table};
+use crate::{abi, backtrace, beds, compare, fold, json, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -21,6 +23,7 @@ pub fn main(cli: &Cli) -> u8 {
         Some(Action::Compare(arguments)) => compare(arguments),
         Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Beds) => list_beds(),
+        Some(Action::Abi { action }) => abi(action),
     }
 }
 
@@ -192,6 +195,41 @@ fn manifest(action: &ManifestAction) -> u8 {
 fn mistakes(screen: &Screen, problems: &Problems) -> u8 {
     screen.error(&problems.to_string());
     Kind::Invalid.exit_code()
+}
+
+fn abi(action: &AbiAction) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let text = match action {
+        AbiAction::Header { target: None } => Ok(abi::header()),
+        AbiAction::Header { target: Some(path) } => write_header(path),
+        AbiAction::Dictionary => Ok(abi::words()),
+        AbiAction::Outcomes => Ok(abi::outcomes()),
+        AbiAction::Describe { verb, words } => abi::describe(verb, words),
+    };
+    match text {
+        Ok(text) => {
+            screen.result(text.trim_end());
+            0
+        }
+        Err(error) => {
+            screen.error(&format!("nuncio: {error}"));
+            Kind::Invalid.exit_code()
+        }
+    }
+}
+
+fn write_header(path: &Path) -> Result<String, String> {
+    match fs::write(path, abi::header()) {
+        Ok(()) => Ok(format!(
+            "{}: the C header of ABI version {}",
+            path.display(),
+            nuncio_abi::VERSION
+        )),
+        Err(error) => Err(format!(
+            "cannot write {}: {error}; name a file that can be written",
+            path.display()
+        )),
+    }
 }
 
 fn list_beds() -> u8 {

@@ -20,6 +20,8 @@ Examples:
   nuncio compare --input FILE         do the domains observe the same on every test bed?
   nuncio image out.iso --input FILE   write an image that boots on any machine
   nuncio beds                         list the test beds and what each one lacks here
+  nuncio abi header nuncio.h          write the C header of the guest ABI
+  nuncio abi describe notify 0x10005 1   show what the registers of a call mean
 
 Exit codes:
   0    everything worked: domains exited with code 0, and the digest is right
@@ -63,6 +65,34 @@ pub enum Action {
     Image(Box<ImageArguments>),
     /// List the test beds
     Beds,
+    /// What the tables of the guest ABI say, for people who write guests
+    Abi {
+        /// What to print of them.
+        #[command(subcommand)]
+        action: AbiAction,
+    },
+}
+
+/// What to print of the guest ABI.
+#[derive(Debug, Subcommand)]
+pub enum AbiAction {
+    /// Write the C header
+    Header {
+        /// The file to write [default: standard output]
+        #[arg(value_name = "OUT.h")]
+        target: Option<PathBuf>,
+    },
+    /// Print words that are worth trying, as a dictionary for AFL and libFuzzer
+    Dictionary,
+    /// Print each verb with each status that it may have: what tests have to cover
+    Outcomes,
+    /// Show what the registers of a call mean, and what they alone are refused for
+    Describe {
+        /// The number or the name of the verb
+        verb: String,
+        /// RDI, RSI, RDX, R10 and R8; zeros may be left out at the end
+        words: Vec<String>,
+    },
 }
 
 /// What to do with a manifest.

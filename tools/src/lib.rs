@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod app;
 pub mod backtrace;
 pub mod beds;

@@ -7,7 +7,9 @@ mod counts;
 mod domains;
 mod entries;
 mod errors;
+mod examples;
 mod faults;
+mod fixtures;
 mod image;
 mod panics;
 mod refusals;
@@ -52,6 +54,8 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("domains", domains::SCENARIOS),
         ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),
+        ("examples", examples::SCENARIOS),
+        ("fixtures", fixtures::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("panics", panics::SCENARIOS),
     ];
@@ -83,7 +87,29 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
             refusals::is_refused(bed, refusal)
         })
     });
-    plain.chain(hostile).chain(fatal).chain(refused).collect()
+    plain
+        .chain(hostile)
+        .chain(fatal)
+        .chain(refused)
+        .chain(kept(bed))
+        .collect()
+}
+
+/// A test for each image that was kept; one that fails if they cannot be listed.
+fn kept(bed: &'static Bed) -> Vec<BootTest> {
+    let fixtures = match fixtures::all() {
+        Ok(fixtures) => fixtures,
+        Err(error) => {
+            let failed = format!("the fixtures cannot be listed: {error}");
+            return vec![test(bed, "fixtures", "listed", || Err(failed.into()))];
+        }
+    };
+    let tests = fixtures.into_iter().map(|fixture| {
+        test(bed, "fixtures", &fixture.name(), move || {
+            fixtures::runs_or_is_refused(bed, &fixture)
+        })
+    });
+    tests.collect()
 }
 
 fn test(

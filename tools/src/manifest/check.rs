@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::problem::{Problem, Problems, Source};
 use super::schema::{Document, DomainTable, Entries, EventTable, MemoryTable, PortTable};
 use super::{limits, size, wires};
-use super::{Domain, File, Manifest, Memory, Module, Port, BUNDLED_IMAGE, INPUT_WORD};
+use super::{Domain, File, Manifest, Memory, Module, Port, BUNDLED_IMAGE, IMAGES_WORD, INPUT_WORD};
 
 /// Checks a whole manifest.
 pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Problems> {
@@ -205,7 +205,7 @@ impl Check<'_> {
     fn domain(&mut self, table: &DomainTable) -> Domain {
         Domain {
             name: table.name.get_ref().clone(),
-            image: self.file(&table.image, BUNDLED_IMAGE, File::BundledImage),
+            image: self.image(&table.image),
             memory_bytes: self.pages(&table.memory),
             vcpus: self.vcpus(table),
             command_line: self.command_line(table),
@@ -213,6 +213,21 @@ impl Check<'_> {
             modules: self.modules(table),
             wires: wires::of(table),
         }
+    }
+
+    fn image(&mut self, text: &Spanned<String>) -> File {
+        let Some(name) = text.get_ref().strip_prefix(IMAGES_WORD) else {
+            return self.file(text, BUNDLED_IMAGE, File::BundledImage);
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_plain) {
+            let message = format!(
+                "{name:?} is no name of a file in the directory of the images; use letters, \
+                 digits, '.', '_' and '-'"
+            );
+            self.wrong(Some(text.span()), message);
+        }
+        File::Built(name.to_owned())
     }
 
     fn vcpus(&mut self, table: &DomainTable) -> i64 {

@@ -25,6 +25,9 @@ pub use problem::{Problem, Problems};
 
 /// The word that stands for the `--input` file in `modules`.
 pub const INPUT_WORD: &str = "{input}";
+/// What begins the name of an image that lies where the images are built, as in
+/// `{images}/nuncio-hello`.
+pub const IMAGES_WORD: &str = "{images}/";
 /// The image that comes with the project.
 pub const BUNDLED_IMAGE: &str = "guest-kernel";
 
@@ -33,6 +36,8 @@ pub const BUNDLED_IMAGE: &str = "guest-kernel";
 pub enum File {
     /// The image that comes with the project.
     BundledImage,
+    /// A file in the directory of the built images.
+    Built(String),
     /// What `--input` names.
     Input,
     /// A path.

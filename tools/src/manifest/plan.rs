@@ -126,6 +126,7 @@ fn name_files(manifest: &Manifest) -> BTreeMap<File, String> {
         let name = match file {
             File::BundledImage => BUNDLED_IMAGE.to_owned(),
             File::Input => "input".to_owned(),
+            File::Built(name) => free_name(Path::new(name), &names),
             File::Path(path) => free_name(path, &names),
         };
         names.insert(file.clone(), name);

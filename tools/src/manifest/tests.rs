@@ -268,6 +268,26 @@ fn files_must_exist() {
 }
 
 #[test]
+fn images_can_be_those_that_are_built() {
+    let text = GOOD.replacen("\"guest-kernel\"", "\"{images}/nuncio-hello\"", 1);
+    let manifest = parse_text(&text).unwrap();
+    let image = &manifest.domains[0].image;
+    assert_eq!(*image, File::Built("nuncio-hello".to_owned()));
+    let plan = compile(&manifest, None);
+    let mut files = plan.files.iter();
+    assert!(files.any(|file| file.file == *image && file.name == "nuncio-hello"));
+    for name in ["", "..", "a/b", ".hidden"] {
+        let image = format!("image = \"{{images}}/{name}\"");
+        assert_problem(
+            "image = \"guest-kernel\"",
+            &image,
+            5,
+            "is no name of a file in the directory of the images",
+        );
+    }
+}
+
+#[test]
 fn limits_are_enforced() {
     assert!(parse_text("")
         .unwrap_err()

@@ -56,6 +56,7 @@ impl Sources {
     fn path(&self, file: &File) -> PathBuf {
         match file {
             File::BundledImage => self.images.join(GUEST_KERNEL),
+            File::Built(name) => self.images.join(name),
             File::Input => self.input.clone(),
             File::Path(path) => path.clone(),
         }
@@ -93,10 +94,14 @@ pub fn stage(manifest: &Manifest, plan: &Plan, sources: &Sources) -> Result<Stag
 impl Staged {
     fn add(&mut self, file: &PlanFile, sources: &Sources) -> Result<u64, Verdict> {
         let from = sources.path(&file.file);
-        let what = match file.file {
+        let what = match &file.file {
             File::BundledImage => {
                 check_built(&from)?;
                 BUNDLED_IMAGE
+            }
+            File::Built(name) => {
+                check_built(&from)?;
+                name
             }
             File::Input => "the input",
             File::Path(_) => "the file",
