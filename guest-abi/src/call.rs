@@ -333,7 +333,7 @@ impl Call {
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
                 Ok(Call::Call {
-                    message: Outgoing::decode(header, [first, second, 0])?,
+                    message: Outgoing::decode_two_words(header, [first, second])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
@@ -495,6 +495,26 @@ mod tests {
             (17, [1, 1, 0x100]),
         ] {
             assert_eq!(send(length, words), Err(Error::BadArgument), "{length}");
+        }
+    }
+
+    /// `call` has two registers for a message, the others have three.
+    #[test]
+    fn a_call_carries_two_words() {
+        let decode = |verb: Verb, header: u64| {
+            Call::decode(&RawCall {
+                verb: verb.number(),
+                arguments: [Handle::new(1, 1).raw(), header, 0, 0, 0],
+            })
+        };
+        let handles = |count: u64| count << 8;
+        for header in [0, 1, 16, handles(2), 8 | handles(1)] {
+            assert!(decode(Verb::Call, header).is_ok(), "{header:#x}");
+        }
+        for header in [17, 24, handles(3), 8 | handles(2), 16 | handles(1)] {
+            let refused = decode(Verb::Call, header);
+            assert_eq!(refused, Err(Error::BadArgument), "{header:#x}");
+            assert!(decode(Verb::Send, header).is_ok(), "{header:#x}");
         }
     }
 
