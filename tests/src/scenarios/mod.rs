@@ -3,6 +3,7 @@
 
 mod beds;
 mod compare;
+mod conformance;
 mod counts;
 mod entries;
 mod errors;
@@ -47,6 +48,7 @@ pub fn of_beds(beds: &[&'static Bed]) -> Vec<BootTest> {
 fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
+        ("conformance", conformance::SCENARIOS),
         ("counts", counts::SCENARIOS),
         ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),

@@ -109,21 +109,6 @@ pub(super) const TABLE: Table = Table {
         error(
             Error::PeerGone,
             0,
-            "nothing-changes-however-full-the-table-is",
-            |subject| {
-                let (port, source) = (subject.port(1)?, subject.memory(1)?);
-                subject.close(port.near)?;
-                for _ in 0..80 {
-                    let caller = with_deadline(port.far, u64::MAX);
-                    caller.refuses(subject, 0, [0; 3], Error::PeerGone)?;
-                    subject.grant(source, Rights::NONE, 0)?;
-                }
-                Ok(())
-            },
-        ),
-        error(
-            Error::PeerGone,
-            0,
             "nobody-answers-on-the-console",
             |subject| {
                 let console = subject.given("console", Rights::SEND)?;

@@ -122,20 +122,6 @@ pub(super) const TABLE: Table = Table {
         error(
             Error::QuotaExhausted,
             0,
-            "nothing-changes-however-full-the-table-is",
-            |subject| {
-                let source = subject.memory(1)?;
-                subject.take_all_frames()?;
-                for _ in 0..80 {
-                    subject.refuses(CREATE, [MEMORY, PAGE, 0, 0, 0], Error::QuotaExhausted)?;
-                    subject.grant(source, Rights::NONE, 0)?;
-                }
-                Ok(())
-            },
-        ),
-        error(
-            Error::QuotaExhausted,
-            0,
             "none-of-the-hypervisors-memory-is-left",
             |subject| {
                 let before = subject.kernel_bytes()?;

@@ -18,6 +18,7 @@ mod binding;
 mod call;
 mod close;
 mod create;
+mod fresh;
 mod full;
 mod grant;
 mod handles;
@@ -105,6 +106,7 @@ const fn behaviour(name: &'static str, run: fn(&Subject<'_>) -> Verdict) -> Case
 /// The cases by verb, in the order in which they run.
 pub const fn tables() -> &'static [Table] {
     &[
+        fresh::TABLE,
         verbs::TABLE,
         hello::TABLE,
         send::TABLE,

@@ -234,6 +234,24 @@ pub(super) const TABLE: Table = Table {
             subject.refuses(RECEIVE, [port.near, 0, hole, 0, 0], Error::BadAddress)?;
             let port = subject.port(1)?;
             let (deadline, _) = (subject.ground.now_ns(), rung(subject)?);
+            // In a full table, for a message that also wants a buffer.
+            let laden = subject.port(1)?;
+            let memory = word(subject.memory(1)?, Rights::READ);
+            let area = subject.area(0);
+            area.fill_handles(&[memory; 4]);
+            let header = IN_MEMORY | with_handles(4);
+            subject.works(Verb::Send, [laden.far, header, area.address(), 0, 0])?;
+            let copies = subject.fill_the_table()?;
+            let buffer = subject.area(1).address();
+            let no_buffer = [laden.near, 0, 0, 0, 0];
+            subject.refuses(RECEIVE, no_buffer, Error::BufferTooSmall)?;
+            let into_buffer = [laden.near, 0, buffer, 0, 0];
+            subject.area(1).fill(&[], 3);
+            subject.refuses(RECEIVE, into_buffer, Error::QuotaExhausted)?;
+            equal("the buffer", subject.area(1).words(), [3; 16])?;
+            copies
+                .into_iter()
+                .try_for_each(|copy| subject.close(copy))?;
             // Both hold: interrupted stands before timed-out, peer-gone before both.
             subject.refuses(RECEIVE, [port.near, deadline, 0, 0, 0], Error::Interrupted)?;
             subject.close(port.far)?;

@@ -15,7 +15,8 @@ pub(super) struct Snapshot {
     mapped: (u64, u64),
     queues: Vec<(u64, u64)>,
     ready: u64,
-    pending: Vec<(u64, u64)>,
+    /// Slots in which something pends or is enabled, with both words.
+    slots: Vec<(usize, u64, u64)>,
 }
 
 impl Snapshot {
@@ -25,7 +26,11 @@ impl Snapshot {
         let space = subject.given("space", Rights::NONE)?;
         let ports = subject.watched().into_iter();
         let page = subject.ground.page();
-        let words = (0..nuncio_abi::EVENT_SLOTS).filter_map(|slot| page.slot(slot));
+        let slots = (0..nuncio_abi::EVENT_SLOTS).filter_map(|slot| {
+            let word = page.slot(slot)?;
+            let (pending, enabled) = (word.pending(), word.enabled());
+            (pending | enabled != 0).then_some((slot, pending, enabled))
+        });
         Ok(Snapshot {
             frames: subject.query(domain, usage)?,
             kernel_bytes: subject.query(domain, QueryItem::KernelUsage.number())?,
@@ -34,7 +39,7 @@ impl Snapshot {
                 .map(|port| subject.query(port, usage))
                 .collect::<Result<_, _>>()?,
             ready: page.ready(),
-            pending: words.map(|word| (word.pending(), word.enabled())).collect(),
+            slots: slots.collect(),
         })
     }
 }
