@@ -525,7 +525,7 @@ impl Call {
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
                 Ok(Call::Call {
-                    message: Outgoing::decode_shorter(header, [first, second])?,
+                    message: Outgoing::decode_two_words(header, [first, second])?,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
@@ -697,19 +697,23 @@ mod tests {
         }
     }
 
+    /// `call` has two registers for a message, the others have three.
     #[test]
-    fn a_call_has_two_words_in_registers() {
-        let call = |header: u64| {
+    fn a_call_carries_two_words() {
+        let decode = |verb: Verb, header: u64| {
             Call::decode(&RawCall {
-                verb: Verb::Call.number(),
+                verb: verb.number(),
                 arguments: [Handle::new(1, 1).raw(), header, 0, 0, 0],
             })
         };
-        for header in [16, 1 << 8 | 8, 2 << 8, 64 | 1 << 7] {
-            assert!(call(header).is_ok(), "{header:#x}");
+        let handles = |count: u64| count << 8;
+        for header in [0, 1, 16, handles(2), 8 | handles(1)] {
+            assert!(decode(Verb::Call, header).is_ok(), "{header:#x}");
         }
-        for header in [17, 24, 1 << 8 | 16, 3 << 8] {
-            assert_eq!(call(header), Err(Error::BadArgument), "{header:#x}");
+        for header in [17, 24, handles(3), 8 | handles(2), 16 | handles(1)] {
+            let refused = decode(Verb::Call, header);
+            assert_eq!(refused, Err(Error::BadArgument), "{header:#x}");
+            assert!(decode(Verb::Send, header).is_ok(), "{header:#x}");
         }
     }
 

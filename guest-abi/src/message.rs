@@ -160,7 +160,12 @@ impl Header {
     /// Words that bytes and handles take.
     #[inline]
     pub const fn words(self) -> usize {
-        (self.length as usize).div_ceil(8) + self.handles as usize
+        Self::words_of(self.length, self.handles)
+    }
+
+    #[inline]
+    const fn words_of(length: u8, handles: u8) -> usize {
+        (length as usize).div_ceil(8) + handles as usize
     }
 }
 
@@ -307,16 +312,14 @@ impl Outgoing {
         })
     }
 
-    /// As `decode`, for a `call`: one register less, because that has the deadline.
+    /// As [`Outgoing::decode`], for `call`, which has a register less for the message.
     #[inline(always)]
-    pub(crate) fn decode_shorter(header: u64, [first, second]: [u64; 2]) -> Result<Self, Error> {
+    pub(crate) fn decode_two_words(header: u64, [first, second]: [u64; 2]) -> Result<Self, Error> {
         let message = Self::decode(header, [first, second, 0])?;
         match message {
             Outgoing::Registers {
                 length, handles, ..
-            } if (usize::from(length).div_ceil(8) + usize::from(handles)) >= REGISTER_WORDS => {
-                Err(Error::BadArgument)
-            }
+            } if Header::words_of(length, handles) > 2 => Err(Error::BadArgument),
             _ => Ok(message),
         }
     }

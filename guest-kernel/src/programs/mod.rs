@@ -11,6 +11,7 @@ use nuncio_abi::BootInfo;
 use crate::boot::CommandLine;
 use crate::hv::{Client, Machine};
 
+pub mod conformance;
 pub mod consumer;
 pub mod echo;
 pub mod producer;
@@ -18,8 +19,6 @@ pub mod stream;
 
 #[cfg(feature = "bare-metal")]
 mod bench;
-#[cfg(feature = "bare-metal")]
-mod checks;
 #[cfg(feature = "bare-metal")]
 mod children;
 #[cfg(feature = "bare-metal")]

@@ -1,6 +1,6 @@
 //! The programs by name.
 
-use super::{bench, checks, children, consumer, echo, hostile, producer};
+use super::{bench, children, conformance, consumer, echo, hostile, producer};
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
@@ -8,13 +8,14 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 6] = [
+const PROGRAMS: [(&str, Program); 7] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
     ("bench", bench::run),
-    ("checks", checks::run),
     ("children", children::run),
+    ("conformance", conformance::run),
+    ("partner", conformance::partner::run),
 ];
 
 /// Runs the program that the command line names.

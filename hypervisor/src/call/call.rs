@@ -63,6 +63,7 @@ fn begin(
         has_buffer: buffer.is_some(),
     };
     // The answer may bring handles, and an answer that came must not fail.
+    let places = table.places();
     if let Err(error) = table.reserve(MESSAGE_HANDLES) {
         close(carried, effects);
         return Err(error);
@@ -75,6 +76,7 @@ fn begin(
         }
         Err((error, carried)) => {
             table.release(MESSAGE_HANDLES);
+            table.shrink_to(places);
             close(carried, effects);
             Err(error)
         }

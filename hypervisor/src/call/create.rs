@@ -32,11 +32,12 @@ pub(super) fn create(
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let mut table = caller.domain.handles.lock();
-    let (first, second) = match create {
-        Create::Memory { bytes } => memory(caller, &mut table, bytes)?,
-        Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot)?,
-        Create::Event { slot } => event(caller, &mut table, slot)?,
-        Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects)?,
+    let places = table.places();
+    let made = match create {
+        Create::Memory { bytes } => memory(caller, &mut table, bytes),
+        Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot),
+        Create::Event { slot } => event(caller, &mut table, slot),
+        Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects),
         Create::Domain {
             frames,
             kernel_bytes,
@@ -47,10 +48,11 @@ pub(super) fn create(
                 Some(event) => Some((table.event(event, Rights::NOTIFY)?.clone(), bits)),
                 None => None,
             };
-            domain(caller, &mut table, frames, kernel_bytes, watcher, effects)?
+            domain(caller, &mut table, frames, kernel_bytes, watcher, effects)
         }
-        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects)?,
+        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects),
     };
+    let (first, second) = made.inspect_err(|_| table.shrink_to(places))?;
     answer.pair(first.raw(), second.map_or(0, Handle::raw));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use nuncio_abi::{Deadline, Error, Handle, Rights, MAX_VALUES, MESSAGE_HANDLES};
 
-use crate::object::{Delivery, HandleTable, Queued, Traffic};
+use crate::object::{fits_registers, Delivery, HandleTable, Queued, Traffic};
 
 use super::message::{deliver, deliver_handles, Place};
 use super::{block_until, Answer, Caller, Effects, Outcome};
@@ -54,11 +54,15 @@ fn receive_handles(
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
     let (port, _) = table.shared_port(port, Rights::RECEIVE)?;
-    table.ensure(MESSAGE_HANDLES)?;
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
     let (_, handles) = port.receive(|queued| {
         length = queued.message.length;
+        if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
+            return Err(Error::BufferTooSmall);
+        }
+        // Only then room in the table, and only then the buffer: nothing fails after either.
+        table.ensure(MESSAGE_HANDLES)?;
         registers = values(queued, buffer)?;
         Ok(Delivery::WithHandles)
     })?;

@@ -109,6 +109,35 @@ impl HandleTable {
         self.reserved = self.reserved.saturating_sub(count);
     }
 
+    /// Places that there are, used or free.
+    pub fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Gives back the places beyond that many, for a call that made them and then failed: a call
+    /// that fails has used up nothing. Does nothing if one of them has been used.
+    #[cold]
+    pub fn shrink_to(&mut self, places: usize) {
+        let is_new = |entry: &Entry| entry.held.is_none() && entry.generation == FIRST_GENERATION;
+        if self.entries.len() <= places || !self.entries.iter().skip(places).all(is_new) {
+            return;
+        }
+        self.free.retain(|place| usize::from(*place) < places);
+        self.free.shrink_to(places);
+        self.entries.truncate(places);
+        self.entries.shrink_to_fit();
+        // Less than what is given back at the same time, so it can be paid.
+        self.charge = None;
+        self.charge = self.pay(places).ok();
+    }
+
+    fn pay(&self, places: usize) -> Result<KernelCharge, Error> {
+        let bytes = |size: usize| places.saturating_mul(size);
+        let pieces = [bytes(size_of::<Entry>()), bytes(size_of::<u16>())];
+        let charge = self.account.charge_kernel(&pieces);
+        charge.map_err(|_| Error::QuotaExhausted)
+    }
+
     fn grow(&mut self) -> Result<(), Error> {
         let old = self.entries.len();
         let new = old
@@ -117,10 +146,7 @@ impl HandleTable {
         if new <= old {
             return Err(Error::QuotaExhausted);
         }
-        let bytes = |size: usize| new.saturating_mul(size);
-        let pieces = [bytes(size_of::<Entry>()), bytes(size_of::<u16>())];
-        let charge = self.account.charge_kernel(&pieces);
-        self.charge = Some(charge.map_err(|_| Error::QuotaExhausted)?);
+        self.charge = Some(self.pay(new)?);
         self.entries.reserve_exact(new.saturating_sub(old));
         self.free.reserve_exact(new.saturating_sub(self.free.len()));
         self.entries.resize_with(new, || Entry {
@@ -420,6 +446,25 @@ mod tests {
             0,
             "a handle that was not given counts for nothing"
         );
+    }
+
+    #[test]
+    fn places_that_a_failed_call_has_made_are_given_back() {
+        let mut table = table();
+        let handles: Vec<_> = (0..30).map(|_| table.insert(held(0)).unwrap()).collect();
+        let (places, used) = (table.places(), table.account.kernel_bytes_used());
+        table.ensure(4).unwrap();
+        assert!(table.places() > places && table.account.kernel_bytes_used() > used);
+        table.shrink_to(places);
+        assert_eq!(table.places(), places);
+        assert_eq!(table.account.kernel_bytes_used(), used);
+        assert!(handles.iter().all(|handle| table.get(*handle).is_ok()));
+        let more: Vec<_> = (0..4).map(|_| table.insert(held(0)).unwrap()).collect();
+        // Somebody uses what was added: it stays.
+        let grown = table.places();
+        table.shrink_to(places);
+        assert_eq!(table.places(), grown);
+        assert!(more.iter().all(|handle| table.get(*handle).is_ok()));
     }
 
     #[test]

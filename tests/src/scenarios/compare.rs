@@ -33,8 +33,8 @@ pub const MANIFESTS: &[Compared] = &[
         is_exact: false,
     },
     Compared {
-        name: "checks",
-        manifest: "checks",
+        name: "conformance",
+        manifest: "conformance",
         input_bytes: None,
         is_exact: true,
     },

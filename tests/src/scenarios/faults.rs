@@ -69,7 +69,6 @@ pub const HOSTILE: &[Hostile] = &[
     exits("registers", 0),
     exits("breakpoints", 0),
     exits("user-call", 0),
-    exits("checks", 0),
     exits("flood messages=20000", 0),
     exits("exit-code code=7", 7),
     exits("panic", PANIC),

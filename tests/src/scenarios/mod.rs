@@ -3,6 +3,7 @@
 
 mod beds;
 mod compare;
+mod conformance;
 mod counts;
 mod domains;
 mod entries;
@@ -50,6 +51,7 @@ pub fn of_beds(beds: &[&'static Bed]) -> Vec<BootTest> {
 fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     let mut themes = vec![
         ("stream", stream::SCENARIOS),
+        ("conformance", conformance::SCENARIOS),
         ("counts", counts::SCENARIOS),
         ("domains", domains::SCENARIOS),
         ("entries", entries::SCENARIOS),

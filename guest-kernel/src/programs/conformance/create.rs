@@ -1,0 +1,232 @@
+//! `create`.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use nuncio_abi::{Error, ObjectKind, QueryItem, Rights, Verb};
+
+use super::handles::Place;
+use super::subject::{Arguments, PAGE, SLOT};
+use super::{behaviour, ensure, equal, error, Subject, Table, Verdict};
+
+const CREATE: Verb = Verb::Create;
+const MEMORY: u64 = ObjectKind::Memory.number();
+const PORT: u64 = ObjectKind::Port.number();
+const EVENT: u64 = ObjectKind::Event.number();
+const TIMER: u64 = ObjectKind::Timer.number();
+
+pub(super) const TABLE: Table = Table {
+    of: CREATE.name(),
+    cases: &[
+        error(
+            Error::BadArgument,
+            0,
+            "kinds-that-cannot-be-made",
+            |subject| {
+                for kind in [0, 1, 2, 3, 8, 255, 1 << 32, MEMORY | 1 << 63, u64::MAX] {
+                    for arguments in [[0; 4], [PAGE, 0, 0, 0], [1, 1, 0, 0]] {
+                        let [first, second, third, fourth] = arguments;
+                        let arguments = [kind, first, second, third, fourth];
+                        subject.refuses(CREATE, arguments, Error::BadArgument)?;
+                    }
+                }
+                Ok(())
+            },
+        ),
+        error(Error::BadArgument, 0, "unused-registers", |subject| {
+            let bell = subject.event(SLOT)?;
+            subject.wants_zeros(CREATE, [MEMORY, PAGE, 0, 0, 0], 2)?;
+            subject.wants_zeros(CREATE, [PORT, 1, 0, 0, 0], 3)?;
+            subject.wants_zeros(CREATE, [EVENT, 0, 0, 0, 0], 2)?;
+            subject.wants_zeros(CREATE, [TIMER, bell.far, 1, 0, 0], 3)?;
+            subject.wants_zeros(CREATE, [TIMER, 0, 1, 0, 0], 3)
+        }),
+        error(Error::BadArgument, 0, "lengths-of-no-memory", |subject| {
+            let most = 16 << 20;
+            for length in [0, 1, PAGE - 1, PAGE + 1, most + 1, most + PAGE, 1 << 63] {
+                refuses(subject, [MEMORY, length, 0, 0, 0])?;
+            }
+            refuses(subject, [MEMORY, u64::MAX - PAGE + 1, 0, 0, 0])
+        }),
+        error(Error::BadArgument, 0, "capacities-of-no-port", |subject| {
+            for capacity in [0, 257, 1 << 16 | 1, 1 << 32 | 1, u64::MAX] {
+                refuses(subject, [PORT, capacity, 0, 0, 0])?;
+            }
+            Ok(())
+        }),
+        error(
+            Error::BadArgument,
+            0,
+            "slots-that-are-not-there",
+            |subject| {
+                for slot in [64, 255, 256, 1 << 32, u64::MAX] {
+                    refuses(subject, [PORT, 1, slot, 0, 0])?;
+                    refuses(subject, [EVENT, slot, 0, 0, 0])?;
+                }
+                Ok(())
+            },
+        ),
+        error(Error::BadHandle, 0, "no-handle", |subject| {
+            timer(subject)?.wants_a_handle(subject)
+        }),
+        error(Error::WrongKind, 0, "every-other-kind", |subject| {
+            timer(subject)?.wants_kind(subject, ObjectKind::Event)
+        }),
+        error(Error::MissingRight, 0, "without-notify", |subject| {
+            let (bell, place) = (subject.event(SLOT)?, timer(subject)?);
+            place.wants_right(subject, bell.near)?;
+            place.wants_right(subject, subject.grant(bell.far, Rights::GRANT, 0)?)
+        }),
+        error(
+            Error::QuotaExhausted,
+            0,
+            "no-room-for-two-handles",
+            |subject| {
+                let bell = subject.event(SLOT)?;
+                let mut copies = subject.fill_the_table()?;
+                for _ in 0..2 {
+                    // Whatever is made has room for two.
+                    for arguments in every_kind(bell.far) {
+                        subject.refuses(CREATE, arguments, Error::QuotaExhausted)?;
+                    }
+                    subject.close(copies.pop().ok_or("the table was never full")?)?;
+                }
+                for arguments in every_kind(bell.far) {
+                    let [first, second, ..] = subject.works(CREATE, arguments)?;
+                    subject.close(first)?;
+                    if second != 0 {
+                        subject.close(second)?;
+                    }
+                }
+                Ok(())
+            },
+        ),
+        error(
+            Error::QuotaExhausted,
+            0,
+            "no-frames-for-memory",
+            |subject| {
+                let free = subject.free_frames()?;
+                for pages in [free + 1, free + 2] {
+                    let arguments = [MEMORY, pages * PAGE, 0, 0, 0];
+                    subject.refuses(CREATE, arguments, Error::QuotaExhausted)?;
+                }
+                let memories = subject.take_all_frames()?;
+                subject.refuses(CREATE, [MEMORY, PAGE, 0, 0, 0], Error::QuotaExhausted)?;
+                memories
+                    .into_iter()
+                    .try_for_each(|memory| subject.close(memory))?;
+                equal("free frames at the end", subject.free_frames()?, free)
+            },
+        ),
+        error(
+            Error::QuotaExhausted,
+            0,
+            "none-of-the-hypervisors-memory-is-left",
+            |subject| {
+                let before = subject.kernel_bytes()?;
+                let mut made = Vec::new();
+                for (capacity, least) in [(256, 1), (16, 1), (1, 1)] {
+                    let arguments = [PORT, capacity, 0, 0, 0];
+                    let mut count = 0;
+                    while let Ok([first, second, ..]) = subject.call(CREATE, arguments) {
+                        made.extend([subject.keep(first), subject.keep(second)]);
+                        count += 1;
+                        ensure(count < 1000, || "it never ends".into())?;
+                    }
+                    ensure(count >= least || capacity < 256, || {
+                        "no port can be made".into()
+                    })?;
+                    subject.refuses(CREATE, arguments, Error::QuotaExhausted)?;
+                }
+                made.into_iter()
+                    .try_for_each(|handle| subject.close(handle))?;
+                equal("what is used at the end", subject.kernel_bytes()?, before)
+            },
+        ),
+        behaviour("errors-in-their-order", |subject| {
+            for (arguments, expected) in [
+                ([TIMER, 1 << 32, 0, 1, 0], Error::BadArgument),
+                ([TIMER, 1 << 32, 0, 0, 0], Error::BadHandle),
+            ] {
+                subject.refuses(CREATE, arguments, expected)?;
+            }
+            // A number out of its range is told before a full table.
+            subject.fill_the_table()?;
+            refuses(subject, [MEMORY, 0, 0, 0, 0])?;
+            refuses(subject, [PORT, 257, 0, 0, 0])?;
+            refuses(subject, [PORT, 1, 64, 0, 0])?;
+            refuses(subject, [EVENT, 64, 0, 0, 0])?;
+            subject.refuses(CREATE, [TIMER, 0, 0, 0, 0], Error::BadHandle)
+        }),
+        behaviour("memory-is-zeroed", |subject| {
+            let port = subject.port(1)?;
+            let window = subject.window(2 * PAGE)?;
+            for _ in 0..3 {
+                let memory = subject.memory(2)?;
+                subject.map(memory, window, 0, 2 * PAGE, Rights::READ | Rights::WRITE)?;
+                for place in [0, PAGE - 64 * 2, PAGE, 2 * PAGE - 128] {
+                    equal("new memory", subject.peek(port, window + place)?, [0; 8])?;
+                    subject.poke(port, window + place, &[u64::MAX; 8])?;
+                }
+                subject.unmap(window, 2 * PAGE)?;
+                subject.close(memory)?;
+            }
+            Ok(())
+        }),
+        behaviour("handles-with-the-rights-of-their-kind", |subject| {
+            let grant = Rights::GRANT;
+            let (port, bell) = (subject.port(1)?, subject.event(SLOT)?);
+            let timer = subject.timer(bell.far, 1)?;
+            for (handle, kind, rights) in [
+                (subject.memory(1)?, MEMORY, Rights::ACCESS | grant),
+                (port.near, PORT, Rights::RECEIVE),
+                (port.far, PORT, Rights::SEND | grant),
+                (bell.near, EVENT, Rights::WAIT),
+                (bell.far, EVENT, Rights::NOTIFY | grant),
+                (timer, TIMER, Rights::ARM | grant),
+            ] {
+                let found = subject.query(handle, QueryItem::Kind.number())?;
+                equal("kind and rights", found, (kind, rights.bits()))?;
+            }
+            Ok(())
+        }),
+        behaviour("the-first-and-the-last-slot", |subject| {
+            for slot in [0, 63] {
+                let word = subject.word(slot)?;
+                word.enable(0b1);
+                let arguments = [PORT, 1, slot as u64, 0, 0];
+                let [near, far, ..] = subject.works(CREATE, arguments)?;
+                let (near, far) = (subject.keep(near), subject.keep(far));
+                subject.send(far, 0, [0; 3])?;
+                equal("the port's slot", word.take(), 0b1)?;
+                subject.close(near)?;
+                let bell = subject.event(slot)?;
+                subject.works(Verb::Notify, [bell.far, 0b1, 0, 0, 0])?;
+                equal("the event's slot", word.take(), 0b1)?;
+                word.enable(0);
+            }
+            Ok(())
+        }),
+    ],
+};
+
+fn refuses(subject: &Subject<'_>, arguments: Arguments) -> Verdict {
+    subject.refuses(CREATE, arguments, Error::BadArgument)
+}
+
+fn timer(subject: &Subject<'_>) -> Result<Place, String> {
+    let bell = subject.event(SLOT)?;
+    let mut place = Place::first(CREATE, [TIMER, bell.far, 1, 0, 0]);
+    place.register = 1;
+    Ok(place)
+}
+
+const fn every_kind(event: u64) -> [Arguments; 4] {
+    [
+        [MEMORY, PAGE, 0, 0, 0],
+        [PORT, 1, 0, 0, 0],
+        [EVENT, 0, 0, 0, 0],
+        [TIMER, event, 1, 0, 0],
+    ]
+}

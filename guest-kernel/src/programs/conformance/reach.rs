@@ -1,0 +1,49 @@
+//! What the specification lists and no guest can bring about, and why.
+
+use nuncio_abi::{Error, Verb};
+
+/// An error of a verb's table that no case shows.
+pub struct OutOfReach {
+    /// The verb.
+    pub verb: Verb,
+    /// The error.
+    pub error: Error,
+    /// Which of the places where the table has it, from 0.
+    pub place: usize,
+    /// Why not.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const OUT_OF_REACH: &[OutOfReach] = &[
+    OutOfReach {
+        verb: Verb::Unmap,
+        error: Error::MissingRight,
+        place: 0,
+        why: "every handle of a space has `map`, and none can be copied",
+    },
+    OutOfReach {
+        verb: Verb::Stop,
+        error: Error::MissingRight,
+        place: 0,
+        why: "every handle of a domain has `stop`, and none can be copied",
+    },
+    OutOfReach {
+        verb: Verb::Stop,
+        error: Error::PeerGone,
+        place: 0,
+        why: "a domain has no handle of another one, and does not outlive itself",
+    },
+    OutOfReach {
+        verb: Verb::Query,
+        error: Error::PeerGone,
+        place: 0,
+        why: "a domain has no handle of another one, and does not outlive itself",
+    },
+    OutOfReach {
+        verb: Verb::Call,
+        error: Error::BadAddress,
+        place: 1,
+        why: "a domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
+    },
+];
