@@ -143,6 +143,9 @@ pub enum Call {
     },
 }
 
+/// Words of a message that a `call` can have in registers.
+const CALL_WORDS: usize = REGISTER_WORDS - 1;
+
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
 
 /// In the header of a `reply`: the next message is asked for too.
@@ -332,8 +335,13 @@ impl Call {
             }),
             Verb::Call => {
                 let [port, header, first, second, deadline] = raw.arguments;
+                let message = Outgoing::decode(header, [first, second, 0])?;
+                // The deadline has the register in which a third word would be.
+                if message.register_words() > CALL_WORDS {
+                    return Err(Error::BadArgument);
+                }
                 Ok(Call::Call {
-                    message: Outgoing::decode(header, [first, second, 0])?,
+                    message,
                     port: handle(port)?,
                     deadline: Deadline(deadline),
                 })
@@ -451,6 +459,17 @@ mod tests {
                 raw.arguments[argument] = 1;
                 assert_eq!(Call::decode(&raw), Err(Error::BadArgument), "{call:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_call_has_no_third_word() {
+        for (header, is_good) in [(16, true), (17, false), (8 | 1 << 8, true), (3 << 8, false)] {
+            let raw = RawCall {
+                verb: Verb::Call.number(),
+                arguments: [0x1_0001, header, 0, 0, 5],
+            };
+            assert_eq!(Call::decode(&raw).is_ok(), is_good, "{header:#x}");
         }
     }
 

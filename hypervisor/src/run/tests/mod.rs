@@ -4,6 +4,7 @@
 mod faults;
 mod hostile;
 mod machine;
+mod model;
 mod objects;
 mod scheduling;
 mod talking;
