@@ -654,6 +654,17 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_no_third_word() {
+        for (header, is_good) in [(16, true), (17, false), (8 | 1 << 8, true), (3 << 8, false)] {
+            let raw = RawCall {
+                verb: Verb::Call.number(),
+                arguments: [0x1_0001, header, 0, 0, 5],
+            };
+            assert_eq!(Call::decode(&raw).is_ok(), is_good, "{header:#x}");
+        }
+    }
+
+    #[test]
     fn map_wants_read_and_no_right_that_is_no_access() {
         let good = Call::Map {
             space: Handle::new(1, 1),

@@ -57,13 +57,14 @@ pub(super) fn create(
     Ok(())
 }
 
+/// What is made is paid first, and room in the table is made last: a table that has grown stays so,
+/// and a call that fails changes nothing.
 type Made = Result<(Handle, Option<Handle>), Error>;
 
 fn memory(caller: Caller<'_>, table: &mut HandleTable, bytes: u64) -> Made {
     if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) || bytes > MAP_LIMIT_BYTES {
         return Err(Error::BadArgument);
     }
-    table.ensure(MOST_HANDLES)?;
     let memory = Memory::create(&caller.domain.account, bytes / PAGE_BYTES).map_err(exhausted)?;
     let rights = Rights::ACCESS | Rights::GRANT | Rights::REVOKE;
     let handle = table.insert(held(Object::Memory(Arc::new(memory)), rights))?;
@@ -75,9 +76,9 @@ fn port(caller: Caller<'_>, table: &mut HandleTable, capacity: u64, slot: u64) -
         return Err(Error::BadArgument);
     }
     let target = target(caller, slot)?;
-    table.ensure(MOST_HANDLES)?;
     let capacity = capacity as usize;
     let charge = Port::charge(&caller.domain.account, capacity).map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
     let port = Arc::new(Port::new(capacity, target, Some(charge)));
     let receiver = table.insert(held(Object::Port(port.clone()), Rights::RECEIVE))?;
     let sender = table.insert(held(Object::Port(port), Rights::SEND | Rights::GRANT))?;
@@ -86,9 +87,10 @@ fn port(caller: Caller<'_>, table: &mut HandleTable, capacity: u64, slot: u64) -
 
 fn event(caller: Caller<'_>, table: &mut HandleTable, slot: u64) -> Made {
     let target = target(caller, slot)?;
-    table.ensure(MOST_HANDLES)?;
     let charge = caller.domain.account.charge_kernel(&[size_of::<Event>()]);
-    let event = Arc::new(Event::new(target, Some(charge.map_err(exhausted)?)));
+    let charge = charge.map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
+    let event = Arc::new(Event::new(target, Some(charge)));
     let waiter = table.insert(held(Object::Event(event.clone()), Rights::WAIT))?;
     let notifier = table.insert(held(Object::Event(event), Rights::NOTIFY | Rights::GRANT))?;
     Ok((waiter, Some(notifier)))
@@ -102,13 +104,13 @@ fn timer(
     effects: &mut impl Effects,
 ) -> Made {
     let event = table.event(event, Rights::NOTIFY)?.clone();
-    table.ensure(MOST_HANDLES)?;
     let pieces = [size_of::<Timer>(), TIMER_PLACE_BYTES];
     let charge = caller
         .domain
         .account
         .charge_kernel(&pieces)
         .map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
     let timer = effects.add_timer(event, bits, charge);
     let handle = table.insert(held(Object::Timer(timer), Rights::ARM | Rights::GRANT))?;
     Ok((handle, None))

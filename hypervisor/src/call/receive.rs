@@ -33,7 +33,7 @@ fn try_receive(
     let buffer = Place::buffer(&caller.domain.space, buffer)?;
     let (delivery, _) = port_found.receive(|queued| {
         if !queued.handles.is_empty() {
-            return Ok(Delivery::Refused);
+            return refuse(queued, buffer);
         }
         answer.full(&values(queued, buffer)?);
         Ok(Delivery::Done)
@@ -43,6 +43,15 @@ fn try_receive(
     }
     Traffic::count(&caller.domain.traffic.received);
     Ok(())
+}
+
+/// A message with handles is left for [`receive_handles`], unless nothing there could deliver it.
+#[cold]
+fn refuse(queued: &Queued, buffer: Option<Place>) -> Result<Delivery, Error> {
+    if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
+        return Err(Error::BufferTooSmall);
+    }
+    Ok(Delivery::Refused)
 }
 
 /// The first message has handles, so the receiver's table needs room first.

@@ -5,6 +5,7 @@ mod domains;
 mod faults;
 mod hostile;
 mod machine;
+mod model;
 mod objects;
 mod scheduling;
 mod talking;

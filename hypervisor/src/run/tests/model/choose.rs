@@ -1,0 +1,425 @@
+//! What a guest does next: mostly something that makes sense as things stand, and sometimes
+//! nonsense. A step is a number, and what is done follows from it and the state of the model, so a
+//! failing sequence is made shorter by leaving steps out.
+
+use alloc::vec::Vec;
+
+use nuncio_abi::RawCall;
+
+use super::driver::Driver;
+use super::state::*;
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    Call(RawCall),
+    Halt,
+    HaltForEver,
+    Crash(u16),
+    Pass(u64),
+    Take(usize),
+    Enable(usize, u64),
+    Vector(u64),
+    Write(u64, [u64; 12]),
+    Deliver,
+}
+
+/// How often a kind of step is taken, by the number of the verb, and behind the verbs by
+/// [`OTHERS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Taste {
+    pub verbs: [u32; 15],
+    pub others: [u32; 9],
+}
+
+/// Halt, end, pass, take, enable, vector, write, deliver, nonsense.
+pub const OTHERS: [u32; 9] = [3, 0, 14, 20, 12, 2, 8, 6, 3];
+
+/// SplitMix64 (Steele, Lea and Flood 2014): a step has all it needs in one number.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    fn of(&mut self, list: &[u64]) -> u64 {
+        list.get(self.below(list.len() as u64) as usize)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    fn weighted(&mut self, weights: &[u32]) -> usize {
+        let mut at = self.below(weights.iter().map(|weight| u64::from(*weight)).sum());
+        for (index, weight) in weights.iter().enumerate() {
+            if at < u64::from(*weight) {
+                return index;
+            }
+            at -= u64::from(*weight);
+        }
+        0
+    }
+
+    fn nonsense(&mut self) -> u64 {
+        let word = self.next();
+        let near = self.of(&[
+            0,
+            1,
+            7,
+            64,
+            127,
+            128,
+            4096,
+            1 << 31,
+            1 << 32,
+            1 << 48,
+            u64::MAX,
+        ]);
+        match self.below(4) {
+            0 => near,
+            1 => near ^ 1 << self.below(64),
+            2 => near.wrapping_add(word % 17).wrapping_sub(8),
+            _ => word,
+        }
+    }
+
+    fn slot(&mut self) -> u64 {
+        let all = self.one_in(8);
+        self.below(if all { 64 } else { 4 })
+    }
+
+    fn bits(&mut self) -> u64 {
+        match self.below(4) {
+            0 => self.next(),
+            1 => 1,
+            _ => 1 << self.below(6),
+        }
+    }
+}
+
+impl Driver {
+    pub fn choose(&self, me: usize, random: &mut Random) -> Action {
+        let weights: Vec<u32> = self
+            .taste
+            .verbs
+            .iter()
+            .chain(&self.taste.others)
+            .copied()
+            .collect();
+        let action = match random.weighted(&weights) {
+            verb @ 0..15 => Action::Call(self.plausible(me, verb as u64, random)),
+            15 => Action::Halt,
+            16 => match random.below(3) {
+                0 => Action::HaltForEver,
+                1 => Action::Crash(random.next() as u16),
+                _ => Action::Call(self.plausible(me, 9, random)),
+            },
+            17 => Action::Pass(match random.below(4) {
+                0 => 1,
+                1 => 12_000_000,
+                _ => random.below(4_000_000),
+            }),
+            18 => Action::Take(random.slot() as usize),
+            19 => Action::Enable(random.slot() as usize, random.bits() | random.bits()),
+            20 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
+            21 => self.write(me, random),
+            22 => Action::Deliver,
+            _ => Action::Call(RawCall {
+                verb: random.below(18),
+                arguments: core::array::from_fn(|_| random.nonsense()),
+            }),
+        };
+        let action = match action {
+            Action::Call(mut raw) if random.one_in(24) => {
+                let place = random.below(5) as usize;
+                raw.arguments[place] = match random.below(3) {
+                    0 => raw.arguments[place] ^ 1 << random.below(64),
+                    1 => raw.arguments[random.below(5) as usize],
+                    _ => random.nonsense(),
+                };
+                Action::Call(raw)
+            }
+            action => action,
+        };
+        self.without_guess(me, action)
+    }
+
+    /// A token that was guessed can name a call that nobody has received; which one only the
+    /// machine knows. So what is no token of the port becomes a number that no call can have.
+    fn without_guess(&self, me: usize, action: Action) -> Action {
+        let Action::Call(mut raw) = action else {
+            return action;
+        };
+        let [port, header, ..] = raw.arguments;
+        let held = self.model.domains[me].handles.get(&port);
+        if let (14, Some(Object::Port(port))) =
+            (raw.verb, held.map(|held| &self.model.objects[held.object]))
+        {
+            let token = header >> 32;
+            if token != 0 && !port.tokens.contains_key(&token) {
+                raw.arguments[1] = header | 0xFFFF << 32;
+            }
+        }
+        Action::Call(raw)
+    }
+
+    /// One of the domain's handles of this kind with these rights, or something else.
+    fn handle(&self, me: usize, kind: u64, rights: u64, random: &mut Random) -> u64 {
+        let domain = &self.model.domains[me];
+        let fits = |held: &Held| {
+            let is_kind = kind == 0 || self.model.kind(held.object) == kind;
+            is_kind && held.rights & rights == rights
+        };
+        let fitting: Vec<u64> = match random.below(24) {
+            0 => domain.handles.keys().copied().collect(),
+            1 => domain.ever.iter().copied().collect(),
+            2 if random.one_in(3) => return random.nonsense(),
+            _ => {
+                let fitting = domain.handles.iter().filter(|(_, held)| fits(held));
+                fitting.map(|(handle, _)| *handle).collect()
+            }
+        };
+        random.of(&fitting)
+    }
+
+    fn deadline(&self, random: &mut Random) -> u64 {
+        let now = self.model.now;
+        match random.below(32) {
+            0..8 => 0,
+            // Sequences in which everybody sleeps for ever are short.
+            8 => NEVER,
+            9..12 => now.saturating_sub(random.below(3)),
+            _ => now.saturating_add(random.below(8_000_000)),
+        }
+    }
+
+    /// A place for a message: often where some are, sometimes where nothing is.
+    fn buffer(&self, me: usize, random: &mut Random) -> u64 {
+        let mappings = &self.model.domains[me].mappings;
+        let starts: Vec<u64> = mappings.keys().copied().collect();
+        match random.below(16) {
+            0 => random.nonsense(),
+            1 => random.of(&starts) * PAGE + random.below(64) * 64,
+            2 => 0x20_0000 + 128 * random.below(64),
+            3 | 4 => random.of(&starts) * PAGE,
+            _ => random.of(&starts[..starts.len().min(2)]) * PAGE + 128 * random.below(2),
+        }
+    }
+
+    fn transfer(&self, me: usize, random: &mut Random) -> u64 {
+        let handle = self.handle(me, 0, GRANT, random);
+        let has = self.model.domains[me]
+            .handles
+            .get(&handle)
+            .map_or(0, |held| held.rights);
+        let rights = match random.below(8) {
+            0 => random.below(1 << 12),
+            1 => has,
+            2 => has & random.next(),
+            _ => has & !(RECEIVE | WAIT),
+        };
+        handle & 0xFFFF_FFFF | rights << 32
+    }
+
+    fn write(&self, me: usize, random: &mut Random) -> Action {
+        let address = self.buffer(me, random) & !127;
+        let words = core::array::from_fn(|index| match index {
+            0..8 => random.next(),
+            _ => self.transfer(me, random),
+        });
+        Action::Write(address, words)
+    }
+
+    /// A header and the words behind it.
+    fn message(&self, me: usize, words: usize, random: &mut Random) -> (u64, [u64; 3]) {
+        let mut registers = [0; 3];
+        if random.one_in(4) {
+            registers[0] = self.buffer(me, random);
+            let handles = random.of(&[0, 0, 1, 2, 4, 5]);
+            return (random.below(66) | 1 << 7 | handles << 8, registers);
+        }
+        let most = words as u64 + u64::from(random.one_in(16));
+        let handles = if random.one_in(3) {
+            random.below(most + 1)
+        } else {
+            0
+        };
+        let bytes = random.below(8 * (most - handles) + 1);
+        let byte_words = bytes.div_ceil(8) as usize;
+        for (index, register) in registers.iter_mut().enumerate() {
+            if index < byte_words {
+                let left = (bytes - 8 * index as u64).min(8);
+                *register = random.next() >> (64 - 8 * left);
+            } else if index < byte_words + handles as usize {
+                *register = self.transfer(me, random);
+            }
+        }
+        (bytes | handles << 8, registers)
+    }
+
+    /// A range of pages: most often one that is mapped, or one just behind.
+    fn range(&self, me: usize, random: &mut Random) -> (u64, u64) {
+        let mappings: Vec<_> = self.model.domains[me].mappings.iter().collect();
+        let pages = 1 + random.below(4);
+        match random.below(12) {
+            0 => (random.nonsense(), random.nonsense()),
+            1 => (0x20_0000 * random.below(4), 0x20_0000),
+            2 => (0x20_0000 * (1 + random.below(3)) - PAGE, pages * PAGE),
+            3 => (
+                self.model.address_limit - PAGE * random.below(4),
+                pages * PAGE,
+            ),
+            4 | 5 => (
+                0x4000_0000 * random.below(8) + PAGE * random.below(4),
+                pages * PAGE,
+            ),
+            6 => (PAGE * random.below(64), pages * PAGE),
+            _ if mappings.len() > 1 => {
+                let index = 1 + random.below(mappings.len() as u64 - 1) as usize;
+                let (start, mapping) = mappings[index];
+                let skip = random.below(mapping.pages.min(3));
+                (
+                    (start + skip) * PAGE,
+                    random.of(&[1, pages, mapping.pages]) * PAGE,
+                )
+            }
+            _ => (PAGE * (32 + random.below(16)), pages * PAGE),
+        }
+    }
+
+    fn plausible(&self, me: usize, verb: u64, random: &mut Random) -> RawCall {
+        let arguments = match verb {
+            0 => [random.of(&[2, 2, 3, 0x1_0002]), 0, 0, 0, 0],
+            1 => {
+                let (header, [first, second, third]) = self.message(me, 3, random);
+                [
+                    self.handle(me, 5, SEND, random),
+                    header,
+                    first,
+                    second,
+                    third,
+                ]
+            }
+            2 => {
+                let has_buffer = random.one_in(2);
+                let buffer = if has_buffer {
+                    self.buffer(me, random)
+                } else {
+                    0
+                };
+                [
+                    self.handle(me, 5, RECEIVE, random),
+                    self.deadline(random),
+                    buffer,
+                    0,
+                    0,
+                ]
+            }
+            3 => [self.handle(me, 6, NOTIFY, random), random.bits(), 0, 0, 0],
+            4 => [self.deadline(random), 0, 0, 0, 0],
+            5 => {
+                let (address, length) = self.range(me, random);
+                let access = random.of(&[READ, READ | WRITE, 7, 3, WRITE, 9]);
+                let offset = PAGE * random.of(&[0, 0, 1, 2, 512]);
+                let memory = self.handle(me, 4, READ, random);
+                let space = self.handle(me, 3, MAP, random);
+                [space, memory, address, offset, length | access]
+            }
+            6 => {
+                let (address, length) = self.range(me, random);
+                [self.handle(me, 3, MAP, random), address, length, 0, 0]
+            }
+            7 => {
+                let kind = random.of(&[4, 5, 5, 6, 7, 0]);
+                [self.handle(me, kind, 0, random), 0, 0, 0, 0]
+            }
+            8 => [self.handle(me, 0, 0, random), random.below(5), 0, 0, 0],
+            9 => [self.handle(me, 1, STOP, random), random.below(3), 0, 0, 0],
+            10 => match random.of(&[4, 5, 5, 6, 7, 8]) {
+                4 => [4, PAGE * random.of(&[1, 1, 2, 3, 16, 512, 5000]), 0, 0, 0],
+                5 => [
+                    5,
+                    random.of(&[1, 1, 2, 3, 256, 257, 0]),
+                    random.slot(),
+                    0,
+                    0,
+                ],
+                6 => [6, random.slot(), 0, 0, 0],
+                7 => [7, self.handle(me, 6, NOTIFY, random), random.bits(), 0, 0],
+                kind => [kind, 0, 0, 0, 0],
+            },
+            11 => {
+                let word = self.transfer(me, random);
+                let badge = if random.one_in(3) { random.next() } else { 0 };
+                [word & 0xFFFF_FFFF, word >> 32, badge, 0, 0]
+            }
+            12 => [
+                self.handle(me, 7, ARM, random),
+                self.deadline(random),
+                0,
+                0,
+                0,
+            ],
+            13 => {
+                let (header, [first, second, _]) = self.message(me, 2, random);
+                let deadline = self.deadline(random);
+                [
+                    self.handle(me, 5, SEND, random),
+                    header,
+                    first,
+                    second,
+                    deadline,
+                ]
+            }
+            _ => {
+                let (header, [first, second, third]) = self.message(me, 3, random);
+                let port = self.port_to_answer(me, random);
+                let token = self.token(me, port, random);
+                let then = random.below(2) << 11;
+                [port, header | then | token << 32, first, second, third]
+            }
+        };
+        RawCall { verb, arguments }
+    }
+
+    /// Better a port from which calls have come.
+    fn port_to_answer(&self, me: usize, random: &mut Random) -> u64 {
+        let handles = self.model.domains[me].handles.iter();
+        let waited = handles.filter(|(_, held)| match &self.model.objects[held.object] {
+            Object::Port(port) => held.rights & RECEIVE != 0 && !port.calls.is_empty(),
+            _ => false,
+        });
+        let waited: Vec<u64> = waited.map(|(handle, _)| *handle).collect();
+        if waited.is_empty() || random.one_in(12) {
+            self.handle(me, 5, RECEIVE, random)
+        } else {
+            random.of(&waited)
+        }
+    }
+
+    fn token(&self, me: usize, port: u64, random: &mut Random) -> u64 {
+        let held = self.model.domains[me].handles.get(&port);
+        let Some(Object::Port(port)) = held.map(|held| &self.model.objects[held.object]) else {
+            return random.nonsense() & 0xFFFF_FFFF;
+        };
+        let is_open = |call: &u64| port.calls.contains_key(call);
+        let open = port.tokens.iter().filter(|(_, call)| is_open(call));
+        let open: Vec<u64> = open.map(|(token, _)| *token).collect();
+        let old: Vec<u64> = port.tokens.keys().copied().collect();
+        match random.below(16) {
+            0 => random.of(&old),
+            1 => random.nonsense() & 0xFFFF_FFFF,
+            _ => random.of(&open),
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! What the specification says there is: domains, handles, objects. Plain maps and lists; nothing
+//! here is taken from the hypervisor's own code.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use nuncio_abi::{Error, StopReason};
+
+use crate::mem::arena::Arena;
+use crate::mem::{Frame, PhysicalMemory};
+
+pub const READ: u64 = 1 << 0;
+pub const WRITE: u64 = 1 << 1;
+pub const EXECUTE: u64 = 1 << 2;
+pub const SEND: u64 = 1 << 3;
+pub const RECEIVE: u64 = 1 << 4;
+pub const NOTIFY: u64 = 1 << 5;
+pub const WAIT: u64 = 1 << 6;
+pub const MAP: u64 = 1 << 7;
+pub const STOP: u64 = 1 << 8;
+pub const GRANT: u64 = 1 << 9;
+pub const ARM: u64 = 1 << 10;
+pub const ALL_RIGHTS: u64 = (1 << 11) - 1;
+
+/// Handles in a table.
+pub const MOST_HANDLES: usize = 1024;
+pub const PAGE: u64 = 4096;
+pub const NEVER: u64 = u64::MAX;
+
+/// An object, by its place in [`Model::objects`].
+pub type Id = usize;
+
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub object: Id,
+    pub rights: u64,
+    pub badge: u64,
+}
+
+#[derive(Debug)]
+pub enum Object {
+    Domain(usize),
+    Vcpu,
+    Space(usize),
+    Memory(Memory),
+    Port(Port),
+    Event {
+        waiter: Option<(usize, u64)>,
+        slot: u64,
+    },
+    Timer(Timer),
+}
+
+#[derive(Debug)]
+pub struct Memory {
+    /// Whose account has paid.
+    pub owner: usize,
+    pub pages: u64,
+    /// Where each page is in the machine; learned when the memory is made.
+    pub frames: Vec<u64>,
+    /// Words that are not zero.
+    pub words: BTreeMap<u64, u64>,
+    pub handles: usize,
+    pub mappings: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Port {
+    pub is_console: bool,
+    pub capacity: usize,
+    pub queue: VecDeque<Message>,
+    /// Calls that wait for an answer: who made them, and whether there is memory for the answer.
+    pub calls: BTreeMap<u64, (usize, bool)>,
+    /// Which call a token stands for; learned when the message is received.
+    pub tokens: BTreeMap<u64, u64>,
+    pub receiver: Option<(usize, u64)>,
+    /// The receiver sleeps in `receive` and nothing has come for it.
+    pub is_waited_for: bool,
+    pub senders: usize,
+}
+
+#[derive(Debug)]
+pub struct Timer {
+    pub event: Id,
+    pub bits: u64,
+    pub due: Option<u64>,
+    pub handles: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    pub length: u64,
+    pub words: [u64; 8],
+    pub handles: Vec<Held>,
+    pub badge: u64,
+    pub call: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    pub pages: u64,
+    pub memory: Id,
+    /// First page of the memory.
+    pub offset: u64,
+    pub access: u64,
+}
+
+/// The page through which events come.
+#[derive(Debug)]
+pub struct VcpuPage {
+    pub ready: u64,
+    pub vector: u64,
+    pub pending: [u64; 64],
+    pub enabled: [u64; 64],
+}
+
+/// What a vcpu sleeps in.
+#[derive(Clone, Debug)]
+pub enum Sleep {
+    Wait {
+        deadline: u64,
+    },
+    Receive {
+        port: Id,
+        deadline: u64,
+        buffer: u64,
+    },
+    Call {
+        port: Id,
+        call: u64,
+        deadline: u64,
+        buffer: u64,
+    },
+    Halt,
+}
+
+/// The end of the call that a vcpu waits for.
+#[derive(Debug)]
+pub enum Answer {
+    Awaited,
+    Here(Message),
+    Never,
+}
+
+#[derive(Debug)]
+pub struct Domain {
+    pub ending: Option<(StopReason, u64)>,
+    pub handles: BTreeMap<u64, Held>,
+    /// Every handle that it has ever had.
+    pub ever: BTreeSet<u64>,
+    pub mappings: BTreeMap<u64, Mapping>,
+    pub page: VcpuPage,
+    /// An upcall is due and the vcpu has not run since.
+    pub upcall_due: bool,
+    /// An upcall was handed to the CPU and has not arrived.
+    pub upcall_on_its_way: bool,
+    pub sleeps: Option<Sleep>,
+    pub answer: Option<Answer>,
+    pub frames_limit: u64,
+    /// Frames of page tables, as counted in the machine.
+    pub table_frames: u64,
+    pub kernel_limit: u64,
+    pub last_status: u64,
+    /// Of the hypervisor's memory, as the machine says; the specification names no exact sizes.
+    pub kernel_used: u64,
+}
+
+#[derive(Default)]
+pub struct Model {
+    /// For the numbers of handles in memory, which the machine chooses.
+    pub arena: Option<&'static Arena>,
+    pub now: u64,
+    pub domains: Vec<Domain>,
+    pub objects: Vec<Object>,
+    pub address_limit: u64,
+    pub calls_made: u64,
+    /// Who must run next, in the same exit.
+    pub runs_next: Option<usize>,
+    /// What the machine has done that the specification does not allow.
+    pub complaints: Vec<String>,
+}
+
+impl Domain {
+    pub fn new(frames_limit: u64, kernel_limit: u64) -> Self {
+        Domain {
+            ending: None,
+            handles: BTreeMap::new(),
+            ever: BTreeSet::new(),
+            mappings: BTreeMap::new(),
+            page: VcpuPage {
+                ready: 0,
+                vector: 0,
+                pending: [0; 64],
+                enabled: [0; 64],
+            },
+            upcall_due: false,
+            upcall_on_its_way: false,
+            sleeps: None,
+            answer: None,
+            frames_limit,
+            table_frames: 0,
+            kernel_limit,
+            kernel_used: 0,
+            last_status: 0,
+        }
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.ending.is_none()
+    }
+}
+
+impl Model {
+    pub fn add(&mut self, object: Object) -> Id {
+        self.objects.push(object);
+        self.objects.len() - 1
+    }
+
+    pub fn complain(&mut self, what: String) {
+        self.complaints.push(what);
+    }
+
+    pub fn port(&mut self, id: Id) -> &mut Port {
+        match &mut self.objects[id] {
+            Object::Port(port) => port,
+            other => panic!("not a port: {other:?}"),
+        }
+    }
+
+    pub fn memory(&mut self, id: Id) -> &mut Memory {
+        match &mut self.objects[id] {
+            Object::Memory(memory) => memory,
+            other => panic!("not a memory: {other:?}"),
+        }
+    }
+
+    pub fn kind(&self, id: Id) -> u64 {
+        match &self.objects[id] {
+            Object::Domain(_) => 1,
+            Object::Vcpu => 2,
+            Object::Space(_) => 3,
+            Object::Memory(_) => 4,
+            Object::Port(_) => 5,
+            Object::Event { .. } => 6,
+            Object::Timer(_) => 7,
+        }
+    }
+
+    /// `bad-handle`, `wrong-kind`, `missing-right`, in this order.
+    pub fn find(&self, me: usize, handle: u64, kind: u64, rights: u64) -> Result<&Held, Error> {
+        let held = self.domains[me]
+            .handles
+            .get(&handle)
+            .ok_or(Error::BadHandle)?;
+        if self.kind(held.object) != kind {
+            return Err(Error::WrongKind);
+        }
+        if held.rights & rights != rights {
+            return Err(Error::MissingRight);
+        }
+        Ok(held)
+    }
+
+    /// A handle with these rights has come into being.
+    pub fn hold(&mut self, held: &Held) {
+        match &mut self.objects[held.object] {
+            Object::Port(port) if held.rights & SEND != 0 => port.senders += 1,
+            Object::Memory(memory) => memory.handles += 1,
+            Object::Timer(timer) => timer.handles += 1,
+            _ => {}
+        }
+    }
+
+    /// What was held is put into a table under the number that the machine has chosen.
+    pub fn adopt(&mut self, me: usize, held: Held, number: u64) {
+        let domain = &mut self.domains[me];
+        let is_form_right = number >> 32 == 0 && number >> 16 != 0;
+        let is_place_free = domain
+            .handles
+            .keys()
+            .all(|other| other & 0xFFFF != number & 0xFFFF);
+        let is_new = domain.ever.insert(number);
+        domain.handles.insert(number, held);
+        let fits = domain.handles.len() <= MOST_HANDLES;
+        if !(is_form_right && is_new && is_place_free && fits) {
+            self.complain(format!("domain {me} was given the handle {number:#x}"));
+        }
+    }
+
+    /// A handle is gone, from a table or from a message.
+    pub fn give_up(&mut self, held: Held) {
+        let Held { object, rights, .. } = held;
+        match &mut self.objects[object] {
+            Object::Port(port) => {
+                let mut dropped = Vec::new();
+                let mut callers = Vec::new();
+                if rights & RECEIVE != 0 {
+                    port.receiver = None;
+                    port.is_waited_for = false;
+                    dropped = port
+                        .queue
+                        .drain(..)
+                        .flat_map(|message| message.handles)
+                        .collect();
+                    callers = core::mem::take(&mut port.calls).into_values().collect();
+                }
+                let mut is_last = false;
+                if rights & SEND != 0 {
+                    port.senders -= 1;
+                    is_last = port.senders == 0;
+                }
+                for (caller, _) in callers {
+                    self.domains[caller].answer = Some(Answer::Never);
+                }
+                for held in dropped {
+                    self.give_up(held);
+                }
+                if is_last {
+                    self.announce(object);
+                }
+            }
+            Object::Event { waiter, .. } if rights & WAIT != 0 => *waiter = None,
+            Object::Timer(timer) => {
+                timer.handles -= 1;
+                if timer.handles == 0 {
+                    timer.due = None;
+                }
+            }
+            Object::Memory(memory) => memory.handles -= 1,
+            _ => {}
+        }
+    }
+
+    /// A message was queued, or the last sender has gone.
+    pub fn announce(&mut self, port: Id) {
+        let port = self.port(port);
+        let Some((receiver, slot)) = port.receiver else {
+            return;
+        };
+        if port.is_waited_for {
+            port.is_waited_for = false;
+        } else {
+            self.post(receiver, slot, 1);
+        }
+    }
+
+    pub fn post(&mut self, to: usize, slot: u64, bits: u64) {
+        let domain = &mut self.domains[to];
+        let slot = slot as usize;
+        let fresh = bits & !domain.page.pending[slot];
+        domain.page.pending[slot] |= bits;
+        if fresh & domain.page.enabled[slot] != 0 {
+            domain.page.ready |= 1 << slot;
+            domain.upcall_due = true;
+        }
+    }
+
+    pub fn notify(&mut self, event: Id, bits: u64) -> Result<(), Error> {
+        match self.objects[event] {
+            Object::Event {
+                waiter: Some((to, slot)),
+                ..
+            } => {
+                self.post(to, slot, bits);
+                Ok(())
+            }
+            _ => Err(Error::PeerGone),
+        }
+    }
+
+    /// Sets the bits of every timer that is due.
+    pub fn fire_timers(&mut self) {
+        for id in 0..self.objects.len() {
+            if let Object::Timer(timer) = &mut self.objects[id] {
+                if timer.due.is_some_and(|due| due <= self.now) {
+                    timer.due = None;
+                    let (event, bits) = (timer.event, timer.bits);
+                    let _ = self.notify(event, bits);
+                }
+            }
+        }
+    }
+
+    /// Whether the vcpu has something to go on with.
+    pub fn can_run(&self, who: usize) -> bool {
+        let domain = &self.domains[who];
+        let passed = |deadline: u64| deadline != NEVER && deadline <= self.now;
+        let is_ready = domain.page.ready != 0;
+        domain.is_alive()
+            && match &domain.sleeps {
+                None => true,
+                Some(Sleep::Halt) => domain.upcall_due,
+                Some(Sleep::Wait { deadline }) => is_ready || passed(*deadline),
+                Some(Sleep::Receive { port, deadline, .. }) => match &self.objects[*port] {
+                    Object::Port(port) => {
+                        let has_end = !port.queue.is_empty() || port.senders == 0;
+                        has_end || is_ready || passed(*deadline)
+                    }
+                    _ => false,
+                },
+                Some(Sleep::Call { deadline, .. }) => {
+                    !matches!(domain.answer, Some(Answer::Awaited)) || passed(*deadline)
+                }
+            }
+    }
+
+    /// The next point in time at which something happens by itself.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let asleep = (0..self.domains.len()).filter(|who| !self.can_run(*who));
+        let sleepers = asleep
+            .map(|who| &self.domains[who])
+            .filter(|domain| domain.is_alive());
+        let sleepers = sleepers.filter_map(|domain| match &domain.sleeps {
+            // An event does not end its wait, but its vcpu may run for a moment to find that out,
+            // and is told late then.
+            Some(Sleep::Call { .. }) if domain.upcall_due => None,
+            Some(Sleep::Wait { deadline })
+            | Some(Sleep::Receive { deadline, .. })
+            | Some(Sleep::Call { deadline, .. }) => Some(*deadline),
+            _ => None,
+        });
+        let timers = self.objects.iter().filter_map(|object| match object {
+            Object::Timer(timer) => timer.due,
+            _ => None,
+        });
+        sleepers
+            .chain(timers)
+            .filter(|deadline| *deadline != NEVER)
+            .min()
+    }
+
+    /// A domain loses all that it has.
+    pub fn end(&mut self, who: usize, reason: StopReason, detail: u64) {
+        let domain = &mut self.domains[who];
+        domain.ending = Some((reason, detail));
+        let handles = core::mem::take(&mut domain.handles);
+        let mappings = core::mem::take(&mut domain.mappings);
+        let answer = domain.answer.take();
+        let sleeps = domain.sleeps.take();
+        match answer {
+            Some(Answer::Here(message)) => {
+                for held in message.handles {
+                    self.give_up(held);
+                }
+            }
+            Some(Answer::Awaited) => {
+                if let Some(Sleep::Call { port, call, .. }) = sleeps {
+                    self.port(port).calls.remove(&call);
+                }
+            }
+            _ => {}
+        }
+        for held in handles.into_values() {
+            self.give_up(held);
+        }
+        for mapping in mappings.into_values() {
+            self.memory(mapping.memory).mappings -= 1;
+        }
+    }
+
+    /// Frames that the domain's account pays for.
+    pub fn frames_used(&self, who: usize) -> u64 {
+        let memories = self.objects.iter().filter_map(|object| match object {
+            Object::Memory(memory) if memory.owner == who => Some(memory),
+            _ => None,
+        });
+        let alive = memories.filter(|memory| memory.handles + memory.mappings > 0);
+        let pages: u64 = alive.map(|memory| memory.pages).sum();
+        // The page of the vcpu is the domain's as long as it lives.
+        let own = u64::from(self.domains[who].is_alive());
+        let tables = if own == 1 {
+            self.domains[who].table_frames
+        } else {
+            0
+        };
+        pages + own + tables
+    }
+
+    /// The memory at a guest-physical address: which, and the word's number in it.
+    pub fn at(&self, who: usize, address: u64, access: u64) -> Option<(Id, u64)> {
+        let page = address / PAGE;
+        let (start, mapping) = self.domains[who].mappings.range(..=page).next_back()?;
+        let inside = page - start;
+        let is_there = inside < mapping.pages && mapping.access & access == access;
+        let word = (mapping.offset + inside) * 512 + address % PAGE / 8;
+        is_there.then_some((mapping.memory, word))
+    }
+
+    pub fn load(&mut self, (memory, word): (Id, u64)) -> u64 {
+        self.memory(memory).words.get(&word).copied().unwrap_or(0)
+    }
+
+    pub fn store(&mut self, (memory, word): (Id, u64), value: u64) {
+        self.memory(memory).words.insert(word, value);
+    }
+
+    /// What the machine has in a word of memory.
+    pub fn machine_word(&self, (memory, word): (Id, u64)) -> Option<u64> {
+        let Object::Memory(memory) = &self.objects[memory] else {
+            return None;
+        };
+        let frame = Frame(*memory.frames.get(word as usize / 512)?);
+        let words = self.arena?.words(frame)?;
+        Some(words[word as usize % 512].load(core::sync::atomic::Ordering::SeqCst))
+    }
+}

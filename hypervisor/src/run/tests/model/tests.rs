@@ -1,0 +1,133 @@
+//! Random sequences, and the short ones in which machine and model once differed.
+
+use alloc::vec::Vec;
+use std::println;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+
+use super::choose::{Taste, OTHERS};
+use super::{play, Setting};
+
+const STEPS: usize = 2_000;
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+        Err(_) => default,
+    }
+}
+
+/// Plays random sequences until so many calls are made, and shortens the first that fails.
+fn explore(name: &str, taste: Taste) {
+    let wanted = number("NUNCIO_MODEL_CALLS", 270_000);
+    let seed = number("NUNCIO_MODEL_SEED", 1);
+    let mut calls = 0;
+    let mut seen = alloc::collections::BTreeMap::new();
+    let started = std::time::Instant::now();
+    let mut round = 0u64;
+    while calls < wanted {
+        round += 1;
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&round.to_le_bytes());
+        let mut runner = TestRunner::new_with_rng(
+            Config {
+                cases: 1,
+                failure_persistence: None,
+                max_shrink_iters: 20_000,
+                ..Config::default()
+            },
+            TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
+        );
+        let steps = proptest::collection::vec(any::<u64>(), 1..STEPS);
+        let setting = (
+            2usize..=4,
+            prop_oneof![0u64..24, 600u64..1400],
+            prop_oneof![8u64..40, 256u64..257],
+        );
+        let setting = setting.prop_map(move |(domains, slack_frames, kib)| Setting {
+            domains,
+            slack_frames,
+            kernel_bytes: kib << 10,
+            taste,
+        });
+        let played = core::cell::RefCell::new(super::Played::default());
+        let result = runner.run(&(setting, steps), |(setting, steps)| {
+            *played.borrow_mut() = play(&setting, &steps).map_err(TestCaseError::fail)?;
+            Ok(())
+        });
+        match result {
+            Err(TestError::Fail(reason, (setting, steps))) => {
+                panic!("{name}: {reason}\n{setting:?}\n{steps:x?}")
+            }
+            Err(error) => panic!("{name}: {error}"),
+            Ok(()) => {}
+        }
+        let played = played.into_inner();
+        calls += played.calls;
+        for (what, count) in played.seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{name}: {calls} calls in {round} sequences, {seconds:.1} s");
+    println!("by verb and status: {seen:?}");
+    assert_every_verb_succeeds(&taste, &seen);
+}
+
+/// A test that never gets past the errors would compare nothing.
+fn assert_every_verb_succeeds(taste: &Taste, seen: &alloc::collections::BTreeMap<(u64, u64), u64>) {
+    let verbs = taste
+        .verbs
+        .iter()
+        .zip(0u64..)
+        .filter(|(weight, _)| **weight > 0);
+    // Who stops itself gets no answer.
+    let missing: Vec<u64> = verbs
+        .map(|(_, verb)| verb)
+        .filter(|verb| *verb != 9 && !seen.contains_key(&(*verb, 0)))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "verbs that never succeeded: {missing:?}"
+    );
+}
+
+#[test]
+fn everything_at_once_agrees_with_the_model() {
+    let verbs = [1, 10, 12, 8, 4, 8, 6, 5, 4, 0, 8, 6, 5, 10, 10];
+    let mut others = OTHERS;
+    others[1] = 1;
+    explore("everything", Taste { verbs, others });
+}
+
+#[test]
+fn messages_and_calls_agree_with_the_model() {
+    let verbs = [0, 12, 16, 4, 2, 0, 0, 2, 2, 0, 2, 3, 0, 22, 26];
+    explore(
+        "calls",
+        Taste {
+            verbs,
+            others: OTHERS,
+        },
+    );
+}
+
+#[test]
+fn events_and_timers_agree_with_the_model() {
+    let verbs = [0, 4, 6, 16, 8, 0, 0, 3, 2, 0, 6, 2, 14, 3, 3];
+    let mut others = OTHERS;
+    others[0] = 5;
+    explore("events", Taste { verbs, others });
+}
+
+#[test]
+fn memory_and_handles_agree_with_the_model() {
+    let verbs = [0, 4, 5, 0, 1, 20, 16, 6, 5, 0, 14, 10, 0, 2, 2];
+    let mut others = OTHERS;
+    others[2] = 3;
+    explore("memory", Taste { verbs, others });
+}
