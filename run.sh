@@ -21,6 +21,7 @@ Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, 
        ./run.sh beds                      list the test beds and what they need
        ./run.sh test [OPTIONS] [FILTER]   run every test, or those with FILTER in their names
        ./run.sh check                     formatting, lints, and the direction of dependencies
+       ./run.sh fuzz [TARGET] [--seconds N]  look for bytes that break a parser, with libFuzzer
 
 Options of a run:
   --input FILE       file that one domain streams to another, 0 bytes to 64 MiB [default: README.md]
@@ -42,6 +43,9 @@ Options of a run:
 Options of a test:
   --bed NAME         only the tests that boot on this bed; may be given several times
   --junit FILE       write a JUnit report, too: host tests, lints, builds, boot tests
+
+The targets of fuzz are call, message, manifest, plan, image and boot; without TARGET each has its
+turn, of 60 seconds if --seconds does not say otherwise. What libFuzzer finds stays in target/fuzz.
 
 An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit. A comparison
 takes them, --timeout, --json, --expected FILE (differences that are no mistakes) and --bed for each
@@ -211,6 +215,44 @@ threads() {
     echo "$((processors > 1 ? processors : 2))"
 }
 
+# The counters by which libFuzzer sees which code an input reaches; stable compilers have them, too.
+fuzz_flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+    -Cllvm-args=-sanitizer-coverage-trace-compares"
+
+# fuzz [TARGET] [--seconds N]: stops at the first input that breaks a target, which it keeps.
+fuzz() {
+    local seconds=60 names=() name folder host
+    while (($# > 0)); do
+        case $1 in
+            --seconds=*) seconds=${1#*=} ;;
+            --seconds) seconds=${2:-} && shift ;;
+            -*) wrong "fuzz takes a target and --seconds N, not $1" ;;
+            *) names+=("$1") ;;
+        esac
+        shift || wrong "--seconds needs a number"
+    done
+    [[ $seconds =~ ^[1-9][0-9]*$ ]] || wrong "--seconds needs a number of seconds, not '$seconds'"
+    ((${#names[@]} > 0)) || names=(call message manifest plan image boot)
+    need_toolchain
+    host=$(rustc -vV | awk '/^host:/ { print $2 }')
+    # A target is named, so that the flags are not for build scripts and procedural macros.
+    quietly build "building the fuzz targets" env RUSTFLAGS="$fuzz_flags" \
+        CARGO_TARGET_DIR="$CARGO_TARGET_DIR/fuzz" \
+        cargo build --profile fuzz --target "$host" -p nuncio-fuzz --features libfuzzer ||
+        die "the fuzz targets could not be built; the messages above say why (libFuzzer needs a C++ compiler)"
+    for name in "${names[@]}"; do
+        folder=$CARGO_TARGET_DIR/fuzz/corpus/$name
+        mkdir -p -- "$folder"
+        echo "$name: $seconds s"
+        NUNCIO_FUZZ_TARGET=$name NUNCIO_FUZZ_CORPUS=$folder \
+            "$CARGO_TARGET_DIR/fuzz/$host/fuzz/nuncio-fuzz" "$folder" \
+            -artifact_prefix="$CARGO_TARGET_DIR/fuzz/$name-" -max_total_time="$seconds" \
+            -max_len=16384 -verbosity=0 -print_final_stats=1 ||
+            die "the target $name broke; put the input into tests/fuzz/regressions/$name/ when it is mended"
+    done
+}
+
 wrong() {
     say "$*"
     exit 2
@@ -289,6 +331,7 @@ case ${1:-} in
         finish
         ;;
     manifest | beds | abi) nuncio "$@" ;;
+    fuzz) shift && fuzz "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
     *) need_beds "$@" && nuncio "$@" ;;
 esac

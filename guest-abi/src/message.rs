@@ -244,15 +244,6 @@ impl Outgoing {
         }
     }
 
-    /// Words that it takes up in registers; none if it lies in memory.
-    #[inline]
-    pub(crate) const fn register_words(self) -> usize {
-        match self {
-            Outgoing::Registers { .. } => self.encode().0.words(),
-            Outgoing::Memory { .. } => 0,
-        }
-    }
-
     /// Its header and the three registers that follow it.
     pub(crate) const fn encode(self) -> (Header, [u64; REGISTER_WORDS]) {
         match self {

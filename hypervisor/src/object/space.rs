@@ -39,27 +39,39 @@ struct State {
 /// How many regions are paid for.
 struct Room {
     account: Arc<Account>,
+    paid: Paid,
+}
+
+#[derive(Default)]
+struct Paid {
     regions: usize,
-    charge: Option<KernelCharge>,
+    _charge: Option<KernelCharge>,
 }
 
 /// Regions that a space begins with; it pays for twice as many when there are more.
 const FIRST_REGIONS: usize = 16;
 
 impl Room {
-    /// Pays for so many regions if that has not been done.
-    fn ensure(&mut self, regions: usize) -> Result<(), Error> {
-        if regions > MAX_REGIONS {
-            return Err(Error::QuotaExhausted);
+    /// Pays for so many regions if that has not been done; what was paid before can be put back.
+    fn grow(&mut self, regions: usize) -> Result<Option<Paid>, Error> {
+        if regions <= self.paid.regions {
+            return Ok(None);
         }
-        if regions > self.regions {
-            let room = regions.next_power_of_two().max(FIRST_REGIONS);
-            let bytes = room.saturating_mul(size_of::<Interval<Region>>());
-            let charge = self.account.charge_kernel(&[bytes]);
-            self.charge = Some(charge.map_err(|_| Error::QuotaExhausted)?);
-            self.regions = room;
+        let room = regions.next_power_of_two().max(FIRST_REGIONS);
+        let bytes = room.saturating_mul(size_of::<Interval<Region>>());
+        let charge = self.account.charge_kernel(&[bytes]);
+        let paid = Paid {
+            regions: room,
+            _charge: Some(charge.map_err(|_| Error::QuotaExhausted)?),
+        };
+        Ok(Some(core::mem::replace(&mut self.paid, paid)))
+    }
+
+    /// A change that needed more has failed.
+    fn put_back(&mut self, before: Option<Paid>) {
+        if let Some(before) = before {
+            self.paid = before;
         }
-        Ok(())
     }
 }
 
@@ -129,8 +141,7 @@ impl Space {
                 recent: Recent::default(),
                 room: Room {
                     account: account.clone(),
-                    regions: 0,
-                    charge: None,
+                    paid: Paid::default(),
                 },
             }),
             flushes: AtomicU64::new(0),
@@ -214,18 +225,29 @@ impl Space {
             recent,
             room,
         } = &mut *state;
-        room.ensure(regions.len().saturating_add(1))?;
+        let count = regions.len().saturating_add(1);
+        if count > MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
+        }
         let place = regions
             .free_range(start, pages)
             .map_err(|_| Error::AlreadyMapped)?;
         if let Some(lending) = &memory.lending {
             lending.add(self, pages)?;
         }
+        let before = match room.grow(count) {
+            Ok(before) => before,
+            Err(error) => {
+                not_mapped(memory, pages);
+                return Err(error);
+            }
+        };
         *recent = Recent::default();
         let outcome = table.map(mapping.address, &runs, mapping.access);
         self.announce_stale(table);
         if outcome.is_err() {
             not_mapped(memory, pages);
+            room.put_back(before);
             return Err(Error::QuotaExhausted);
         }
         place.fill(Region {
@@ -256,12 +278,18 @@ impl Space {
             .taken_range(start, pages)
             .map_err(|_| Error::NotMapped)?;
         // Cutting a hole into a region leaves one region more.
-        room.ensure(taken.len_after_remove())?;
+        if taken.len_after_remove() > MAX_REGIONS {
+            return Err(Error::QuotaExhausted);
+        }
+        let before = room.grow(taken.len_after_remove())?;
         *recent = Recent::default();
         let outcome = table.unmap(address, pages);
         // Flush first, free second: whoever sees the frames free also sees the new number.
         self.announce_stale(table);
-        outcome.map_err(|_| Error::QuotaExhausted)?;
+        if outcome.is_err() {
+            room.put_back(before);
+            return Err(Error::QuotaExhausted);
+        }
         for interval in taken.remove() {
             not_mapped(
                 &interval.value.memory,
@@ -338,8 +366,7 @@ impl Space {
             );
         }
         state.regions.clear();
-        state.room.regions = 0;
-        state.room.charge = None;
+        state.room.paid = Paid::default();
     }
 
     /// Has the CPU forget what it has cached if a change has made that wrong. Even a change that

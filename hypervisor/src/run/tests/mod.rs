@@ -7,6 +7,7 @@ mod hostile;
 mod machine;
 mod model;
 mod objects;
+mod order;
 mod scheduling;
 mod talking;
 

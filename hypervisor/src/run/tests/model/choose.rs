@@ -170,6 +170,10 @@ impl Driver {
                 raw.arguments[1] = header | 0xFFFF << 32;
             }
         }
+        // The model has no domains that domains make.
+        if raw.verb == 10 && matches!(raw.arguments[0], 1 | 2) {
+            raw.arguments[0] = 3;
+        }
         Action::Call(raw)
     }
 
@@ -216,6 +220,15 @@ impl Driver {
         }
     }
 
+    /// A domain in whose table a copy would be put, which nobody here may do.
+    fn seldom_a_domain(&self, me: usize, random: &mut Random) -> u64 {
+        if random.one_in(16) {
+            self.handle(me, 1, 0, random)
+        } else {
+            0
+        }
+    }
+
     fn transfer(&self, me: usize, random: &mut Random) -> u64 {
         let handle = self.handle(me, 0, GRANT, random);
         let has = self.model.domains[me]
@@ -223,10 +236,10 @@ impl Driver {
             .get(&handle)
             .map_or(0, |held| held.rights);
         let rights = match random.below(8) {
-            0 => random.below(1 << 12),
+            0 => random.below(1 << 15),
             1 => has,
             2 => has & random.next(),
-            _ => has & !(RECEIVE | WAIT),
+            _ => has & !(RECEIVE | WAIT | REVOKE),
         };
         handle & 0xFFFF_FFFF | rights << 32
     }
@@ -345,7 +358,7 @@ impl Driver {
             }
             8 => [self.handle(me, 0, 0, random), random.below(5), 0, 0, 0],
             9 => [self.handle(me, 1, STOP, random), random.below(3), 0, 0, 0],
-            10 => match random.of(&[4, 5, 5, 6, 7, 8]) {
+            10 => match random.of(&[4, 5, 5, 6, 7, 8, 3]) {
                 4 => [4, PAGE * random.of(&[1, 1, 2, 3, 16, 512, 5000]), 0, 0, 0],
                 5 => [
                     5,
@@ -361,7 +374,13 @@ impl Driver {
             11 => {
                 let word = self.transfer(me, random);
                 let badge = if random.one_in(3) { random.next() } else { 0 };
-                [word & 0xFFFF_FFFF, word >> 32, badge, 0, 0]
+                [
+                    word & 0xFFFF_FFFF,
+                    word >> 32,
+                    badge,
+                    self.seldom_a_domain(me, random),
+                    0,
+                ]
             }
             12 => [
                 self.handle(me, 7, ARM, random),

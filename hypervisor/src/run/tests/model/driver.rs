@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use nuncio_abi::{Error, Handle, RawCall, StopReason, VcpuPage};
 
 use crate::mem::arena::Arena;
-use crate::mem::{Account, Frame, GuestPhysical, PhysicalMemory, Words};
+use crate::mem::{Account, Frame, PhysicalMemory, Words};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
 use crate::object::{Domain, Object as RealObject};
 use crate::vt::{Exit, Left, Register, Registers};
@@ -499,7 +499,8 @@ impl Driver {
             // The table grows for what may come, and does not shrink.
             (2 | 11 | 13 | 14, _) => true,
             (1 | 3 | 12, 0) => now <= before,
-            (5 | 6, 0) => now <= before,
+            // The list of what is mapped grows, and does not shrink.
+            (5 | 6, 0) => now >= before,
             _ => now == before,
         };
         if !is_right {
@@ -595,17 +596,8 @@ impl Driver {
                     (start + page, real),
                     (start + page, expected),
                 )?;
-                let known = domain.space.words(
-                    GuestPhysical((start + page) * PAGE),
-                    nuncio_abi::Rights::READ,
-                );
-                let words = self.arena.words(Frame(frame));
-                expect(
-                    "words",
-                    known.map(|words| words.as_ptr()),
-                    words.map(|words| words.as_ptr()),
-                )?;
             }
+            // Space::words is not asked: it would fill the cache of translations that is under test.
             // What lies in its first words.
             for number in (0..16).chain([512 * memory.pages - 1]) {
                 let frame = Frame(memory.frames[number as usize / 512]);

@@ -166,7 +166,7 @@ impl Stage {
     ) {
         let frames = RAM_PAGES + 5 + setting.slack_frames;
         let account = Account::with_kernel_limit(pool.clone(), frames, setting.kernel_bytes);
-        let space = Space::new(&account, arena, &NPT, ADDRESS_LIMIT).unwrap();
+        let space = Arc::new(Space::new(&account, arena, &NPT, ADDRESS_LIMIT).unwrap());
         let ram = Arc::new(RealMemory::allocate(&account, RAM_PAGES).unwrap());
         let page = Arc::new(RealMemory::allocate(&account, 1).unwrap());
         let vcpu = Vcpu::new(VcpuId(number as u32), page.clone(), arena).unwrap();
@@ -180,7 +180,7 @@ impl Stage {
         let root = space.root();
         let name = Name::new("guest").unwrap();
         let id = DomainId(number as u32);
-        let domain = Arc::new(RealDomain::new(id, name, account.clone(), Arc::new(space)));
+        let domain = Arc::new(RealDomain::new(id, name, account.clone(), space));
         self.real.push(Real {
             domain: Arc::downgrade(&domain),
             account,
@@ -211,6 +211,7 @@ impl Stage {
             words: Default::default(),
             handles: 0,
             mappings: 0,
+            is_revoked: false,
         }))
     }
 
@@ -225,14 +226,14 @@ impl Stage {
         let pages = Arc::new(RealMemory::allocate(shared, 3).unwrap());
         let model_pages = self.memory(&pages, usize::MAX);
         for me in 0..domains {
-            let (domain, vcpu) = &self.domains[me];
+            let (domain, _) = &self.domains[me];
             let own = [
                 (
                     RealObject::Space(domain.space.clone()),
                     Object::Space(me),
                     MAP,
                 ),
-                (RealObject::Vcpu(vcpu.id()), Object::Vcpu, 0),
+                (RealObject::Vcpu(Arc::downgrade(domain)), Object::Vcpu, 0),
             ];
             for (real, object, rights) in own {
                 let object = self.model.add(object);

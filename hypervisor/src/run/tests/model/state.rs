@@ -22,7 +22,12 @@ pub const MAP: u64 = 1 << 7;
 pub const STOP: u64 = 1 << 8;
 pub const GRANT: u64 = 1 << 9;
 pub const ARM: u64 = 1 << 10;
-pub const ALL_RIGHTS: u64 = (1 << 11) - 1;
+pub const REVOKE: u64 = 1 << 11;
+pub const BUILD: u64 = 1 << 12;
+pub const START: u64 = 1 << 13;
+pub const ALL_RIGHTS: u64 = (1 << 14) - 1;
+/// Pages of all mappings of a memory that can be taken back.
+pub const MOST_LENT_PAGES: u64 = 1 << 16;
 
 /// Handles in a table.
 pub const MOST_HANDLES: usize = 1024;
@@ -64,6 +69,8 @@ pub struct Memory {
     pub words: BTreeMap<u64, u64>,
     pub handles: usize,
     pub mappings: usize,
+    /// Its maker has taken it back.
+    pub is_revoked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -328,9 +335,39 @@ impl Model {
                     timer.due = None;
                 }
             }
-            Object::Memory(memory) => memory.handles -= 1,
+            Object::Memory(memory) => {
+                memory.handles -= 1;
+                if rights & REVOKE != 0 {
+                    self.revoke(object);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Nobody has the memory any more.
+    fn revoke(&mut self, object: Id) {
+        let mut taken = 0;
+        for domain in &mut self.domains {
+            let before = domain.mappings.len();
+            domain
+                .mappings
+                .retain(|_, mapping| mapping.memory != object);
+            taken += before - domain.mappings.len();
+        }
+        let memory = self.memory(object);
+        memory.is_revoked = true;
+        memory.mappings -= taken;
+    }
+
+    /// Pages of all mappings of a memory.
+    pub fn lent_pages(&self, object: Id) -> u64 {
+        let mappings = self
+            .domains
+            .iter()
+            .flat_map(|domain| domain.mappings.values());
+        let of_it = mappings.filter(|mapping| mapping.memory == object);
+        of_it.map(|mapping| mapping.pages).sum()
     }
 
     /// A message was queued, or the last sender has gone.

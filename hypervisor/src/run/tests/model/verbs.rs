@@ -1,4 +1,4 @@
-//! The fifteen verbs, each from its section of the specification: what is checked in which order,
+//! The verbs, each from its section of the specification: what is checked in which order,
 //! and what happens then.
 //!
 //! The numbers of new handles and tokens are the machine's to choose, so they are taken from what
@@ -116,9 +116,9 @@ fn is_short(message: &Message) -> bool {
 impl Model {
     /// A call, at the time when it is made.
     pub fn call(&mut self, me: usize, raw: &RawCall, seen: Option<Seen>) -> Try<Next> {
-        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 3, 2, 5, 5];
+        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 4, 2, 5, 5, 5];
         let used = *used.get(raw.verb as usize).ok_or(Error::UnknownVerb)?;
-        is(raw.verb < 15, Error::UnknownVerb)?;
+        is(raw.verb < 16, Error::UnknownVerb)?;
         let rest = &raw.arguments[used..];
         is(rest.iter().all(|word| *word == 0), Error::BadArgument)?;
         let [first, second, third, fourth, fifth] = raw.arguments;
@@ -165,7 +165,7 @@ impl Model {
                 }
             }
             10 => self.create(me, raw, seen),
-            11 => self.grant(me, [first, second, third], seen),
+            11 => self.grant(me, [first, second, third, fourth], seen),
             12 => {
                 let timer = self.find(me, small(first)?, 7, ARM)?.object;
                 if let Object::Timer(timer) = &mut self.objects[timer] {
@@ -173,6 +173,12 @@ impl Model {
                 }
                 self.fire_timers();
                 done()
+            }
+            // Nobody here has a vcpu that could be started.
+            15 => {
+                is(fifth % PAGE == 0, Error::BadArgument)?;
+                self.find(me, small(first)?, 2, START)?;
+                Err(Error::WrongState)
             }
             13 => self.call_and_wait(me, raw, seen),
             _ => self.reply(me, raw, seen),
@@ -296,7 +302,10 @@ impl Model {
             .handles
             .get(&handle)
             .ok_or(Error::BadHandle)?;
-        is(rights & (RECEIVE | WAIT) == 0, Error::BadArgument)?;
+        is(
+            rights & (RECEIVE | WAIT | REVOKE | BUILD) == 0,
+            Error::BadArgument,
+        )?;
         let needed = rights | GRANT;
         is(held.rights & needed == needed, Error::MissingRight)?;
         Ok(Held {
@@ -438,6 +447,10 @@ impl Model {
         let (start, pages) = (address / PAGE, length / PAGE);
         let is_free = (start..start + pages).all(|page| self.mapped(me, page).is_none());
         is(is_free, Error::AlreadyMapped)?;
+        is(!self.memory(memory).is_revoked, Error::PeerGone)?;
+        let is_lent = self.memory(memory).owner != usize::MAX;
+        let lent = self.lent_pages(memory) + pages;
+        is(!is_lent || lent <= MOST_LENT_PAGES, Error::QuotaExhausted)?;
         self.check_tables(me, seen)?;
         let mapping = Mapping {
             pages,
@@ -572,10 +585,11 @@ impl Model {
                     words: Default::default(),
                     handles: 0,
                     mappings: 0,
+                    is_revoked: false,
                 };
                 (
                     Object::Memory(memory),
-                    [READ | WRITE | EXECUTE | GRANT, 0],
+                    [READ | WRITE | EXECUTE | GRANT | REVOKE, 0],
                     0..0,
                 )
             }
@@ -640,10 +654,17 @@ impl Model {
         self.adopt(me, held, number);
     }
 
-    fn grant(&mut self, me: usize, arguments: [u64; 3], seen: Option<Seen>) -> Try<Next> {
-        let [handle, rights, badge] = arguments;
+    fn grant(&mut self, me: usize, arguments: [u64; 4], seen: Option<Seen>) -> Try<Next> {
+        let [handle, rights, badge, to] = arguments;
         is(rights & !ALL_RIGHTS == 0, Error::BadArgument)?;
-        let copy = self.copy(me, small(handle)?, rights)?;
+        let (handle, to) = (small(handle)?, small(to)?);
+        let is_held = self.domains[me].handles.contains_key(&handle);
+        is(is_held, Error::BadHandle)?;
+        if to != 0 {
+            // Nobody here may build a domain.
+            self.find(me, to, 1, BUILD)?;
+        }
+        let copy = self.copy(me, handle, rights)?;
         is(badge == 0 || copy.badge == 0, Error::MissingRight)?;
         self.room(me, 1, 0..0, seen)?;
         let number = seen.map_or(0, |seen| seen.values[0]);
