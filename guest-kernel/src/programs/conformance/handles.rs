@@ -47,7 +47,7 @@ impl Place {
     /// Never given, closed, of another generation, and with bits where none belong.
     pub(super) fn wants_a_handle(self, subject: &Subject<'_>) -> Verdict {
         let good = self.good();
-        let generation = (good >> 16) + 1 & 0xFFFF;
+        let generation = ((good >> 16) + 1) & 0xFFFF;
         for handle in [
             0,
             good & 0xFFFF,

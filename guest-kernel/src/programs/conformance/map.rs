@@ -99,7 +99,7 @@ pub(super) const TABLE: Table = Table {
             for (page, pages) in [(2, 1), (1, 2), (1, 3), (2, 2), (3, 2), (4, 1), (4, 2)] {
                 let arguments = [subject.space()?, memory, window + page * PAGE, 0];
                 let [space, memory, address, offset] = arguments;
-                let overlap = [space, memory, address, offset, pages * PAGE | READ];
+                let overlap = [space, memory, address, offset, (pages * PAGE) | READ];
                 subject.refuses(MAP, overlap, Error::AlreadyMapped)?;
             }
             // What lies between and beside is free.

@@ -51,8 +51,7 @@ pub(super) const LONG_NS: u64 = 20_000 * MS;
 #[repr(C, align(128))]
 pub(super) struct Area([AtomicU64; 16]);
 
-const NO_AREA: Area = Area([const { AtomicU64::new(0) }; 16]);
-static AREAS: [Area; 2] = [NO_AREA; 2];
+static AREAS: [Area; 2] = [const { Area([const { AtomicU64::new(0) }; 16]) }; 2];
 
 impl Area {
     /// Its guest-physical address: the kernel maps its memory where it is.
