@@ -138,7 +138,6 @@ fn counts_until_revoked<'m>(
         let _ = view.read(0, &mut count);
         rest(client, watch)?;
     }
-    drop(view);
     lent.object().close()?;
     // Its next write finds no memory.
     watch.near.wait(ENDED, Deadline::NEVER)?;

@@ -69,6 +69,7 @@ pub fn calls() -> Vec<Vec<u8>> {
             handle,
             rights: Rights::SEND,
             badge: 7,
+            to: None,
         },
         Call::Arm {
             timer: handle,
