@@ -139,9 +139,9 @@ impl Driver {
     fn wind_down(&self, me: usize) -> Action {
         let own = self.model.domains[me].handles.iter();
         let stop = |held: &Held| held.rights & STOP != 0;
-        let others = own.clone().filter(|(_, held)| !stop(held));
+        let mut others = own.clone().filter(|(_, held)| !stop(held));
         let arguments = match (
-            others.last(),
+            others.next_back(),
             own.clone().find(|(_, held)| {
                 stop(held)
                     && matches!(self.model.objects[held.object], Object::Domain(who) if who == me)
@@ -434,7 +434,7 @@ impl Driver {
             self.learn(who, &raw);
             self.compare_kernel_bytes(who, &raw);
         }
-        let is_deep = self.calls % DEEP == 0 || self.steps.is_empty();
+        let is_deep = self.calls.is_multiple_of(DEEP) || self.steps.is_empty();
         for who in 0..self.real.len() {
             let found = self.compare_domain(who, is_deep);
             if let Err(what) = found {

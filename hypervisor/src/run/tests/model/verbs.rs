@@ -251,7 +251,7 @@ impl Model {
     }
 
     fn check_buffer(&self, me: usize, buffer: u64) -> Try<()> {
-        let is_usable = buffer % 128 == 0 && self.at(me, buffer, READ | WRITE).is_some();
+        let is_usable = buffer.is_multiple_of(128) && self.at(me, buffer, READ | WRITE).is_some();
         is(buffer == 0 || is_usable, Error::BadAddress)
     }
 
@@ -469,8 +469,10 @@ impl Model {
     }
 
     fn check_range(&self, address: u64, length: u64) -> Try<()> {
-        let is_good =
-            length != 0 && length <= 16 << 20 && length % PAGE == 0 && address % PAGE == 0;
+        let is_good = length != 0
+            && length <= 16 << 20
+            && length.is_multiple_of(PAGE)
+            && address.is_multiple_of(PAGE);
         let end = address.checked_add(length);
         let ends = end.is_some_and(|end| end <= self.address_limit);
         is(is_good && ends, Error::BadAddress)
