@@ -15,6 +15,10 @@ pub(super) const FRAMES: u64 = 24;
 /// Enough for its handles and its state.
 pub(super) const KERNEL_BYTES: u64 = 48 << 10;
 
+/// The same for one that never runs.
+const IDLE_FRAMES: u64 = 8;
+const IDLE_KERNEL_BYTES: u64 = 12 << 10;
+
 // Where a child finds what it has: its pages one after the other, what it is lent, the text page.
 const VCPU_PAGE: u64 = 0;
 const TABLES: u64 = 0x1000;
@@ -80,13 +84,17 @@ pub(super) const fn of_size(frames: u64, kernel_bytes: u64) -> Arguments {
 }
 
 impl Subject<'_> {
+    /// A child that is never to run; there is room for several.
     pub(super) fn child(&self) -> Result<Child, String> {
-        self.watched_child(0, 0)
+        self.make_child(of_size(IDLE_FRAMES, IDLE_KERNEL_BYTES))
     }
 
     /// A child at whose end those bits of the event are set.
     pub(super) fn watched_child(&self, event: u64, bits: u64) -> Result<Child, String> {
-        let arguments = [DOMAIN, FRAMES, KERNEL_BYTES, event, bits];
+        self.make_child([DOMAIN, FRAMES, KERNEL_BYTES, event, bits])
+    }
+
+    fn make_child(&self, arguments: Arguments) -> Result<Child, String> {
         let [domain, space, ..] = self.works(Verb::Create, arguments)?;
         Ok(Child {
             domain: self.keep(domain),
@@ -158,7 +166,7 @@ impl Subject<'_> {
 
     /// A child that counts, and runs.
     pub(super) fn counting_child(&self) -> Result<(Loaded, u64), String> {
-        let child = self.child()?;
+        let child = self.watched_child(0, 0)?;
         let loaded = self.load(child, &COUNTS)?;
         let lent = self.lend(child)?;
         self.start(loaded, 0)?;

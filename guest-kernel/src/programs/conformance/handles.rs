@@ -99,7 +99,8 @@ pub(super) fn one_of_each(subject: &Subject<'_>) -> Result<Vec<(ObjectKind, u64)
     let port = subject.port(1)?;
     let event = subject.event(super::subject::SLOT)?;
     let child = subject.child()?;
-    let vcpu = subject.vcpu(child, subject.memory(1)?)?;
+    let memory = subject.memory(1)?;
+    let vcpu = subject.vcpu(child, memory)?;
     Ok([
         (ObjectKind::Domain, child.domain),
         (ObjectKind::Vcpu, vcpu),
@@ -107,7 +108,7 @@ pub(super) fn one_of_each(subject: &Subject<'_>) -> Result<Vec<(ObjectKind, u64)
         (ObjectKind::Domain, subject.given("domain", Rights::NONE)?),
         (ObjectKind::Vcpu, subject.given("vcpu", Rights::NONE)?),
         (ObjectKind::Space, subject.given("space", Rights::NONE)?),
-        (ObjectKind::Memory, subject.memory(1)?),
+        (ObjectKind::Memory, memory),
         (ObjectKind::Port, port.far),
         (ObjectKind::Port, port.near),
         (ObjectKind::Port, subject.given("console", Rights::NONE)?),

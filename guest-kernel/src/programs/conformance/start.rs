@@ -10,6 +10,8 @@ use super::subject::{PAGE, SLOT};
 use super::{behaviour, ensure, equal, error, Subject, Table, Verdict};
 
 const START: Verb = Verb::Start;
+/// Where ends are told; messages to itself use the other one.
+const ENDS: usize = SLOT + 1;
 const BITS: u64 = 1 << 63 | 0b10;
 
 pub(super) const TABLE: Table = Table {
@@ -74,26 +76,26 @@ pub(super) const TABLE: Table = Table {
             },
         ),
         behaviour("a-child-exits-and-its-event-is-set", |subject| {
-            let bell = subject.event(SLOT)?;
-            subject.word(SLOT)?.enable(u64::MAX);
+            let bell = subject.event(ENDS)?;
+            subject.word(ENDS)?.enable(u64::MAX);
             let child = subject.watched_child(bell.far, BITS)?;
             let loaded = subject.load(child, &STOPS)?;
             let itself = subject.give(child, child.domain, Rights::STOP)?;
             subject.ended(child.domain, StopReason::Running, 0)?;
             subject.start(loaded, itself)?;
-            subject.awaits(SLOT, BITS)?;
+            subject.awaits(ENDS, BITS)?;
             subject.ended(child.domain, StopReason::Exited, CODE_OF_STOPS)?;
             subject.refuses(START, starts(loaded.vcpu, 0), Error::PeerGone)
         }),
         behaviour("its-maker-stops-it", |subject| {
-            let bell = subject.event(SLOT)?;
-            subject.word(SLOT)?.enable(u64::MAX);
+            let bell = subject.event(ENDS)?;
+            subject.word(ENDS)?.enable(u64::MAX);
             let child = subject.watched_child(bell.far, BITS)?;
             let loaded = subject.load(child, &COUNTS)?;
             subject.lend(child)?;
             subject.start(loaded, 0)?;
             subject.works(Verb::Stop, [child.domain, 7, 0, 0, 0])?;
-            subject.awaits(SLOT, BITS)?;
+            subject.awaits(ENDS, BITS)?;
             subject.ended(child.domain, StopReason::Exited, 7)
         }),
         behaviour("closing-the-handle-with-build-destroys-it", |subject| {
@@ -124,7 +126,7 @@ pub(super) const TABLE: Table = Table {
             subject.unmap(window, PAGE)
         }),
         behaviour("memory-that-is-taken-back-ends-its-user", |subject| {
-            let bell = subject.event(SLOT)?;
+            let bell = subject.event(ENDS)?;
             let child = subject.watched_child(bell.far, BITS)?;
             let loaded = subject.load(child, &COUNTS)?;
             let lent = subject.lend(child)?;
@@ -132,9 +134,9 @@ pub(super) const TABLE: Table = Table {
             let (port, window) = (subject.port(1)?, subject.window(PAGE)?);
             subject.map(lent, window, 0, PAGE, Rights::READ)?;
             subject.counts(port, window)?;
-            subject.word(SLOT)?.enable(u64::MAX);
+            subject.word(ENDS)?.enable(u64::MAX);
             subject.close(lent)?;
-            subject.awaits(SLOT, BITS)?;
+            subject.awaits(ENDS, BITS)?;
             subject.ended(child.domain, StopReason::BadMemory, LENT)?;
             // It was taken out of this domain's space, too.
             let gone = [subject.space()?, window, PAGE, 0, 0];
