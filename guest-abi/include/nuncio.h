@@ -450,15 +450,15 @@ static inline uint64_t nuncio_stop(uint64_t text_page, uint64_t domain, uint64_t
 
 /* Make an object from the domain's own quota.
  *   frames: frames
- *   kernel-bytes: bytes of the hypervisor's memory
+ *   kernel_bytes: bytes of the hypervisor's memory
  *   event: event, with notify
  *   bits: the bits of it
  * Returns first in rdx.
  * Returns second in r10.
  * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
-static inline uint64_t nuncio_create_domain(uint64_t text_page, uint64_t frames, uint64_t kernel-bytes, uint64_t event, uint64_t bits, struct nuncio_values *values)
+static inline uint64_t nuncio_create_domain(uint64_t text_page, uint64_t frames, uint64_t kernel_bytes, uint64_t event, uint64_t bits, struct nuncio_values *values)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_DOMAIN, frames, kernel-bytes, event, bits, values);
+    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_DOMAIN, frames, kernel_bytes, event, bits, values);
 }
 
 /* Make an object from the domain's own quota.
@@ -568,11 +568,11 @@ static inline uint64_t nuncio_reply(uint64_t text_page, uint64_t port, uint64_t 
  *   entry: guest-physical address
  *   stack: its stack pointer
  *   argument: what it finds in RDI
- *   page-table: guest-physical address of its first page tables
+ *   page_table: guest-physical address of its first page tables
  * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
-static inline uint64_t nuncio_start(uint64_t text_page, uint64_t vcpu, uint64_t entry, uint64_t stack, uint64_t argument, uint64_t page-table)
+static inline uint64_t nuncio_start(uint64_t text_page, uint64_t vcpu, uint64_t entry, uint64_t stack, uint64_t argument, uint64_t page_table)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_START, vcpu, entry, stack, argument, page-table, NULL);
+    return nuncio_enter(text_page, NUNCIO_VERB_START, vcpu, entry, stack, argument, page_table, NULL);
 }
 
 #endif

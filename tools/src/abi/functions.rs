@@ -103,9 +103,9 @@ fn function(
 
 /// The parameters of an argument: one for each register.
 fn parameters(argument: &Argument) -> Vec<(Register, String)> {
-    let name = argument.name;
+    let name = identifier(argument);
     match argument.registers {
-        [register] => vec![(*register, name.to_owned())],
+        [register] => vec![(*register, name)],
         registers => {
             let numbered = registers.iter().enumerate();
             numbered
@@ -113,6 +113,11 @@ fn parameters(argument: &Argument) -> Vec<(Register, String)> {
                 .collect()
         }
     }
+}
+
+/// The name of an argument as C writes it.
+fn identifier(argument: &Argument) -> String {
+    argument.name.replace('-', "_")
 }
 
 fn comment(
@@ -123,7 +128,7 @@ fn comment(
 ) -> fmt::Result {
     writeln!(text, "\n/* {}", verb.text())?;
     for argument in arguments {
-        let (name, meaning) = (argument.name, argument.meaning);
+        let (name, meaning) = (identifier(argument), argument.meaning);
         writeln!(text, " *   {name}: {meaning}")?;
     }
     for value in signature.values {

@@ -1,6 +1,6 @@
 //! `close`.
 
-use nuncio_abi::{Error, Rights, Verb};
+use nuncio_abi::{Error, QueryItem, Rights, Verb};
 
 use super::handles::{one_of_each, Place};
 use super::subject::{PAGE, SLOT};
@@ -73,13 +73,40 @@ pub(super) const TABLE: Table = Table {
             subject.ends_with(Verb::Wait, [subject.in_ms(2), 0, 0, 0, 0], Error::TimedOut)?;
             equal("the slot", slot.pending(), 0)
         }),
-        behaviour("mappings-stay", |subject| {
-            let (memory, window) = (subject.memory(1)?, subject.window(PAGE)?);
+        behaviour("without-revoke-mappings-stay", |subject| {
+            let (original, window) = (subject.memory(1)?, subject.window(PAGE)?);
+            let memory = subject.grant(original, Rights::READ, 0)?;
             subject.map(memory, window, 0, PAGE, Rights::READ)?;
             subject.close(memory)?;
             let taken = [subject.space()?, subject.memory(1)?, window, 0, PAGE | 1];
             subject.refuses(Verb::Map, taken, Error::AlreadyMapped)?;
             subject.unmap(window, PAGE)
+        }),
+        behaviour("the-handle-with-revoke-takes-memory-back", |subject| {
+            let (memory, child) = (subject.memory(3)?, subject.child()?);
+            let copy = subject.grant(memory, Rights::ACCESS, 0)?;
+            let (window, far_window) = (subject.window(8 * PAGE)?, subject.window(PAGE)?);
+            subject.map(copy, window, PAGE, 2 * PAGE, Rights::READ)?;
+            subject.map(memory, window + 4 * PAGE, 0, 3 * PAGE, Rights::READ)?;
+            subject.map(memory, far_window, 0, PAGE, Rights::READ)?;
+            subject.unmap(window + 5 * PAGE, PAGE)?;
+            let theirs = [child.space, copy, 0, 0, PAGE | 1];
+            subject.works(Verb::Map, theirs)?;
+            subject.close(memory)?;
+            for (space, address) in [
+                (subject.space()?, window),
+                (subject.space()?, window + PAGE),
+                (subject.space()?, window + 4 * PAGE),
+                (subject.space()?, window + 6 * PAGE),
+                (subject.space()?, far_window),
+                (child.space, 0),
+            ] {
+                let gone = [space, address, PAGE, 0, 0];
+                subject.refuses(Verb::Unmap, gone, Error::NotMapped)?;
+            }
+            // The other handle stays.
+            let usage = QueryItem::Usage.number();
+            equal("its length", subject.query(copy, usage)?, (3 * PAGE, 0))
         }),
         behaviour("the-last-handle-of-a-timer-disarms-it", |subject| {
             let (bell, slot) = (subject.event(SLOT)?, subject.word(SLOT)?);

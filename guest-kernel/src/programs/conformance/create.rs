@@ -5,11 +5,15 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Error, ObjectKind, QueryItem, Rights, Verb};
 
+use super::child::{of_size, FRAMES, KERNEL_BYTES};
 use super::handles::Place;
 use super::subject::{Arguments, PAGE, SLOT};
 use super::{behaviour, ensure, equal, error, Subject, Table, Verdict};
 
 const CREATE: Verb = Verb::Create;
+const DOMAIN: u64 = ObjectKind::Domain.number();
+const VCPU: u64 = ObjectKind::Vcpu.number();
+const SPACE: u64 = ObjectKind::Space.number();
 const MEMORY: u64 = ObjectKind::Memory.number();
 const PORT: u64 = ObjectKind::Port.number();
 const EVENT: u64 = ObjectKind::Event.number();
@@ -23,7 +27,7 @@ pub(super) const TABLE: Table = Table {
             0,
             "kinds-that-cannot-be-made",
             |subject| {
-                for kind in [0, 1, 2, 3, 8, 255, 1 << 32, MEMORY | 1 << 63, u64::MAX] {
+                for kind in [0, SPACE, 8, 255, 1 << 32, MEMORY | 1 << 63, u64::MAX] {
                     for arguments in [[0; 4], [PAGE, 0, 0, 0], [1, 1, 0, 0]] {
                         let [first, second, third, fourth] = arguments;
                         let arguments = [kind, first, second, third, fourth];
@@ -39,7 +43,9 @@ pub(super) const TABLE: Table = Table {
             subject.wants_zeros(CREATE, [PORT, 1, 0, 0, 0], 3)?;
             subject.wants_zeros(CREATE, [EVENT, 0, 0, 0, 0], 2)?;
             subject.wants_zeros(CREATE, [TIMER, bell.far, 1, 0, 0], 3)?;
-            subject.wants_zeros(CREATE, [TIMER, 0, 1, 0, 0], 3)
+            subject.wants_zeros(CREATE, [TIMER, 0, 1, 0, 0], 3)?;
+            let (child, memory) = (subject.child()?, subject.memory(1)?);
+            subject.wants_zeros(CREATE, [VCPU, child.domain, memory, 0, 0], 3)
         }),
         error(Error::BadArgument, 0, "lengths-of-no-memory", |subject| {
             let most = 16 << 20;
@@ -66,17 +72,92 @@ pub(super) const TABLE: Table = Table {
                 Ok(())
             },
         ),
+        error(Error::BadArgument, 0, "bits-of-no-event", |subject| {
+            for bits in [1, 1 << 63, u64::MAX] {
+                refuses(subject, [DOMAIN, FRAMES, KERNEL_BYTES, 0, bits])?;
+            }
+            Ok(())
+        }),
         error(Error::BadHandle, 0, "no-handle", |subject| {
-            timer(subject)?.wants_a_handle(subject)
+            timer(subject)?.wants_a_handle(subject)?;
+            watched(subject)?.wants_a_handle_or_none(subject)?;
+            vcpu(subject, 1)?.wants_a_handle(subject)?;
+            vcpu(subject, 2)?.wants_a_handle(subject)
         }),
         error(Error::WrongKind, 0, "every-other-kind", |subject| {
-            timer(subject)?.wants_kind(subject, ObjectKind::Event)
+            timer(subject)?.wants_kind(subject, ObjectKind::Event)?;
+            watched(subject)?.wants_kind(subject, ObjectKind::Event)?;
+            vcpu(subject, 1)?.wants_kind(subject, ObjectKind::Domain)?;
+            vcpu(subject, 2)?.wants_kind(subject, ObjectKind::Memory)
         }),
         error(Error::MissingRight, 0, "without-notify", |subject| {
             let (bell, place) = (subject.event(SLOT)?, timer(subject)?);
             place.wants_right(subject, bell.near)?;
             place.wants_right(subject, subject.grant(bell.far, Rights::GRANT, 0)?)
         }),
+        error(
+            Error::MissingRight,
+            0,
+            "of-what-a-domain-and-a-vcpu-need",
+            |subject| {
+                let bell = subject.event(SLOT)?;
+                watched(subject)?.wants_right(subject, bell.near)?;
+                let domain = vcpu(subject, 1)?;
+                domain.wants_right(subject, subject.given("domain", Rights::STOP)?)?;
+                let copied = Rights::STOP | Rights::GRANT;
+                let copy = subject.grant(subject.child()?.domain, copied, 0)?;
+                domain.wants_right(subject, copy)?;
+                domain.wants_right(subject, subject.of_the_destroyed()?)?;
+                let (page, memory) = (vcpu(subject, 2)?, subject.memory(1)?);
+                for rights in [Rights::NONE, Rights::READ, Rights::WRITE, Rights::EXECUTE] {
+                    page.wants_right(subject, subject.grant(memory, rights, 0)?)?;
+                }
+                Ok(())
+            },
+        ),
+        error(Error::WrongState, 0, "a-second-vcpu", |subject| {
+            let (child, memory) = (subject.child()?, subject.memory(1)?);
+            let arguments = [VCPU, child.domain, memory, 0, 0];
+            let made = subject.vcpu(child, memory)?;
+            subject.refuses(CREATE, arguments, Error::WrongState)?;
+            // Nor when nobody has a handle of the first.
+            subject.close(made)?;
+            subject.refuses(CREATE, arguments, Error::WrongState)?;
+            let (running, _) = subject.counting_child()?;
+            let arguments = [VCPU, running.child.domain, memory, 0, 0];
+            subject.refuses(CREATE, arguments, Error::WrongState)
+        }),
+        error(
+            Error::WrongState,
+            0,
+            "a-vcpu-for-a-domain-that-has-ended",
+            |subject| {
+                let (child, memory) = (subject.child()?, subject.memory(1)?);
+                subject.works(Verb::Stop, [child.domain, 5, 0, 0, 0])?;
+                let arguments = [VCPU, child.domain, memory, 0, 0];
+                subject.refuses(CREATE, arguments, Error::WrongState)
+            },
+        ),
+        error(
+            Error::QuotaExhausted,
+            0,
+            "more-for-a-child-than-there-is",
+            |subject| {
+                let free = subject.free_frames()?;
+                let (used, allowed) = subject.kernel_bytes()?;
+                for (frames, bytes) in [
+                    (free + 1, KERNEL_BYTES),
+                    (u64::MAX, KERNEL_BYTES),
+                    (FRAMES, allowed - used + 1),
+                    (FRAMES, u64::MAX),
+                    (u64::MAX, u64::MAX),
+                    (0, 0),
+                ] {
+                    subject.refuses(CREATE, of_size(frames, bytes), Error::QuotaExhausted)?;
+                }
+                Ok(())
+            },
+        ),
         error(
             Error::QuotaExhausted,
             0,
@@ -178,8 +259,14 @@ pub(super) const TABLE: Table = Table {
             let grant = Rights::GRANT;
             let (port, bell) = (subject.port(1)?, subject.event(SLOT)?);
             let timer = subject.timer(bell.far, 1)?;
+            let memory = Rights::ACCESS | Rights::REVOKE | grant;
+            let child = subject.child()?;
+            let vcpu = subject.vcpu(child, subject.memory(1)?)?;
             for (handle, kind, rights) in [
-                (subject.memory(1)?, MEMORY, Rights::ACCESS | grant),
+                (subject.memory(1)?, MEMORY, memory),
+                (child.domain, DOMAIN, Rights::STOP | Rights::BUILD | grant),
+                (child.space, SPACE, Rights::MAP | grant),
+                (vcpu, VCPU, Rights::START | grant),
                 (port.near, PORT, Rights::RECEIVE),
                 (port.far, PORT, Rights::SEND | grant),
                 (bell.near, EVENT, Rights::WAIT),
@@ -215,18 +302,31 @@ fn refuses(subject: &Subject<'_>, arguments: Arguments) -> Verdict {
     subject.refuses(CREATE, arguments, Error::BadArgument)
 }
 
-fn timer(subject: &Subject<'_>) -> Result<Place, String> {
+/// A domain with an event.
+fn watched(subject: &Subject<'_>) -> Result<Place, String> {
     let bell = subject.event(SLOT)?;
-    let mut place = Place::first(CREATE, [TIMER, bell.far, 1, 0, 0]);
-    place.register = 1;
-    Ok(place)
+    let arguments = [DOMAIN, FRAMES, KERNEL_BYTES, bell.far, 1];
+    Ok(Place::at(3, CREATE, arguments))
 }
 
-const fn every_kind(event: u64) -> [Arguments; 4] {
+/// A vcpu; the register of its domain or of its page.
+fn vcpu(subject: &Subject<'_>, register: usize) -> Result<Place, String> {
+    let (child, memory) = (subject.child()?, subject.memory(1)?);
+    let arguments = [VCPU, child.domain, memory, 0, 0];
+    Ok(Place::at(register, CREATE, arguments))
+}
+
+fn timer(subject: &Subject<'_>) -> Result<Place, String> {
+    let bell = subject.event(SLOT)?;
+    Ok(Place::at(1, CREATE, [TIMER, bell.far, 1, 0, 0]))
+}
+
+const fn every_kind(event: u64) -> [Arguments; 5] {
     [
         [MEMORY, PAGE, 0, 0, 0],
         [PORT, 1, 0, 0, 0],
         [EVENT, 0, 0, 0, 0],
         [TIMER, event, 1, 0, 0],
+        of_size(FRAMES, KERNEL_BYTES),
     ]
 }

@@ -9,7 +9,7 @@ use super::subject::Arguments;
 use super::{Subject, Verdict};
 
 /// Every right that a handle can have.
-pub(super) const ALL: Rights = match Rights::from_bits(0x7FF) {
+pub(super) const ALL: Rights = match Rights::from_bits(0x3FFF) {
     Some(rights) => rights,
     None => Rights::NONE,
 };
@@ -25,6 +25,14 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub(super) const fn at(register: usize, verb: Verb, arguments: Arguments) -> Self {
+        Place {
+            verb,
+            arguments,
+            register,
+        }
+    }
+
     pub(super) const fn first(verb: Verb, arguments: Arguments) -> Self {
         Place {
             verb,
@@ -46,11 +54,16 @@ impl Place {
 
     /// Never given, closed, of another generation, and with bits where none belong.
     pub(super) fn wants_a_handle(self, subject: &Subject<'_>) -> Verdict {
+        subject.refuses(self.verb, self.with(0), Error::BadHandle)?;
+        self.wants_a_handle_or_none(subject)
+    }
+
+    /// As [`Place::wants_a_handle`] where 0 stands for no handle.
+    pub(super) fn wants_a_handle_or_none(self, subject: &Subject<'_>) -> Verdict {
         let good = self.good();
         let generation = ((good >> 16) + 1) & 0xFFFF;
         for handle in [
-            0,
-            good & 0xFFFF,
+            good & 0xFFFF | 1 << 15,
             0xFFFF,
             0x1_FFFF,
             0xFFFF_FFFF,
@@ -85,11 +98,17 @@ impl Place {
 pub(super) fn one_of_each(subject: &Subject<'_>) -> Result<Vec<(ObjectKind, u64)>, String> {
     let port = subject.port(1)?;
     let event = subject.event(super::subject::SLOT)?;
+    let child = subject.child()?;
+    let memory = subject.memory(1)?;
+    let vcpu = subject.vcpu(child, memory)?;
     Ok([
+        (ObjectKind::Domain, child.domain),
+        (ObjectKind::Vcpu, vcpu),
+        (ObjectKind::Space, child.space),
         (ObjectKind::Domain, subject.given("domain", Rights::NONE)?),
         (ObjectKind::Vcpu, subject.given("vcpu", Rights::NONE)?),
         (ObjectKind::Space, subject.given("space", Rights::NONE)?),
-        (ObjectKind::Memory, subject.memory(1)?),
+        (ObjectKind::Memory, memory),
         (ObjectKind::Port, port.far),
         (ObjectKind::Port, port.near),
         (ObjectKind::Port, subject.given("console", Rights::NONE)?),

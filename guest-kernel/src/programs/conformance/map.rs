@@ -130,6 +130,32 @@ pub(super) const TABLE: Table = Table {
             },
         ),
         error(
+            Error::PeerGone,
+            0,
+            "memory-that-was-taken-back",
+            |subject| {
+                let memory = subject.memory(2)?;
+                let copy = subject.grant(memory, Rights::ACCESS | Rights::GRANT, 0)?;
+                let (window, other) = (subject.window(2 * PAGE)?, subject.memory(1)?);
+                subject.map(copy, window, 0, 2 * PAGE, Rights::READ)?;
+                subject.close(memory)?;
+                let again = [subject.space()?, copy, window, 0, PAGE | READ];
+                subject.refuses(MAP, again, Error::PeerGone)?;
+                let next = subject.grant(copy, Rights::READ, 0)?;
+                let of_a_copy = [subject.space()?, next, window, 0, PAGE | READ];
+                subject.refuses(MAP, of_a_copy, Error::PeerGone)?;
+                // What the range overlaps is told first, and nothing is left in the space.
+                subject.map(other, window, 0, PAGE, Rights::READ)?;
+                subject.refuses(MAP, again, Error::AlreadyMapped)?;
+                subject.unmap(window, PAGE)
+            },
+        ),
+        error(Error::MissingRight, 0, "a-space-without-map", |subject| {
+            let place = Place::first(MAP, good(subject)?);
+            let space = subject.grant(subject.child()?.space, Rights::GRANT, 0)?;
+            place.wants_right(subject, space)
+        }),
+        error(
             Error::QuotaExhausted,
             1,
             "no-frames-for-page-tables",
@@ -218,8 +244,9 @@ pub(super) const TABLE: Table = Table {
             equal("after unmap", subject.peek(port, second)?, [77; 8])?;
             subject.unmap(second, 2 * PAGE)
         }),
-        behaviour("a-mapping-keeps-the-memory-alive", |subject| {
-            let (memory, port) = (subject.memory(1)?, subject.port(1)?);
+        behaviour("closing-a-copy-takes-nothing-out", |subject| {
+            let (original, port) = (subject.memory(1)?, subject.port(1)?);
+            let memory = subject.grant(original, Rights::ACCESS, 0)?;
             let window = subject.window(PAGE)?;
             subject.map(memory, window, 0, PAGE, Rights::READ | Rights::WRITE)?;
             subject.poke(port, window, &[5; 8])?;
@@ -227,6 +254,7 @@ pub(super) const TABLE: Table = Table {
             equal("what was read", subject.peek(port, window)?, [5; 8])?;
             let free = subject.free_frames()?;
             subject.unmap(window, PAGE)?;
+            subject.close(original)?;
             ensure(subject.free_frames()? > free, || {
                 "the frame is not free".into()
             })

@@ -16,6 +16,7 @@ mod arm;
 #[cfg(feature = "bare-metal")]
 mod binding;
 mod call;
+mod child;
 mod close;
 mod create;
 mod fresh;
@@ -37,6 +38,7 @@ mod receive;
 mod reply;
 mod send;
 mod snapshot;
+mod start;
 mod stop;
 mod subject;
 mod transfers;
@@ -122,6 +124,7 @@ pub const fn tables() -> &'static [Table] {
         arm::TABLE,
         call::TABLE,
         reply::TABLE,
+        start::TABLE,
         stop::TABLE,
         #[cfg(feature = "bare-metal")]
         binding::TABLE,

@@ -54,6 +54,15 @@ pub(super) const TABLE: Table = Table {
             }
             Ok(())
         }),
+        error(Error::PeerGone, 0, "of-a-domain-destroyed", |subject| {
+            let gone = subject.of_the_destroyed()?;
+            for item in [USAGE, STATUS, KERNEL_USAGE] {
+                subject.refuses(QUERY, [gone, item, 0, 0, 0], Error::PeerGone)?;
+            }
+            let expected = (Rights::STOP | Rights::GRANT).bits();
+            let kind = (ObjectKind::Domain.number(), expected);
+            equal("its kind", subject.query(gone, KIND)?, kind)
+        }),
         behaviour("kind-and-rights-of-what-was-given", |subject| {
             for entry in subject.boot.handles() {
                 let handle = entry.handle().ok_or("no handle")?.raw();
@@ -69,7 +78,17 @@ pub(super) const TABLE: Table = Table {
                 ("domain", ObjectKind::Domain, Rights::STOP),
                 ("vcpu", ObjectKind::Vcpu, Rights::NONE),
                 ("space", ObjectKind::Space, Rights::MAP),
-                ("console", ObjectKind::Port, Rights::SEND),
+                ("console", ObjectKind::Port, Rights::SEND | Rights::GRANT),
+                (
+                    "time-page",
+                    ObjectKind::Memory,
+                    Rights::READ | Rights::GRANT,
+                ),
+                (
+                    "text-page",
+                    ObjectKind::Memory,
+                    Rights::READ | Rights::EXECUTE | Rights::GRANT,
+                ),
             ] {
                 let handle = subject.given(name, rights)?;
                 equal(

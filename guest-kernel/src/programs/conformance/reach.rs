@@ -17,28 +17,16 @@ pub struct OutOfReach {
 /// All of them.
 pub const OUT_OF_REACH: &[OutOfReach] = &[
     OutOfReach {
-        verb: Verb::Unmap,
-        error: Error::MissingRight,
-        place: 0,
-        why: "every handle of a space has `map`, and none can be copied",
-    },
-    OutOfReach {
-        verb: Verb::Stop,
-        error: Error::MissingRight,
-        place: 0,
-        why: "every handle of a domain has `stop`, and none can be copied",
-    },
-    OutOfReach {
-        verb: Verb::Stop,
+        verb: Verb::Create,
         error: Error::PeerGone,
         place: 0,
-        why: "a domain has no handle of another one, and does not outlive itself",
+        why: "`build` is in one handle, and the domain exists until that is closed",
     },
     OutOfReach {
-        verb: Verb::Query,
+        verb: Verb::Grant,
         error: Error::PeerGone,
         place: 0,
-        why: "a domain has no handle of another one, and does not outlive itself",
+        why: "`build` is in one handle, and the domain exists until that is closed",
     },
     OutOfReach {
         verb: Verb::Call,

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use nuncio_abi::{Error, ObjectKind, Rights, Verb};
+use nuncio_abi::{Error, ObjectKind, Rights, StopReason, Verb};
 
 use super::handles::Place;
 use super::{behaviour, error, orders, Subject, Table};
@@ -22,6 +22,24 @@ pub(super) const TABLE: Table = Table {
         }),
         error(Error::WrongKind, 0, "every-other-kind", |subject| {
             place(subject)?.wants_kind(subject, ObjectKind::Domain)
+        }),
+        error(Error::MissingRight, 0, "without-stop", |subject| {
+            let (place, child) = (place(subject)?, subject.child()?);
+            for rights in [Rights::NONE, Rights::GRANT] {
+                place.wants_right(subject, subject.grant(child.domain, rights, 0)?)?;
+            }
+            subject.ended(child.domain, StopReason::Running, 0)
+        }),
+        error(Error::PeerGone, 0, "a-domain-destroyed", |subject| {
+            let gone = subject.of_the_destroyed()?;
+            subject.refuses(STOP, [gone, 0, 0, 0, 0], Error::PeerGone)?;
+            let weak = subject.grant(gone, Rights::GRANT, 0)?;
+            subject.refuses(STOP, [weak, 0, 0, 0, 0], Error::MissingRight)
+        }),
+        behaviour("of-a-child-that-never-ran", |subject| {
+            let child = subject.child()?;
+            subject.works(STOP, [child.domain, u64::MAX, 0, 0, 0])?;
+            subject.ended(child.domain, StopReason::Exited, u64::MAX)
         }),
         behaviour("what-a-domain-held-is-closed", |subject| {
             orders::of_the_dead(subject)?;

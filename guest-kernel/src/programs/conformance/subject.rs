@@ -94,6 +94,7 @@ pub struct Subject<'a> {
     faults: RefCell<Vec<String>>,
     seen: RefCell<Vec<Error>>,
     next_window: Cell<u64>,
+    child_window: Cell<Option<u64>>,
     /// What is left of the domain that has ended.
     pub(super) dead: Cell<Option<Dead>>,
 }
@@ -108,6 +109,7 @@ impl<'a> Subject<'a> {
             faults: RefCell::default(),
             seen: RefCell::default(),
             next_window: Cell::new(boot.mapped_end),
+            child_window: Cell::new(None),
             dead: Cell::new(None),
         }
     }
@@ -333,6 +335,16 @@ impl<'a> Subject<'a> {
         ensure(end < self.boot.address_limit, || "no window is left".into())?;
         self.next_window.set(end);
         Ok(start)
+    }
+
+    /// Where the memory of children is looked at, always the same.
+    pub(super) fn child_window(&self) -> Result<u64, String> {
+        let window = match self.child_window.get() {
+            Some(window) => window,
+            None => self.window(2 << 20)?,
+        };
+        self.child_window.set(Some(window));
+        Ok(window)
     }
 
     /// A deadline so many milliseconds from now.

@@ -42,17 +42,23 @@ impl Sender {
 
     /// A bit that is no right, in a register: found before anything is looked up.
     pub(super) fn wants_rights_in_registers(self, subject: &Subject<'_>) -> Verdict {
-        for bit in [11, 12, 31] {
+        for bit in [14, 15, 31] {
             let bad = 1 << (32 + bit) | 1 << 32;
             self.refuses(subject, with_handles(1), [bad, 0, 0], Error::BadArgument)?;
         }
         Ok(())
     }
 
-    /// `receive` and `wait` stay; in memory a bit that is no right is found here.
+    /// Rights that are bound to their domain stay; in memory a bit that is no right is found here.
     pub(super) fn wants_rights_that_can_go(self, subject: &Subject<'_>) -> Verdict {
         let memory = subject.memory(1)?;
-        for rights in [Rights::RECEIVE, Rights::WAIT, Rights::READ | Rights::WAIT] {
+        for rights in [
+            Rights::RECEIVE,
+            Rights::WAIT,
+            Rights::REVOKE,
+            Rights::BUILD,
+            Rights::READ | Rights::WAIT,
+        ] {
             let bad = word(memory, rights);
             self.refuses_word(subject, bad, Error::BadArgument)?;
         }
@@ -62,7 +68,7 @@ impl Sender {
             word(port.near, Rights::RECEIVE),
             Error::BadArgument,
         )?;
-        for bit in [11, 31] {
+        for bit in [14, 31] {
             let bad = memory | 1 << (32 + bit);
             self.refuses_word_in_memory(subject, bad, Error::BadArgument)?;
         }
@@ -90,7 +96,7 @@ impl Sender {
             (reader, Rights::WRITE),
             (reader, Rights::READ | Rights::EXECUTE),
             (reader, Rights::SEND),
-            (subject.given("console", Rights::NONE)?, Rights::SEND),
+            (subject.given("orders", Rights::NONE)?, Rights::SEND),
             (subject.given("domain", Rights::NONE)?, Rights::NONE),
         ] {
             self.refuses_word(subject, word(handle, rights), Error::MissingRight)?;

@@ -30,6 +30,17 @@ pub(super) const TABLE: Table = Table {
             place(subject, window)?.wants_kind(subject, ObjectKind::Space)?;
             subject.unmap(window, PAGE)
         }),
+        error(Error::MissingRight, 0, "without-map", |subject| {
+            let child = subject.child()?;
+            let memory = subject.memory(1)?;
+            let mapped = [child.space, memory, 0, 0, PAGE | 1];
+            subject.works(Verb::Map, mapped)?;
+            let place = Place::first(UNMAP, [child.space, 0, PAGE, 0, 0]);
+            for rights in [Rights::NONE, Rights::GRANT] {
+                place.wants_right(subject, subject.grant(child.space, rights, 0)?)?;
+            }
+            subject.works(UNMAP, [child.space, 0, PAGE, 0, 0]).map(drop)
+        }),
         error(Error::BadAddress, 0, "ranges-of-nothing", |subject| {
             let (space, window) = (subject.space()?, mapped(subject, 2)?);
             let limit = subject.boot.address_limit;
