@@ -61,7 +61,7 @@ impl Place {
     /// As [`Place::wants_a_handle`] where 0 stands for no handle.
     pub(super) fn wants_a_handle_or_none(self, subject: &Subject<'_>) -> Verdict {
         let good = self.good();
-        let generation = (good >> 16) + 1 & 0xFFFF;
+        let generation = ((good >> 16) + 1) & 0xFFFF;
         for handle in [
             good & 0xFFFF | 1 << 15,
             0xFFFF,
