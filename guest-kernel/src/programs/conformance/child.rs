@@ -135,7 +135,7 @@ impl Subject<'_> {
         for handle in [port.near, port.far] {
             self.close(handle)?;
         }
-        let all = PAGES * PAGE | Rights::ACCESS.bits();
+        let all = (PAGES * PAGE) | Rights::ACCESS.bits();
         self.works(Verb::Map, [child.space, memory, VCPU_PAGE, 0, all])?;
         let text = self.given("text-page", Rights::EXECUTE)?;
         let access = Rights::READ | Rights::EXECUTE;
