@@ -131,7 +131,7 @@ signatures! {
         in Rdi "handle" any(Rights::NONE),
             Rsi "item" Item;
         out Rdx "first", R10 "second";
-        errors BadArgument BadHandle BadArgument BadHandle WrongKind PeerGone;
+        errors BadArgument BadHandle WrongKind PeerGone;
     }
     Stop {
         in Rdi "domain" handle(ObjectKind::Domain, Rights::STOP),

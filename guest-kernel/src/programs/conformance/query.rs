@@ -31,7 +31,7 @@ pub(super) const TABLE: Table = Table {
             }
             Ok(())
         }),
-        error(Error::BadArgument, 1, "one-past-the-last-item", |subject| {
+        error(Error::BadArgument, 0, "one-past-the-last-item", |subject| {
             let (memory, last) = (subject.memory(1)?, QueryItem::ALL.len() as u64);
             for item in [last, 255, 1 << 32, u64::MAX] {
                 subject.refuses(QUERY, [memory, item, 0, 0, 0], Error::BadArgument)?;
@@ -40,7 +40,7 @@ pub(super) const TABLE: Table = Table {
             }
             Ok(())
         }),
-        error(Error::BadHandle, 1, "no-handle", |subject| {
+        error(Error::BadHandle, 0, "no-handle", |subject| {
             for item in QueryItem::ALL {
                 let memory = subject.memory(1)?;
                 Place::first(QUERY, [memory, item.number(), 0, 0, 0]).wants_a_handle(subject)?;
