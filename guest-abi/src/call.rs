@@ -216,8 +216,9 @@ pub enum Call {
     /// ```
     /// use nuncio_abi::{Call, Handle, Rights};
     ///
-    /// let call = Call::Grant { handle: Handle::new(8, 1), rights: Rights::SEND, badge: 42 };
-    /// assert_eq!(call.to_string(), "grant handle=0x10008 rights=send badge=0x2a");
+    /// let (handle, to) = (Handle::new(8, 1), None);
+    /// let call = Call::Grant { handle, rights: Rights::SEND, badge: 42, to };
+    /// assert_eq!(call.to_string(), "grant handle=0x10008 rights=send badge=0x2a to=0x0");
     /// ```
     Grant {
         /// A handle with [`Rights::GRANT`].

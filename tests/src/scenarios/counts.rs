@@ -20,12 +20,12 @@ const BUDGETS: [(&str, u64); 11] = [
     ("hello", 145),
     ("query", 200),
     ("notify-coalesced", 195),
-    ("notify", 260),
+    ("notify", 290),
     ("send-receive-24", 890),
     ("send-receive-64", 1_070),
     ("call-reply-8", 3_480),
     ("call-reply-64", 4_000),
-    ("map-unmap", 1_150),
+    ("map-unmap", 1_270),
 ];
 
 /// How often a message's bytes are moved by string instructions, one at a time, on beds that count
