@@ -66,6 +66,7 @@ fn memory(caller: Caller<'_>, table: &mut HandleTable, bytes: u64) -> Made {
         return Err(Error::BadArgument);
     }
     let memory = Memory::create(&caller.domain.account, bytes / PAGE_BYTES).map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
     let rights = Rights::ACCESS | Rights::GRANT | Rights::REVOKE;
     let handle = table.insert(held(Object::Memory(Arc::new(memory)), rights))?;
     Ok((handle, None))

@@ -33,12 +33,6 @@ pub const MANIFESTS: &[Compared] = &[
         is_exact: false,
     },
     Compared {
-        name: "conformance",
-        manifest: "conformance",
-        input_bytes: None,
-        is_exact: true,
-    },
-    Compared {
         name: "bench",
         manifest: "bench",
         input_bytes: None,
