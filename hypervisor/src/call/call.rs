@@ -52,7 +52,8 @@ fn begin(
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let mut table = caller.domain.handles.lock();
-    let (port, badge) = table.shared_port(port, Rights::SEND)?;
+    let (port, badge) = table.port(port, Rights::SEND)?;
+    let port = port.clone();
     // The answer is written where the message was.
     let buffer = buffer(caller, message)?;
     let parcel = Parcel::fetch(&caller.domain.space, message)?;

@@ -32,12 +32,11 @@ pub(super) fn create(
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let mut table = caller.domain.handles.lock();
-    let places = table.places();
-    let made = match create {
-        Create::Memory { bytes } => memory(caller, &mut table, bytes),
-        Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot),
-        Create::Event { slot } => event(caller, &mut table, slot),
-        Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects),
+    let (first, second) = match create {
+        Create::Memory { bytes } => memory(caller, &mut table, bytes)?,
+        Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot)?,
+        Create::Event { slot } => event(caller, &mut table, slot)?,
+        Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects)?,
         Create::Domain {
             frames,
             kernel_bytes,
@@ -48,11 +47,10 @@ pub(super) fn create(
                 Some(event) => Some((table.event(event, Rights::NOTIFY)?.clone(), bits)),
                 None => None,
             };
-            domain(caller, &mut table, frames, kernel_bytes, watcher, effects)
+            domain(caller, &mut table, frames, kernel_bytes, watcher, effects)?
         }
-        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects),
+        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects)?,
     };
-    let (first, second) = made.inspect_err(|_| table.shrink_to(places))?;
     answer.pair(first.raw(), second.map_or(0, Handle::raw));
     Ok(())
 }
@@ -125,7 +123,6 @@ fn domain(
     watcher: Option<(Arc<Event>, u64)>,
     effects: &mut impl Effects,
 ) -> Made {
-    table.ensure(MOST_HANDLES)?;
     let parent = caller.domain;
     let account = parent
         .account
@@ -134,6 +131,7 @@ fn domain(
     let pieces = [size_of::<Domain>(), size_of::<Space>(), DOMAIN_PLACE_BYTES];
     let charge = account.charge_kernel(&pieces).map_err(exhausted)?;
     let space = Arc::new(parent.space.sibling(&account).map_err(exhausted)?);
+    table.ensure(MOST_HANDLES)?;
     let id = effects.new_domain_id();
     let made = MadeBy { watcher, charge };
     let name = parent.name_of_next(id);
@@ -158,13 +156,13 @@ fn vcpu(
     if domain.ending().is_some() || !domain.lacks_vcpu() {
         return Err(Error::WrongState);
     }
-    table.ensure(MOST_HANDLES)?;
     let charge = domain
         .account
         .charge_kernel(&[size_of::<Vcpu>(), VCPU_PLACE_BYTES]);
     let charge = charge.map_err(exhausted)?;
     let physical = caller.domain.space.physical();
     let vcpu = Vcpu::made(page, physical, charge).map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
     domain.add_vcpu(vcpu.numbered(effects.new_vcpu_id()));
     let rights = Rights::START | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;

@@ -59,9 +59,6 @@ pub trait Effects {
     /// Tells a vcpu that something has happened for it.
     fn wake(&mut self, wake: Wake);
 
-    /// Some space has lost memory: cached translations of it are wrong.
-    fn translations_changed(&mut self);
-
     /// Tells it, and gives it the CPU if the caller goes to sleep now.
     fn hand_over(&mut self, wake: Wake);
 

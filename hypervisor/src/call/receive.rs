@@ -33,7 +33,7 @@ fn try_receive(
     let buffer = Place::buffer(&caller.domain.space, buffer)?;
     let (delivery, _) = port_found.receive(|queued| {
         if !queued.handles.is_empty() {
-            return refuse(queued, buffer);
+            return Ok(Delivery::Refused);
         }
         answer.full(&values(queued, buffer)?);
         Ok(Delivery::Done)
@@ -45,15 +45,6 @@ fn try_receive(
     Ok(())
 }
 
-/// A message with handles is left for [`receive_handles`], unless nothing there could deliver it.
-#[cold]
-fn refuse(queued: &Queued, buffer: Option<Place>) -> Result<Delivery, Error> {
-    if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
-        return Err(Error::BufferTooSmall);
-    }
-    Ok(Delivery::Refused)
-}
-
 /// The first message has handles, so the receiver's table needs room first.
 #[cold]
 fn receive_handles(
@@ -62,7 +53,7 @@ fn receive_handles(
     buffer: Option<Place>,
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
-    let (port, _) = table.shared_port(port, Rights::RECEIVE)?;
+    let port = table.port(port, Rights::RECEIVE)?.0.clone();
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
     let (_, handles) = port.receive(|queued| {

@@ -3,6 +3,7 @@
 use nuncio_abi::{Error, Handle, Rights};
 
 use crate::mem::GuestPhysical;
+use crate::object::Wake;
 
 use super::{Caller, Effects};
 
@@ -17,6 +18,6 @@ pub(super) fn unmap(
     let handles = caller.domain.handles.lock();
     let space = handles.space(space, Rights::MAP)?;
     space.unmap(GuestPhysical(address), length)?;
-    effects.translations_changed();
+    effects.wake(Wake::TranslationsChanged);
     Ok(())
 }

@@ -205,22 +205,10 @@ impl HandleTable {
     /// # Errors
     /// `BadHandle`, `WrongKind`, `MissingRight`.
     #[inline]
-    pub fn port(&self, handle: Handle, needed: Rights) -> Result<(&Port, u64), Error> {
+    pub fn port(&self, handle: Handle, needed: Rights) -> Result<(&Arc<Port>, u64), Error> {
         let held = self.get(handle)?;
         match &held.object {
-            Object::Port(port) => held.with(needed, (&**port, held.badge)),
-            _ => Err(Error::WrongKind),
-        }
-    }
-
-    /// As [`HandleTable::port`], to be kept for longer.
-    ///
-    /// # Errors
-    /// `BadHandle`, `WrongKind`, `MissingRight`.
-    pub fn shared_port(&self, handle: Handle, needed: Rights) -> Result<(Arc<Port>, u64), Error> {
-        let held = self.get(handle)?;
-        match &held.object {
-            Object::Port(port) => held.with(needed, (port.clone(), held.badge)),
+            Object::Port(port) => held.with(needed, (port, held.badge)),
             _ => Err(Error::WrongKind),
         }
     }

@@ -103,10 +103,6 @@ impl<P: Platform> Effects for Context<P> {
         self.scheduler.attend_again();
     }
 
-    fn translations_changed(&mut self) {
-        self.scheduler.call_attention();
-    }
-
     fn console(&mut self, domain: &Domain, message: &Message) {
         domain.console.lock().write(message, |line| {
             self.platform.console_line(domain.name.as_str(), line);

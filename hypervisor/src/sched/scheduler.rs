@@ -45,14 +45,8 @@ impl Scheduler {
 
     /// Adds a vcpu that is ready to run. All memory that it will ever need here is taken now.
     pub fn add(&mut self) -> VcpuId {
-        let id = VcpuId(self.vcpus.len() as u32);
-        self.vcpus.push(Slot {
-            state: State::Ready,
-            upcall: false,
-        });
-        self.queue.reserve(id.0.saturating_add(1));
-        self.deadlines.reserve(id.0.saturating_add(1));
-        self.queue.push(id);
+        let id = self.reserve();
+        self.requeue(id);
         id
     }
 
