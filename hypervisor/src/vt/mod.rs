@@ -16,6 +16,7 @@ mod exit;
 mod exit_cases;
 #[cfg(test)]
 pub mod fake;
+pub mod fields;
 mod identifiers;
 mod permission;
 mod registers;

@@ -7,8 +7,8 @@
 //! `rule` says what a rule is, `vmx` has Intel's and `svm` AMD's, `failure` is what is said about a failed entry, and
 //! `self_test` breaks every row on a real CPU. The rows stand apart from the vendors' folders because
 //! they state the manuals, not what the hypervisor does: they touch no hardware, change nothing, and
-//! run only when a guest could not be entered. What they need of the CPU are fields, by a closure,
-//! and plain numbers, the vendor's `Limits`.
+//! run only when a guest could not be entered. What they need of the CPU are fields (`vt/fields`), by a
+//! closure, and plain numbers, the vendor's `Limits`.
 //!
 //! Invariant: no rule looks at a field that it does not name. So a rule about a field that the CPU
 //! does not have is not judged.
@@ -22,6 +22,7 @@ pub(in crate::vt) mod tests;
 pub mod vmx;
 
 pub use failure::{BrokenRule, EntryFailure, Refusal, Value};
-pub use rule::{explain, Change, Class, Field, Rule, Rules, Sample, To, View};
+pub use rule::{explain, Change, Class, Rule, Rules, Sample, To, View};
 
+use super::fields::Field;
 use rule::{beyond, is_page_attribute_table, lowest};

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use super::failure::{BrokenRule, EntryFailure, Refusal, Value};
+use super::Field;
 
 /// Broken rules that are named; the others are counted.
 const MOST_NAMED: usize = 4;
@@ -34,50 +35,6 @@ impl Class {
             Class::RegisterList => "msr-list",
             Class::Any => "any",
         }
-    }
-}
-
-/// A field of a control structure or block: some bits of the word of that number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Its name in reports: no spaces.
-    pub name: &'static str,
-    /// The vendor's number: the encoding for VMREAD, or the offset of a word in the control block.
-    pub number: u32,
-    /// Its lowest bit in the word.
-    shift: u32,
-    /// How many bits it has.
-    bits: u32,
-}
-
-impl Field {
-    /// A whole word.
-    pub const fn word(name: &'static str, number: u32) -> Self {
-        Field::part(name, number, 0, 64)
-    }
-
-    /// Some bits of a word.
-    pub const fn part(name: &'static str, number: u32, shift: u32, bits: u32) -> Self {
-        Field {
-            name,
-            number,
-            shift,
-            bits,
-        }
-    }
-
-    const fn mask(self) -> u64 {
-        u64::MAX >> (64 - self.bits)
-    }
-
-    /// Its value in that word.
-    const fn of(self, word: u64) -> u64 {
-        word >> self.shift & self.mask()
-    }
-
-    /// The word with another value of the field.
-    const fn put(self, word: u64, value: u64) -> u64 {
-        word & !(self.mask() << self.shift) | (value & self.mask()) << self.shift
     }
 }
 

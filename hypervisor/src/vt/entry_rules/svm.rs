@@ -7,6 +7,8 @@
 
 use raw_cpuid::CpuId;
 
+use crate::vt::fields::svm::*;
+
 use super::{
     beyond, is_page_attribute_table, lowest, Class, Field, Refusal, Rule, Rules, Sample, To,
 };
@@ -113,32 +115,19 @@ pub fn refused_and_overwritten(code: u64) -> Refusal {
     }
 }
 
-// AMD APM volume 2, appendix B.
-const INTERCEPTS_4: Field = Field::part("intercepts_4", 0x010, 0, 32);
-const IOPM: Field = Field::word("iopm_base", 0x040);
-const MSRPM: Field = Field::word("msrpm_base", 0x048);
-const ASID: Field = Field::part("asid", 0x058, 0, 32);
-const TLB_CONTROL: Field = Field::part("tlb_control", 0x058, 32, 8);
-const NESTED: Field = Field::part("nested_control", 0x090, 0, 1);
-const EVENT: Field = Field::word("event_injection", 0x0A8);
-const NESTED_CR3: Field = Field::word("nested_cr3", 0x0B0);
-const CS: Field = Field::part("cs_attributes", 0x410, 16, 16);
-const IDTR_LIMIT: Field = Field::part("idtr_limit", 0x480, 32, 32);
-const EFER: Field = Field::word("efer", 0x4D0);
-const CR4: Field = Field::word("cr4", 0x548);
-const CR3: Field = Field::word("cr3", 0x550);
-const CR0: Field = Field::word("cr0", 0x558);
-/// The debug-control register.
-pub const DR7: Field = Field::word("dr7", 0x560);
-const DR6: Field = Field::word("dr6", 0x568);
-const RFLAGS: Field = Field::word("rflags", 0x570);
-/// The instruction pointer.
-pub const RIP: Field = Field::word("rip", 0x578);
-const PAT: Field = Field::word("g_pat", 0x668);
-
 /// The words that a CPU may overwrite although it has refused them: state, and the injected event.
 pub const OVERWRITTEN: [u32; 11] = [
-    0x0A8, 0x410, 0x4D0, 0x548, 0x550, 0x558, 0x560, 0x568, 0x570, 0x578, 0x668,
+    EVENT_INJECTION.number,
+    CS.number,
+    EFER.number,
+    CR4.number,
+    CR3.number,
+    CR0.number,
+    DR7.number,
+    DR6.number,
+    RFLAGS.number,
+    RIP.number,
+    G_PAT.number,
 ];
 
 const VMRUN: u64 = bit(0);
@@ -208,11 +197,11 @@ const fn flip(field: Field, mask: fn(&Limits) -> u64) -> Change {
 /// memory and exits, and is no shutdown.
 const TABLE: Change = to(IDTR_LIMIT, 0xFFF);
 const fn inject(kind: u64, vector: u64) -> Change {
-    to(EVENT, VALID | kind << 8 | vector)
+    to(EVENT_INJECTION, VALID | kind << 8 | vector)
 }
 
 fn event(view: &View<'_>) -> Option<(u64, u64)> {
-    let event = view.get(EVENT);
+    let event = view.get(EVENT_INJECTION);
     (event & VALID != 0).then_some((event >> 8 & 7, event & 0xFF))
 }
 
@@ -349,12 +338,12 @@ const ROWS: &[SvmRule] = &[
         "cs-long",
         "15.5.1",
         "CS must not have both L and D if EFER has LME, CR0 has PG and CR4 has PAE.",
-        &[EFER, CR0, CR4, CS],
+        &[EFER, CR0, CR4, CS_ATTRIBUTES],
         |view| {
             let is_long = has_long_paging(view) && view.has(CR4, CR4_ADDRESS_EXTENSION);
-            !is_long || !view.has(CS, LONG) || !view.has(CS, DEFAULT_BIG)
+            !is_long || !view.has(CS_ATTRIBUTES, LONG) || !view.has(CS_ATTRIBUTES, DEFAULT_BIG)
         },
-        &[&[set(CS, DEFAULT_BIG)]],
+        &[&[set(CS_ATTRIBUTES, DEFAULT_BIG)]],
     ),
     control(rule(
         "vmrun-intercept",
@@ -368,17 +357,17 @@ const ROWS: &[SvmRule] = &[
         "msr-map",
         "15.5.1",
         "The MSR permission map must end where the physical-address width reaches.",
-        &[MSRPM],
-        |view| reaches(view, MSRPM, MSRPM_BYTES),
-        &[&[set(MSRPM, bit(63))], &[flip(MSRPM, |limits| lowest(beyond_physical(limits)))]],
+        &[MSRPM_BASE],
+        |view| reaches(view, MSRPM_BASE, MSRPM_BYTES),
+        &[&[set(MSRPM_BASE, bit(63))], &[flip(MSRPM_BASE, |limits| lowest(beyond_physical(limits)))]],
     )),
     control(rule(
         "io-map",
         "15.5.1",
         "The I/O permission map must end where the physical-address width reaches.",
-        &[IOPM],
-        |view| reaches(view, IOPM, IOPM_BYTES),
-        &[&[set(IOPM, bit(63))], &[flip(IOPM, |limits| lowest(beyond_physical(limits)))]],
+        &[IOPM_BASE],
+        |view| reaches(view, IOPM_BASE, IOPM_BYTES),
+        &[&[set(IOPM_BASE, bit(63))], &[flip(IOPM_BASE, |limits| lowest(beyond_physical(limits)))]],
     )),
     control(rule(
         "asid",
@@ -404,7 +393,7 @@ const ROWS: &[SvmRule] = &[
         "event-type",
         "15.20",
         "An injected event must have type 0, 2, 3 or 4.",
-        &[EVENT],
+        &[EVENT_INJECTION],
         |view| event(view).is_none_or(|(kind, _)| matches!(kind, 0 | 2..=4)),
         &[
             &[TABLE, inject(1, 0x20)],
@@ -417,7 +406,7 @@ const ROWS: &[SvmRule] = &[
         "event-vector",
         "15.20",
         "An injected exception must have a vector that an exception has: up to 31, not 2.",
-        &[EVENT],
+        &[EVENT_INJECTION],
         |view| {
             event(view).is_none_or(|(kind, vector)| {
                 kind != EXCEPTION || vector <= 31 && vector != NMI_VECTOR
@@ -429,9 +418,9 @@ const ROWS: &[SvmRule] = &[
         "event-mode",
         "15.20",
         "An injected exception must be possible in the guest's mode: no #BR in 64-bit code.",
-        &[EVENT, EFER, CR0, CS],
+        &[EVENT_INJECTION, EFER, CR0, CS_ATTRIBUTES],
         |view| {
-            let is_64 = has_long_paging(view) && view.has(CS, LONG);
+            let is_64 = has_long_paging(view) && view.has(CS_ATTRIBUTES, LONG);
             !is_64 || event(view) != Some((EXCEPTION, BOUND_VECTOR))
         },
         &[&[TABLE, inject(EXCEPTION, BOUND_VECTOR)]],
@@ -448,8 +437,8 @@ const ROWS: &[SvmRule] = &[
         "g-pat",
         "15.25.4",
         "G_PAT, with nested paging, must have only the types 0, 1, 4, 5, 6 and 7.",
-        &[NESTED, PAT],
-        |view| !view.has(NESTED, 1) || is_page_attribute_table(view.get(PAT)),
-        &[&[to(PAT, 2)], &[to(PAT, 3 << 8)], &[to(PAT, 8 << 56)]],
+        &[NESTED, G_PAT],
+        |view| !view.has(NESTED, 1) || is_page_attribute_table(view.get(G_PAT)),
+        &[&[to(G_PAT, 2)], &[to(G_PAT, 3 << 8)], &[to(G_PAT, 8 << 56)]],
     ),
 ];

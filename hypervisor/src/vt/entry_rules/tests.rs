@@ -94,7 +94,7 @@ fn looks_only_at_its_fields<L>(rule: &Rule<L>, words: &Words, limits: &L) {
     }
 }
 
-const FIRST: Field = Field::part("first", 1, 4, 8);
+const FIRST: Field = Field::word("word", 1).part("first", 4, 8);
 const SECOND: Field = Field::word("second", 2);
 
 const fn row(

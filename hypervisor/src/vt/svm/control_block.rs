@@ -1,5 +1,5 @@
-//! The virtual machine control block, VMCB (AMD APM volume 2, appendix B), as typed fields over
-//! words: what the CPU loads at an entry and stores at an exit.
+//! The virtual machine control block, VMCB (AMD APM volume 2, appendix B), as the named fields of
+//! [`fields`](crate::vt::fields::svm) over words: what the CPU loads at an entry and stores at an exit.
 //!
 //! The CPU reads and writes the block too, so it is looked at as atomic words like every other
 //! frame. Fields narrower than a word stand side by side in one and are written together.
@@ -9,76 +9,10 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::mem::Words;
-use crate::vt::start_state::{Segment, SegmentRegister};
+use crate::vt::start_state::Segment;
 
-/// A 64-bit word of the block, by its byte offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field(usize);
-
-impl Field {
-    const fn at(offset: usize) -> Self {
-        assert!(offset.is_multiple_of(8) && offset < 4096);
-        Field(offset / 8)
-    }
-}
-
-/// Intercepts of control registers in the lower half, of debug registers in the upper half: reads in
-/// its lower 16 bits, writes in the others.
-pub const INTERCEPT_REGISTERS: Field = Field::at(0x000);
-/// Intercepts of exceptions, and vector 3 of those of instructions in the upper half.
-pub const INTERCEPT_EXCEPTIONS_AND_3: Field = Field::at(0x008);
-/// Vector 4 of the intercepts of instructions.
-pub const INTERCEPT_4: Field = Field::at(0x010);
-/// Physical base of the I/O permission map.
-pub const IOPM_BASE: Field = Field::at(0x040);
-/// Physical base of the MSR permission map.
-pub const MSRPM_BASE: Field = Field::at(0x048);
-/// Guest ASID in bits 0 to 31, TLB control in bits 32 to 39.
-pub const ASID_AND_TLB_CONTROL: Field = Field::at(0x058);
-/// The virtual interrupt, see [`VirtualInterrupt`].
-pub const VIRTUAL_INTERRUPT: Field = Field::at(0x060);
-/// Bit 0: the guest is in an interrupt shadow.
-pub const INTERRUPT_SHADOW: Field = Field::at(0x068);
-/// Why the guest stopped.
-pub const EXIT_CODE: Field = Field::at(0x070);
-/// What depends on the exit code.
-pub const EXIT_INFO_1: Field = Field::at(0x078);
-/// What depends on the exit code.
-pub const EXIT_INFO_2: Field = Field::at(0x080);
-/// The event that was being delivered when the exit came.
-pub const EXIT_INTERRUPT_INFO: Field = Field::at(0x088);
-/// Bit 0: nested paging.
-pub const NESTED_CONTROL: Field = Field::at(0x090);
-/// The event to deliver on entry.
-pub const EVENT_INJECTION: Field = Field::at(0x0A8);
-/// Root of the nested page tables.
-pub const NESTED_CR3: Field = Field::at(0x0B0);
-/// The address of the next instruction, on CPUs that say so.
-pub const NEXT_RIP: Field = Field::at(0x0C8);
-
-/// The segment registers, ES first.
-const SEGMENTS: Field = Field::at(0x400);
-/// The base of the guest's descriptor table.
-pub const GDTR_BASE: Field = Field::at(0x468);
-/// The privilege level, in bits 24 to 31.
-pub const PRIVILEGE: Field = Field::at(0x4C8);
-/// Extended features.
-pub const EFER: Field = Field::at(0x4D0);
-
-macro_rules! registers {
-    ($( $name:ident = $offset:literal, )+) => { $(
-        #[allow(missing_docs)]
-        pub const $name: Field = Field::at($offset);
-    )+ };
-}
-
-registers! {
-    CR4 = 0x548, CR3 = 0x550, CR0 = 0x558, DR7 = 0x560, DR6 = 0x568, RFLAGS = 0x570, RIP = 0x578,
-    RSP = 0x5D8, RAX = 0x5F8,
-}
-
-/// The guest's page-attribute table.
-pub const GUEST_PAT: Field = Field::at(0x668);
+pub use crate::vt::fields::svm::*;
+pub use crate::vt::fields::Field;
 
 /// A control block in a frame that its owner keeps.
 #[derive(Clone, Copy)]
@@ -93,36 +27,25 @@ impl Vmcb {
     /// Reads a field.
     #[inline]
     pub fn get(self, field: Field) -> u64 {
-        // A field's number is below 512 by its constructor; the mask says so to the compiler.
-        self.0[field.0 & 511].load(Relaxed)
+        // A field lies in the page; the mask says so to the compiler.
+        self.0[field.number as usize / 8 % 512].load(Relaxed)
     }
 
     /// Writes a field.
     #[inline]
     pub fn set(self, field: Field, value: u64) {
-        self.0[field.0 & 511].store(value, Relaxed);
+        self.0[field.number as usize / 8 % 512].store(value, Relaxed);
     }
 
     /// Sets a segment register; the attributes are those of APM volume 2, section 15.5.1, without
     /// the four bits between the two halves of a descriptor's.
-    pub fn set_segment(self, segment: &Segment) {
-        let attributes = segment.access & 0xFF | segment.access >> 4 & 0xF00;
-        let word = u64::from(segment.selector)
-            | u64::from(attributes) << 16
-            | u64::from(segment.limit) << 32;
-        // Each has selector, attributes and limit in one word, and its base in the next.
-        let first = SEGMENTS.0 + Self::segment_number(segment.register) * 2;
-        self.set(Field(first), word);
-        self.set(Field(first + 1), 0);
-    }
-
-    /// GDTR and IDTR lie in between.
-    const fn segment_number(register: SegmentRegister) -> usize {
-        match register {
-            SegmentRegister::Ldtr => 7,
-            SegmentRegister::Tr => 9,
-            register => register as usize,
-        }
+    pub fn set_segment(self, from: &Segment) {
+        let attributes = from.access & 0xFF | from.access >> 4 & 0xF00;
+        let word =
+            u64::from(from.selector) | u64::from(attributes) << 16 | u64::from(from.limit) << 32;
+        let [first, base] = segment(from.register);
+        self.set(first, word);
+        self.set(base, 0);
     }
 
     /// Reads the word at that offset; `None` if it is none.
@@ -132,7 +55,7 @@ impl Vmcb {
 
     /// Writes the word at that offset.
     pub fn set_word(self, offset: u32, value: u64) {
-        self.set(Field(offset as usize / 8), value);
+        self.set(Field::word("any", offset), value);
     }
 
     /// The guest's privilege level.

@@ -39,7 +39,7 @@ pub fn write(vmcb: Vmcb, io_map: HostPhysical, msr_map: HostPhysical) {
     for (field, value) in [
         (vmcb::INTERCEPT_REGISTERS, REGISTERS),
         (vmcb::INTERCEPT_EXCEPTIONS_AND_3, exceptions_and_3),
-        (vmcb::INTERCEPT_4, u64::from(VECTOR_4)),
+        (vmcb::INTERCEPT_4_AND_5, u64::from(VECTOR_4)),
         (vmcb::IOPM_BASE, io_map.0),
         (vmcb::MSRPM_BASE, msr_map.0),
     ] {

@@ -56,7 +56,7 @@ impl SvmVcpu {
             read: &|offset| remembered(offset).or_else(|| self.vmcb.word(offset)),
             limits: &Limits::read(),
         };
-        let place = if is_lost { 0 } else { view.get(rules::RIP) };
+        let place = if is_lost { 0 } else { view.get(vmcb::RIP) };
         explain(rules::RULES, &view, refusal, place)
     }
 }
@@ -64,7 +64,7 @@ impl SvmVcpu {
 impl Subject for SvmVcpu {
     type Limits = Limits;
     const RULES: Rules<Limits> = rules::RULES;
-    const REFUSED: (u32, u64) = (rules::DR7.number, 1 << 32 | 0x400);
+    const REFUSED: (u32, u64) = (vmcb::DR7.number, 1 << 32 | 0x400);
 
     fn limits() -> Limits {
         Limits::read()

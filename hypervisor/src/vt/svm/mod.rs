@@ -1,7 +1,7 @@
 //! AMD SVM (AMD APM volume 2, chapter 15).
 //!
 //! `probe` decides whether the CPU will do and `controls` what guests exit for, `control_block`
-//! names the fields of a VMCB, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
+//! reaches the fields of a VMCB, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
 //! it stopped, `permission` places registers in the permission maps, and `insn` holds the world
 //! switch and the other instructions that only SVM has.
 

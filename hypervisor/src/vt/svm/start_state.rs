@@ -20,7 +20,7 @@ pub fn write(vmcb: Vmcb, start: &StartState) {
         (vmcb::RFLAGS, start_state::RFLAGS),
         (vmcb::DR6, start_state::DR6),
         (vmcb::DR7, start_state::DR7),
-        (vmcb::GUEST_PAT, start_state::PAGE_ATTRIBUTES),
+        (vmcb::G_PAT, start_state::PAGE_ATTRIBUTES),
         (vmcb::RIP, start.entry.0),
         (vmcb::RSP, start.stack.0),
         (vmcb::VIRTUAL_INTERRUPT, VirtualInterrupt::MASKING),

@@ -236,7 +236,7 @@ impl VirtualCpu for SvmVcpu {
             cr0: self.vmcb.get(vmcb::CR0),
             cr4: self.cr4(),
             efer: self.vmcb.get(vmcb::EFER) & !EFER_SVME,
-            page_attributes: self.vmcb.get(vmcb::GUEST_PAT),
+            page_attributes: self.vmcb.get(vmcb::G_PAT),
         }
     }
 
@@ -245,7 +245,7 @@ impl VirtualCpu for SvmVcpu {
     }
 
     fn set_page_attributes(&mut self, value: u64) {
-        self.vmcb.set(vmcb::GUEST_PAT, value);
+        self.vmcb.set(vmcb::G_PAT, value);
         // Cached translations have the memory types of the old table.
         self.flush_translations();
     }

@@ -107,7 +107,7 @@ impl Controls {
             (vmcs::ENTRY_CONTROLS, u64::from(self.entry)),
             (vmcs::EXCEPTION_BITMAP, u64::from(CAUGHT_EXCEPTIONS)),
             (vmcs::MSR_BITMAP, msr_map.0),
-            (vmcs::VIRTUAL_APIC_PAGE, virtual_apic.0),
+            (vmcs::VIRTUAL_APIC, virtual_apic.0),
         ] {
             vmcs.set(field, value);
         }

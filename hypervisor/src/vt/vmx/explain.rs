@@ -21,14 +21,14 @@ impl VmxVcpu {
             read: &|number| self.vmcs.word(number),
             limits: &Limits::read(),
         };
-        explain(rules::RULES, &view, refusal, view.get(rules::fields::RIP))
+        explain(rules::RULES, &view, refusal, view.get(vmcs::RIP))
     }
 }
 
 impl Subject for VmxVcpu {
     type Limits = Limits;
     const RULES: Rules<Limits> = rules::RULES;
-    const REFUSED: (u32, u64) = (rules::fields::DR7.number, 1 << 32 | 0x400);
+    const REFUSED: (u32, u64) = (vmcs::DR7.number, 1 << 32 | 0x400);
 
     fn limits() -> Limits {
         Limits::read()
@@ -50,7 +50,7 @@ impl Subject for VmxVcpu {
     // UNSAFETY: any field may be written; the trait says what the caller must hold.
     #[allow(unsafe_code)]
     unsafe fn set_word(&mut self, number: u32, value: u64) {
-        self.vmcs.set(Field::numbered(number), value);
+        self.vmcs.set(Field::word("any", number), value);
     }
 
     fn settle(&mut self) {

@@ -216,7 +216,7 @@ unsafe extern "C" fn switch() {
         "mov [rdi + {host_rsp}], rsp",
         "jmp 2b",
         host_rsp = const offset_of!(SwitchFrame, host_rsp),
-        field = const HOST_RSP.number(),
+        field = const HOST_RSP.number,
     )
 }
 

@@ -1,7 +1,7 @@
 //! Intel VT-x (Intel SDM volume 3, chapters 23 to 30).
 //!
 //! `probe` decides whether the CPU will do and `controls` what guests exit for, `control_block`
-//! names the fields of a VMCS, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
+//! reaches the fields of a VMCS, `vcpu` is what runs, `start_state` how it starts, `exit` decodes why
 //! it stopped, `permission` places registers in the permission map, and `insn` holds the world
 //! switch and the other instructions that only VT-x has. Two files have no like in `svm`:
 //! `host_state` is what an exit loads, where SVM saves the host by itself, and `moves` does what

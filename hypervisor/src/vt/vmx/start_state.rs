@@ -17,7 +17,7 @@ pub fn write(vmcs: &Vmcs, start: &StartState, features: &Features, ept_pointer: 
     // guest's would turn it off for everybody.
     let cr0_mask = features.cr0_fixed | CR0_NOT_WRITE_THROUGH | CR0_CACHE_DISABLE;
     for (field, value) in [
-        (vmcs::GUEST_EFER, start_state::EFER),
+        (vmcs::EFER, start_state::EFER),
         (vmcs::CR0, start_state::CR0 | features.cr0_fixed),
         (vmcs::CR0_MASK, cr0_mask),
         (vmcs::CR0_SHADOW, start_state::CR0),
@@ -27,7 +27,7 @@ pub fn write(vmcs: &Vmcs, start: &StartState, features: &Features, ept_pointer: 
         (vmcs::CR3, start.page_table.0),
         (vmcs::RFLAGS, start_state::RFLAGS),
         (vmcs::DR7, start_state::DR7),
-        (vmcs::GUEST_PAT, start_state::PAGE_ATTRIBUTES),
+        (vmcs::PAT, start_state::PAGE_ATTRIBUTES),
         (vmcs::RIP, start.entry.0),
         (vmcs::RSP, start.stack.0),
         (vmcs::LINK_POINTER, u64::MAX),

@@ -297,8 +297,8 @@ impl VirtualCpu for VmxVcpu {
         ControlRegisters {
             cr0: vmcs.get(vmcs::CR0) & !hidden | vmcs.get(vmcs::CR0_SHADOW) & hidden,
             cr4: self.cr4(),
-            efer: vmcs.get(vmcs::GUEST_EFER),
-            page_attributes: vmcs.get(vmcs::GUEST_PAT),
+            efer: vmcs.get(vmcs::EFER),
+            page_attributes: vmcs.get(vmcs::PAT),
         }
     }
 
@@ -307,11 +307,11 @@ impl VirtualCpu for VmxVcpu {
     }
 
     fn set_efer(&mut self, value: u64) {
-        self.vmcs.set(vmcs::GUEST_EFER, value);
+        self.vmcs.set(vmcs::EFER, value);
     }
 
     fn set_page_attributes(&mut self, value: u64) {
-        self.vmcs.set(vmcs::GUEST_PAT, value);
+        self.vmcs.set(vmcs::PAT, value);
         // Cached translations have the memory types of the old table.
         self.flush_translations();
     }

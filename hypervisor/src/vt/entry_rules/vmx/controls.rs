@@ -1,8 +1,8 @@
 //! Checks on the controls (Intel SDM vol. 3, 26.2.1.1 to 26.2.1.3), but for injected events.
 
 use super::super::{lowest, Class, Field};
-use super::fields::*;
 use super::{bit, clear, fits, flip, is_address, set, to, too_far, Limits, View, VmxRule};
+use crate::vt::fields::vmx::*;
 
 pub(super) const PIN_INTERRUPT_EXITING: u64 = bit(0);
 pub(super) const PIN_NMI_EXITING: u64 = bit(3);
@@ -77,7 +77,7 @@ fn lets_secondary(limits: &Limits, bits: u64) -> u64 {
 
 /// Whether a secondary control is in force.
 pub(super) fn secondary(view: &View<'_>, bits: u64) -> bool {
-    view.has(PRIMARY, PRIMARY_SECONDARY) && view.has(SECONDARY, bits)
+    view.has(PRIMARY_CONTROLS, PRIMARY_SECONDARY) && view.has(SECONDARY_CONTROLS, bits)
 }
 
 pub(super) fn is_unrestricted(view: &View<'_>) -> bool {
@@ -120,40 +120,40 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "pin-must",
         "The pin-based controls must set every bit that the lower half of IA32_VMX_PINBASED_CTLS has.",
-        &[PIN],
-        |view| fits(view, PIN, must(view.limits.controls.pin), u64::MAX),
-        &[&[flip(PIN, |limits| lowest(must(limits.controls.pin)))]],
+        &[PIN_CONTROLS],
+        |view| fits(view, PIN_CONTROLS, must(view.limits.controls.pin), u64::MAX),
+        &[&[flip(PIN_CONTROLS, |limits| lowest(must(limits.controls.pin)))]],
     ),
     rule(
         "pin-may",
         "The pin-based controls must clear every bit that the upper half of IA32_VMX_PINBASED_CTLS lacks.",
-        &[PIN],
-        |view| fits(view, PIN, 0, may(view.limits.controls.pin)),
-        &[&[flip(PIN, |limits| forbidden(limits.controls.pin))]],
+        &[PIN_CONTROLS],
+        |view| fits(view, PIN_CONTROLS, 0, may(view.limits.controls.pin)),
+        &[&[flip(PIN_CONTROLS, |limits| forbidden(limits.controls.pin))]],
     ),
     rule(
         "primary-must",
         "The primary processor-based controls must set every bit that the lower half of IA32_VMX_PROCBASED_CTLS has.",
-        &[PRIMARY],
-        |view| fits(view, PRIMARY, must(view.limits.controls.primary), u64::MAX),
-        &[&[flip(PRIMARY, |limits| lowest(must(limits.controls.primary)))]],
+        &[PRIMARY_CONTROLS],
+        |view| fits(view, PRIMARY_CONTROLS, must(view.limits.controls.primary), u64::MAX),
+        &[&[flip(PRIMARY_CONTROLS, |limits| lowest(must(limits.controls.primary)))]],
     ),
     rule(
         "primary-may",
         "The primary processor-based controls must clear every bit that the upper half of IA32_VMX_PROCBASED_CTLS lacks.",
-        &[PRIMARY],
-        |view| fits(view, PRIMARY, 0, may(view.limits.controls.primary)),
-        &[&[flip(PRIMARY, |limits| forbidden(limits.controls.primary))]],
+        &[PRIMARY_CONTROLS],
+        |view| fits(view, PRIMARY_CONTROLS, 0, may(view.limits.controls.primary)),
+        &[&[flip(PRIMARY_CONTROLS, |limits| forbidden(limits.controls.primary))]],
     ),
     rule(
         "secondary-may",
         "The secondary processor-based controls, if they are in force, must clear every bit that the upper half of IA32_VMX_PROCBASED_CTLS2 lacks.",
-        &[PRIMARY, SECONDARY],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
-            !view.has(PRIMARY, PRIMARY_SECONDARY)
-                || fits(view, SECONDARY, must(view.limits.controls.secondary), may(view.limits.controls.secondary))
+            !view.has(PRIMARY_CONTROLS, PRIMARY_SECONDARY)
+                || fits(view, SECONDARY_CONTROLS, must(view.limits.controls.secondary), may(view.limits.controls.secondary))
         },
-        &[&[flip(SECONDARY, |limits| forbidden(limits.controls.secondary))]],
+        &[&[flip(SECONDARY_CONTROLS, |limits| forbidden(limits.controls.secondary))]],
     ),
     rule(
         "cr3-target-count",
@@ -165,19 +165,19 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "io-bitmaps",
         "The two I/O bitmaps, if they are used, must begin at pages that the physical-address width reaches.",
-        &[PRIMARY, IO_BITMAP_A, IO_BITMAP_B],
+        &[PRIMARY_CONTROLS, IO_BITMAP_A, IO_BITMAP_B],
         |view| {
-            !view.has(PRIMARY, PRIMARY_IO_BITMAPS)
+            !view.has(PRIMARY_CONTROLS, PRIMARY_IO_BITMAPS)
                 || is_address(view, IO_BITMAP_A, 4096) && is_address(view, IO_BITMAP_B, 4096)
         },
         &[
             &[
-                flip(PRIMARY, |limits| allowed(limits.controls.primary, PRIMARY_IO_BITMAPS)),
+                flip(PRIMARY_CONTROLS, |limits| allowed(limits.controls.primary, PRIMARY_IO_BITMAPS)),
                 to(IO_BITMAP_A, 1),
                 to(IO_BITMAP_B, 0),
             ],
             &[
-                flip(PRIMARY, |limits| allowed(limits.controls.primary, PRIMARY_IO_BITMAPS)),
+                flip(PRIMARY_CONTROLS, |limits| allowed(limits.controls.primary, PRIMARY_IO_BITMAPS)),
                 to(IO_BITMAP_A, 0),
                 to(IO_BITMAP_B, bit(63)),
             ],
@@ -186,23 +186,23 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "msr-bitmap",
         "The MSR bitmap, if it is used, must begin at a page that the physical-address width reaches.",
-        &[PRIMARY, MSR_BITMAP],
-        |view| !view.has(PRIMARY, PRIMARY_MSR_BITMAPS) || is_address(view, MSR_BITMAP, 4096),
+        &[PRIMARY_CONTROLS, MSR_BITMAP],
+        |view| !view.has(PRIMARY_CONTROLS, PRIMARY_MSR_BITMAPS) || is_address(view, MSR_BITMAP, 4096),
         &[&[set(MSR_BITMAP, 0x800)], &[too_far(MSR_BITMAP)]],
     ),
     rule(
         "virtual-apic-page",
         "The virtual-APIC page, if there is a TPR shadow, must begin at a page that the physical-address width reaches.",
-        &[PRIMARY, VIRTUAL_APIC],
-        |view| !view.has(PRIMARY, PRIMARY_TPR_SHADOW) || is_address(view, VIRTUAL_APIC, 4096),
+        &[PRIMARY_CONTROLS, VIRTUAL_APIC],
+        |view| !view.has(PRIMARY_CONTROLS, PRIMARY_TPR_SHADOW) || is_address(view, VIRTUAL_APIC, 4096),
         &[&[set(VIRTUAL_APIC, 1)], &[too_far(VIRTUAL_APIC)]],
     ),
     rule(
         "tpr-threshold",
         "The TPR threshold must have bits 4 to 31 clear if there is a TPR shadow and no virtual-interrupt delivery.",
-        &[PRIMARY, SECONDARY, TPR_THRESHOLD],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, TPR_THRESHOLD],
         |view| {
-            !view.has(PRIMARY, PRIMARY_TPR_SHADOW)
+            !view.has(PRIMARY_CONTROLS, PRIMARY_TPR_SHADOW)
                 || secondary(view, INTERRUPT_DELIVERY)
                 || !view.has(TPR_THRESHOLD, 0xFFFF_FFF0)
         },
@@ -211,69 +211,69 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "apic-without-tpr-shadow",
         "Without a TPR shadow there must be no virtual x2APIC mode, APIC-register virtualization or virtual-interrupt delivery.",
-        &[PRIMARY, SECONDARY],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
-            view.has(PRIMARY, PRIMARY_TPR_SHADOW)
+            view.has(PRIMARY_CONTROLS, PRIMARY_TPR_SHADOW)
                 || !secondary(view, VIRTUAL_X2APIC | APIC_REGISTERS | INTERRUPT_DELIVERY)
         },
         &[&[
-            clear(PRIMARY, PRIMARY_TPR_SHADOW),
-            flip(SECONDARY, |limits| lets_secondary(limits, VIRTUAL_X2APIC)),
+            clear(PRIMARY_CONTROLS, PRIMARY_TPR_SHADOW),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, VIRTUAL_X2APIC)),
         ]],
     ),
     rule(
         "virtual-nmis",
         "Without NMI exiting there must be no virtual NMIs.",
-        &[PIN],
-        |view| view.has(PIN, PIN_NMI_EXITING) || !view.has(PIN, PIN_VIRTUAL_NMIS),
+        &[PIN_CONTROLS],
+        |view| view.has(PIN_CONTROLS, PIN_NMI_EXITING) || !view.has(PIN_CONTROLS, PIN_VIRTUAL_NMIS),
         &[&[
-            flip(PIN, |limits| allowed(limits.controls.pin, PIN_VIRTUAL_NMIS)),
-            clear(PIN, PIN_NMI_EXITING),
+            flip(PIN_CONTROLS, |limits| allowed(limits.controls.pin, PIN_VIRTUAL_NMIS)),
+            clear(PIN_CONTROLS, PIN_NMI_EXITING),
         ]],
     ),
     rule(
         "nmi-window",
         "Without virtual NMIs there must be no NMI-window exiting.",
-        &[PIN, PRIMARY],
-        |view| view.has(PIN, PIN_VIRTUAL_NMIS) || !view.has(PRIMARY, PRIMARY_NMI_WINDOW),
-        &[&[flip(PRIMARY, |limits| allowed(limits.controls.primary, PRIMARY_NMI_WINDOW))]],
+        &[PIN_CONTROLS, PRIMARY_CONTROLS],
+        |view| view.has(PIN_CONTROLS, PIN_VIRTUAL_NMIS) || !view.has(PRIMARY_CONTROLS, PRIMARY_NMI_WINDOW),
+        &[&[flip(PRIMARY_CONTROLS, |limits| allowed(limits.controls.primary, PRIMARY_NMI_WINDOW))]],
     ),
     rule(
         "apic-access-page",
         "The APIC-access page, if there is one, must begin at a page that the physical-address width reaches.",
-        &[PRIMARY, SECONDARY, APIC_ACCESS],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, APIC_ACCESS],
         |view| !secondary(view, VIRTUAL_APIC_ACCESSES) || is_address(view, APIC_ACCESS, 4096),
         &[&[
-            flip(SECONDARY, |limits| lets_secondary(limits, VIRTUAL_APIC_ACCESSES)),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, VIRTUAL_APIC_ACCESSES)),
             to(APIC_ACCESS, 1),
         ]],
     ),
     rule(
         "apic-and-x2apic",
         "With virtual x2APIC mode there must be no virtual APIC accesses.",
-        &[PRIMARY, SECONDARY],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| !secondary(view, VIRTUAL_X2APIC) || !secondary(view, VIRTUAL_APIC_ACCESSES),
         &[&[
-            flip(SECONDARY, |limits| lets_secondary(limits, VIRTUAL_APIC_ACCESSES | VIRTUAL_X2APIC)),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, VIRTUAL_APIC_ACCESSES | VIRTUAL_X2APIC)),
             to(APIC_ACCESS, 0),
         ]],
     ),
     rule(
         "interrupt-delivery",
         "With virtual-interrupt delivery, external interrupts must exit.",
-        &[PIN, PRIMARY, SECONDARY],
+        &[PIN_CONTROLS, PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
-            !secondary(view, INTERRUPT_DELIVERY) || view.has(PIN, PIN_INTERRUPT_EXITING)
+            !secondary(view, INTERRUPT_DELIVERY) || view.has(PIN_CONTROLS, PIN_INTERRUPT_EXITING)
         },
         &[&[
-            clear(PIN, PIN_INTERRUPT_EXITING),
-            flip(SECONDARY, |limits| lets_secondary(limits, INTERRUPT_DELIVERY)),
+            clear(PIN_CONTROLS, PIN_INTERRUPT_EXITING),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, INTERRUPT_DELIVERY)),
         ]],
     ),
     rule(
         "vpid",
         "The virtual-processor identifier must not be 0 if it is used.",
-        &[PRIMARY, SECONDARY, VPID],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, VPID],
         |view| !secondary(view, USE_VPID) || view.get(VPID) != 0,
         &[&[
             flip(VPID, |limits| u64::from(lets_secondary(limits, USE_VPID) != 0)),
@@ -283,7 +283,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "ept-memory-type",
         "The EPT pointer must have a memory type in bits 0 to 2 that IA32_VMX_EPT_VPID_CAP allows: 0, uncacheable, or 6, write-back.",
-        &[PRIMARY, SECONDARY, EPT_POINTER],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, EPT_POINTER],
         |view| {
             !secondary(view, EPT)
                 || match view.get(EPT_POINTER) & 7 {
@@ -297,7 +297,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "ept-levels",
         "The EPT pointer must have the number of levels less 1 in bits 3 to 5, as IA32_VMX_EPT_VPID_CAP allows it: 3, or 4.",
-        &[PRIMARY, SECONDARY, EPT_POINTER],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, EPT_POINTER],
         |view| {
             !secondary(view, EPT)
                 || match view.get(EPT_POINTER) >> 3 & 7 {
@@ -311,7 +311,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "ept-marks",
         "The EPT pointer must not have bit 6 if IA32_VMX_EPT_VPID_CAP does not offer accessed and dirty flags.",
-        &[PRIMARY, SECONDARY, EPT_POINTER],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, EPT_POINTER],
         |view| {
             !secondary(view, EPT)
                 || !view.has(EPT_POINTER, EPT_MARKS)
@@ -324,7 +324,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "ept-reserved",
         "The EPT pointer must have bits 8 to 11 clear, bit 7 too without shadow stacks for supervisors, and every bit that the physical-address width does not reach.",
-        &[PRIMARY, SECONDARY, EPT_POINTER],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, EPT_POINTER],
         |view| {
             let shadow_stacks = if view.limits.ept & HAS_SHADOW_STACKS == 0 {
                 EPT_SHADOW_STACKS
@@ -339,30 +339,30 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "unrestricted-without-ept",
         "Without EPT a guest must not be unrestricted.",
-        &[PRIMARY, SECONDARY],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| !is_unrestricted(view) || secondary(view, EPT),
-        &[&[clear(SECONDARY, EPT)]],
+        &[&[clear(SECONDARY_CONTROLS, EPT)]],
     ),
     rule(
         "page-modification-log",
         "The page-modification log, if there is one, must begin at a page that the physical-address width reaches, and needs EPT.",
-        &[PRIMARY, SECONDARY, PML_ADDRESS],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, PML_ADDRESS],
         |view| {
             !secondary(view, PAGE_LOG)
                 || secondary(view, EPT) && is_address(view, PML_ADDRESS, 4096)
         },
         &[&[
-            flip(SECONDARY, |limits| lets_secondary(limits, PAGE_LOG)),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, PAGE_LOG)),
             to(PML_ADDRESS, 1),
         ]],
     ),
     rule(
         "tsc-multiplier",
         "The multiplier of the time-stamp counter must not be 0 if it is used.",
-        &[PRIMARY, SECONDARY, TSC_MULTIPLIER],
+        &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, TSC_MULTIPLIER],
         |view| !secondary(view, SCALE_TSC) || view.get(TSC_MULTIPLIER) != 0,
         &[&[
-            flip(SECONDARY, |limits| lets_secondary(limits, SCALE_TSC)),
+            flip(SECONDARY_CONTROLS, |limits| lets_secondary(limits, SCALE_TSC)),
             to(TSC_MULTIPLIER, 0),
         ]],
     ),
@@ -372,23 +372,23 @@ pub const EXIT_AND_ENTRY: &[VmxRule] = &[
     at("26.2.1.2", rule(
         "exit-must",
         "The exit controls must set every bit that the lower half of IA32_VMX_EXIT_CTLS has.",
-        &[EXIT],
-        |view| fits(view, EXIT, must(view.limits.controls.exit), u64::MAX),
-        &[&[flip(EXIT, |limits| lowest(must(limits.controls.exit)))]],
+        &[EXIT_CONTROLS],
+        |view| fits(view, EXIT_CONTROLS, must(view.limits.controls.exit), u64::MAX),
+        &[&[flip(EXIT_CONTROLS, |limits| lowest(must(limits.controls.exit)))]],
     )),
     at("26.2.1.2", rule(
         "exit-may",
         "The exit controls must clear every bit that the upper half of IA32_VMX_EXIT_CTLS lacks.",
-        &[EXIT],
-        |view| fits(view, EXIT, 0, may(view.limits.controls.exit)),
-        &[&[flip(EXIT, |limits| forbidden(limits.controls.exit))]],
+        &[EXIT_CONTROLS],
+        |view| fits(view, EXIT_CONTROLS, 0, may(view.limits.controls.exit)),
+        &[&[flip(EXIT_CONTROLS, |limits| forbidden(limits.controls.exit))]],
     )),
     at("26.2.1.2", rule(
         "save-timer",
         "Without the VMX-preemption timer an exit must not save its value.",
-        &[PIN, EXIT],
-        |view| view.has(PIN, PIN_TIMER) || !view.has(EXIT, EXIT_SAVE_TIMER),
-        &[&[clear(PIN, PIN_TIMER)]],
+        &[PIN_CONTROLS, EXIT_CONTROLS],
+        |view| view.has(PIN_CONTROLS, PIN_TIMER) || !view.has(EXIT_CONTROLS, EXIT_SAVE_TIMER),
+        &[&[clear(PIN_CONTROLS, PIN_TIMER)]],
     )),
     at("26.2.1.2", rule(
         "exit-msr-store",
@@ -407,16 +407,16 @@ pub const EXIT_AND_ENTRY: &[VmxRule] = &[
     at("26.2.1.3", rule(
         "entry-must",
         "The entry controls must set every bit that the lower half of IA32_VMX_ENTRY_CTLS has.",
-        &[ENTRY],
-        |view| fits(view, ENTRY, must(view.limits.controls.entry), u64::MAX),
-        &[&[flip(ENTRY, |limits| lowest(must(limits.controls.entry)))]],
+        &[ENTRY_CONTROLS],
+        |view| fits(view, ENTRY_CONTROLS, must(view.limits.controls.entry), u64::MAX),
+        &[&[flip(ENTRY_CONTROLS, |limits| lowest(must(limits.controls.entry)))]],
     )),
     at("26.2.1.3", rule(
         "entry-may",
         "The entry controls must clear every bit that the upper half of IA32_VMX_ENTRY_CTLS lacks.",
-        &[ENTRY],
-        |view| fits(view, ENTRY, 0, may(view.limits.controls.entry)),
-        &[&[flip(ENTRY, |limits| forbidden(limits.controls.entry))]],
+        &[ENTRY_CONTROLS],
+        |view| fits(view, ENTRY_CONTROLS, 0, may(view.limits.controls.entry)),
+        &[&[flip(ENTRY_CONTROLS, |limits| forbidden(limits.controls.entry))]],
     )),
     at("26.2.1.3", rule(
         "entry-msr-load",
@@ -428,8 +428,8 @@ pub const EXIT_AND_ENTRY: &[VmxRule] = &[
     at("26.2.1.3", rule(
         "entry-smm",
         "Outside system-management mode an entry must neither go there nor end the dual-monitor treatment.",
-        &[ENTRY],
-        |view| !view.has(ENTRY, ENTRY_TO_SMM | ENTRY_LEAVES_DUAL_MONITOR),
-        &[&[flip(ENTRY, |limits| allowed(limits.controls.entry, ENTRY_LEAVES_DUAL_MONITOR))]],
+        &[ENTRY_CONTROLS],
+        |view| !view.has(ENTRY_CONTROLS, ENTRY_TO_SMM | ENTRY_LEAVES_DUAL_MONITOR),
+        &[&[flip(ENTRY_CONTROLS, |limits| allowed(limits.controls.entry, ENTRY_LEAVES_DUAL_MONITOR))]],
     )),
 ];

@@ -1,8 +1,8 @@
 //! Checks on the event that the entry injects (Intel SDM vol. 3, 26.2.1.3).
 
 use super::super::{Class, Field, Sample};
-use super::fields::*;
 use super::{bit, controls, flip, to, Change, Limits, View, VmxRule};
+use crate::vt::fields::vmx::*;
 
 /// VM-entry interruption information (24.8.3).
 const VALID: u64 = bit(31);
@@ -26,13 +26,13 @@ const CR0_PROTECTION: u64 = bit(0);
 
 /// The type and the vector of the event, if there is one.
 pub(super) fn event(view: &View<'_>) -> Option<(u64, u64)> {
-    let event = view.get(EVENT);
+    let event = view.get(ENTRY_EVENT);
     (event & VALID != 0).then_some((event >> 8 & 7, event & 0xFF))
 }
 
 /// An event in the field; what it has beside type and vector.
 pub(super) const fn inject(kind: u64, vector: u64, more: u64) -> Change {
-    to(EVENT, VALID | kind << 8 | vector | more)
+    to(ENTRY_EVENT, VALID | kind << 8 | vector | more)
 }
 
 /// An interrupt table with limit, so that an event that the CPU delivers after all needs memory and
@@ -68,7 +68,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "event-type",
         "An injected event must have a type other than 1, and 7 only where there is a monitor trap flag.",
-        &[EVENT],
+        &[ENTRY_EVENT],
         |view| match event(view) {
             Some((1, _)) => false,
             Some((OTHER, _)) => view.limits.controls.primary >> 32 & bit(PRIMARY_TRAP_FLAG) != 0,
@@ -79,7 +79,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "event-vector",
         "An injected NMI must have vector 2, an exception a vector up to 31, an event of type 7 vector 0.",
-        &[EVENT],
+        &[ENTRY_EVENT],
         |view| match event(view) {
             Some((NMI, vector)) => vector == 2,
             Some((EXCEPTION, vector)) => vector <= 31,
@@ -94,7 +94,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "event-has-code",
         "An injected event must bring an error code if it is an exception that pushes one and the guest is in protected mode, and only then.",
-        &[EVENT, CR0, PRIMARY, SECONDARY],
+        &[ENTRY_EVENT, CR0, PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
             let Some((kind, vector)) = event(view) else { return true };
             let is_protected =
@@ -102,14 +102,14 @@ pub const RULES: &[VmxRule] = &[
             let expected = kind == EXCEPTION && pushes_code(vector) && is_protected;
             // A CPU with that bit takes any protected-mode exception with or without a code.
             let is_free = view.limits.basic & ANY_CODE != 0 && kind == EXCEPTION && is_protected;
-            is_free || view.has(EVENT, HAS_CODE) == expected
+            is_free || view.has(ENTRY_EVENT, HAS_CODE) == expected
         },
         &[
             &[TABLE, inject(EXTERNAL, 0x20, HAS_CODE), to(RFLAGS, 0x202)],
             &[TABLE, inject(NMI, 2, HAS_CODE)],
             &[
                 TABLE,
-                flip(EVENT, |limits| match limits.basic & ANY_CODE {
+                flip(ENTRY_EVENT, |limits| match limits.basic & ANY_CODE {
                     0 => VALID | EXCEPTION << 8 | GENERAL_PROTECTION,
                     _ => 0,
                 }),
@@ -119,32 +119,32 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "event-reserved",
         "An injected event must have bits 12 to 30 clear.",
-        &[EVENT],
-        |view| event(view).is_none() || !view.has(EVENT, RESERVED),
+        &[ENTRY_EVENT],
+        |view| event(view).is_none() || !view.has(ENTRY_EVENT, RESERVED),
         &[&[TABLE, inject(EXCEPTION, 6, bit(12))], &[TABLE, inject(EXCEPTION, 6, bit(30))]],
     ),
     rule(
         "event-code",
         "The error code of an injected event must have bits 16 to 31 clear.",
-        &[EVENT, EVENT_CODE],
+        &[ENTRY_EVENT, ENTRY_ERROR_CODE],
         |view| {
             event(view).is_none()
-                || !view.has(EVENT, HAS_CODE)
-                || !view.has(EVENT_CODE, 0xFFFF_0000)
+                || !view.has(ENTRY_EVENT, HAS_CODE)
+                || !view.has(ENTRY_ERROR_CODE, 0xFFFF_0000)
         },
-        &[&[TABLE, inject(EXCEPTION, 13, HAS_CODE), to(EVENT_CODE, bit(16))]],
+        &[&[TABLE, inject(EXCEPTION, 13, HAS_CODE), to(ENTRY_ERROR_CODE, bit(16))]],
     ),
     rule(
         "event-length",
         "An injected software interrupt or exception must have an instruction length of 1 to 15, or 0 where IA32_VMX_MISC bit 30 allows it.",
-        &[EVENT, EVENT_LENGTH],
+        &[ENTRY_EVENT, ENTRY_INSTRUCTION_LENGTH],
         |view| match event(view) {
             Some((SOFTWARE_INTERRUPT..=SOFTWARE_EXCEPTION, _)) => {
                 let least = u64::from(view.limits.misc & LENGTH_0 == 0);
-                (least..=15).contains(&view.get(EVENT_LENGTH))
+                (least..=15).contains(&view.get(ENTRY_INSTRUCTION_LENGTH))
             }
             _ => true,
         },
-        &[&[TABLE, inject(SOFTWARE_INTERRUPT, 0x20, 0), to(EVENT_LENGTH, 16)]],
+        &[&[TABLE, inject(SOFTWARE_INTERRUPT, 0x20, 0), to(ENTRY_INSTRUCTION_LENGTH, 16)]],
     ),
 ];

@@ -4,11 +4,11 @@
 use super::super::{is_page_attribute_table, lowest, Class, Field, Sample};
 use super::controls::{is_unrestricted, ENTRY_LONG_MODE};
 use super::events::{event, inject, EXTERNAL, TABLE};
-use super::fields::*;
 use super::host::{EFER_BITS, EFER_LONG_ACTIVE, EFER_LONG_ENABLE, NOT_CANONICAL};
 use super::{
     bit, clear, fits, flip, is_canonical, is_long, set, to, too_far, Change, Limits, View, VmxRule,
 };
+use crate::vt::fields::vmx::*;
 
 const ENTRY_LOAD_DEBUG: u64 = bit(2);
 const ENTRY_LOAD_PAT: u64 = bit(14);
@@ -37,7 +37,10 @@ const DIRECTORY_PRESENT: u64 = bit(0);
 const DIRECTORY_RESERVED: u64 = 0b110 | 0b1_1110_0000;
 
 /// What leads out of IA-32e mode: 32-bit mode with its paging.
-const NOT_LONG: [Change; 2] = [clear(ENTRY, ENTRY_LONG_MODE), clear(EFER, EFER_LONG)];
+const NOT_LONG: [Change; 2] = [
+    clear(ENTRY_CONTROLS, ENTRY_LONG_MODE),
+    clear(EFER, EFER_LONG),
+];
 
 const fn rule(
     name: &'static str,
@@ -68,7 +71,7 @@ pub const RULES: &[VmxRule] = &[
         "cr0",
         "26.3.1.1",
         "CR0 must have the bits of IA32_VMX_CR0_FIXED0, but for PE and PG of unrestricted guests, and none that IA32_VMX_CR0_FIXED1 lacks.",
-        &[CR0, PRIMARY, SECONDARY],
+        &[CR0, PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
             let must = if is_unrestricted(view) {
                 unrestricted_cr0(view.limits)
@@ -105,15 +108,15 @@ pub const RULES: &[VmxRule] = &[
         "debugctl",
         "26.3.1.1",
         "IA32_DEBUGCTL, if the entry loads debug controls, must have no reserved bit.",
-        &[ENTRY, DEBUGCTL],
-        |view| !view.has(ENTRY, ENTRY_LOAD_DEBUG) || !view.has(DEBUGCTL, !DEBUGCTL_BITS),
+        &[ENTRY_CONTROLS, DEBUGCTL],
+        |view| !view.has(ENTRY_CONTROLS, ENTRY_LOAD_DEBUG) || !view.has(DEBUGCTL, !DEBUGCTL_BITS),
         &[&[set(DEBUGCTL, bit(63))]],
     ),
     rule(
         "cr4-pae",
         "26.3.1.1",
         "CR4 must have PAE if the guest is entered in IA-32e mode.",
-        &[ENTRY, CR4],
+        &[ENTRY_CONTROLS, CR4],
         |view| !is_long(view) || view.has(CR4, CR4_ADDRESS_EXTENSION),
         &[&[clear(CR4, CR4_ADDRESS_EXTENSION)]],
     ),
@@ -121,7 +124,7 @@ pub const RULES: &[VmxRule] = &[
         "cr0-pg",
         "26.3.1.1",
         "CR0 must have PG if the guest is entered in IA-32e mode.",
-        &[ENTRY, CR0],
+        &[ENTRY_CONTROLS, CR0],
         |view| !is_long(view) || view.has(CR0, CR0_PAGING),
         &[&[clear(CR0, CR0_PAGING)]],
     ),
@@ -129,7 +132,7 @@ pub const RULES: &[VmxRule] = &[
         "cr4-pcide",
         "26.3.1.1",
         "CR4 must not have PCIDE if the guest is not entered in IA-32e mode.",
-        &[ENTRY, CR4],
+        &[ENTRY_CONTROLS, CR4],
         |view| is_long(view) || !view.has(CR4, CR4_CONTEXTS),
         &[&[
             NOT_LONG[0],
@@ -150,8 +153,8 @@ pub const RULES: &[VmxRule] = &[
         "dr7",
         "26.3.1.1",
         "DR7, if the entry loads debug controls, must have bits 32 to 63 clear.",
-        &[ENTRY, DR7],
-        |view| !view.has(ENTRY, ENTRY_LOAD_DEBUG) || view.get(DR7) >> 32 == 0,
+        &[ENTRY_CONTROLS, DR7],
+        |view| !view.has(ENTRY_CONTROLS, ENTRY_LOAD_DEBUG) || view.get(DR7) >> 32 == 0,
         &[&[set(DR7, bit(32))]],
     ),
     rule(
@@ -169,25 +172,25 @@ pub const RULES: &[VmxRule] = &[
         "pat",
         "26.3.1.1",
         "IA32_PAT, if the entry loads it, must have only the types 0, 1, 4, 5, 6 and 7.",
-        &[ENTRY, PAT],
-        |view| !view.has(ENTRY, ENTRY_LOAD_PAT) || is_page_attribute_table(view.get(PAT)),
+        &[ENTRY_CONTROLS, PAT],
+        |view| !view.has(ENTRY_CONTROLS, ENTRY_LOAD_PAT) || is_page_attribute_table(view.get(PAT)),
         &[&[to(PAT, 2)], &[to(PAT, 8 << 56)]],
     ),
     rule(
         "efer",
         "26.3.1.1",
         "IA32_EFER, if the entry loads it, must have no reserved bit.",
-        &[ENTRY, EFER],
-        |view| !view.has(ENTRY, ENTRY_LOAD_EFER) || !view.has(EFER, !EFER_BITS),
+        &[ENTRY_CONTROLS, EFER],
+        |view| !view.has(ENTRY_CONTROLS, ENTRY_LOAD_EFER) || !view.has(EFER, !EFER_BITS),
         &[&[set(EFER, bit(1))], &[set(EFER, bit(63))]],
     ),
     rule(
         "efer-lma",
         "26.3.1.1",
         "IA32_EFER, if the entry loads it, must have LMA as the entry control \"IA-32e mode guest\" is.",
-        &[ENTRY, EFER],
+        &[ENTRY_CONTROLS, EFER],
         |view| {
-            !view.has(ENTRY, ENTRY_LOAD_EFER) || view.has(EFER, EFER_LONG_ACTIVE) == is_long(view)
+            !view.has(ENTRY_CONTROLS, ENTRY_LOAD_EFER) || view.has(EFER, EFER_LONG_ACTIVE) == is_long(view)
         },
         &[&[clear(EFER, EFER_LONG)]],
     ),
@@ -195,9 +198,9 @@ pub const RULES: &[VmxRule] = &[
         "efer-lme",
         "26.3.1.1",
         "IA32_EFER, if the entry loads it, must have LME as it has LMA while CR0 has PG.",
-        &[ENTRY, EFER, CR0],
+        &[ENTRY_CONTROLS, EFER, CR0],
         |view| {
-            !view.has(ENTRY, ENTRY_LOAD_EFER)
+            !view.has(ENTRY_CONTROLS, ENTRY_LOAD_EFER)
                 || !view.has(CR0, CR0_PAGING)
                 || view.has(EFER, EFER_LONG_ENABLE) == view.has(EFER, EFER_LONG_ACTIVE)
         },
@@ -207,7 +210,7 @@ pub const RULES: &[VmxRule] = &[
         "rip-32",
         "26.3.1.4",
         "RIP must have bits 32 to 63 clear outside 64-bit code.",
-        &[ENTRY, CS_ACCESS, RIP],
+        &[ENTRY_CONTROLS, CS_ACCESS, RIP],
         |view| is_long(view) && view.has(CS_ACCESS, CS_LONG) || view.get(RIP) >> 32 == 0,
         &[&[clear(CS_ACCESS, CS_LONG), set(RIP, bit(32))]],
     ),
@@ -215,7 +218,7 @@ pub const RULES: &[VmxRule] = &[
         "rip-64",
         "26.3.1.4",
         "RIP must have all bits alike that the linear-address width does not reach, in 64-bit code.",
-        &[ENTRY, CS_ACCESS, RIP],
+        &[ENTRY_CONTROLS, CS_ACCESS, RIP],
         |view| {
             let unreached = view.get(RIP) >> view.limits.linear_bits;
             let all = u64::MAX >> view.limits.linear_bits;
@@ -241,7 +244,7 @@ pub const RULES: &[VmxRule] = &[
         "rflags-vm",
         "26.3.1.4",
         "RFLAGS must not have VM in IA-32e mode or without protected mode.",
-        &[ENTRY, RFLAGS, CR0],
+        &[ENTRY_CONTROLS, RFLAGS, CR0],
         |view| {
             !view.has(RFLAGS, RFLAGS_VIRTUAL_8086)
                 || !is_long(view) && view.has(CR0, CR0_PROTECTION)
@@ -252,7 +255,7 @@ pub const RULES: &[VmxRule] = &[
         "rflags-if",
         "26.3.1.4",
         "RFLAGS must have IF if an external interrupt is injected.",
-        &[EVENT, RFLAGS],
+        &[ENTRY_EVENT, RFLAGS],
         |view| match event(view) {
             Some((EXTERNAL, _)) => view.has(RFLAGS, RFLAGS_INTERRUPT),
             _ => true,
@@ -263,7 +266,7 @@ pub const RULES: &[VmxRule] = &[
         "page-directory-pointers",
         "26.3.1.6",
         "The page-directory pointers that are present must have no reserved bit, if the guest is entered with PAE paging.",
-        &[ENTRY, CR0, CR4, PDPTE0, PDPTE1, PDPTE2, PDPTE3],
+        &[ENTRY_CONTROLS, CR0, CR4, PDPTE0, PDPTE1, PDPTE2, PDPTE3],
         |view| {
             let is_used = !is_long(view)
                 && view.has(CR0, CR0_PAGING)

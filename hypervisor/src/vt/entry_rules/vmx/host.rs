@@ -1,8 +1,8 @@
 //! Checks on the host's state (Intel SDM vol. 3, 26.2.2 to 26.2.4).
 
 use super::super::{is_page_attribute_table, lowest, Class, Field, Sample};
-use super::fields::*;
 use super::{bit, clear, fits, flip, is_canonical, set, to, too_far, Limits, View, VmxRule};
+use crate::vt::fields::vmx::*;
 
 const EXIT_LONG_HOST: u64 = bit(9);
 const EXIT_LOAD_PAT: u64 = bit(19);
@@ -95,31 +95,31 @@ pub const RULES: &[VmxRule] = &[
         "host-pat",
         "26.2.2",
         "The host's IA32_PAT, if an exit loads it, must have only the types 0, 1, 4, 5, 6 and 7.",
-        &[EXIT, HOST_PAT],
-        |view| !view.has(EXIT, EXIT_LOAD_PAT) || is_page_attribute_table(view.get(HOST_PAT)),
+        &[EXIT_CONTROLS, HOST_PAT],
+        |view| !view.has(EXIT_CONTROLS, EXIT_LOAD_PAT) || is_page_attribute_table(view.get(HOST_PAT)),
         &[&[to(HOST_PAT, 2)], &[set(HOST_PAT, 0xFF << 56)]],
     ),
     rule(
         "host-efer",
         "26.2.2",
         "The host's IA32_EFER, if an exit loads it, must have no reserved bit.",
-        &[EXIT, HOST_EFER],
-        |view| !view.has(EXIT, EXIT_LOAD_EFER) || !view.has(HOST_EFER, !EFER_BITS),
+        &[EXIT_CONTROLS, HOST_EFER],
+        |view| !view.has(EXIT_CONTROLS, EXIT_LOAD_EFER) || !view.has(HOST_EFER, !EFER_BITS),
         &[&[set(HOST_EFER, bit(1))], &[set(HOST_EFER, bit(63))]],
     ),
     rule(
         "host-efer-mode",
         "26.2.2",
         "The host's IA32_EFER, if an exit loads it, must have LME and LMA as the exit control \"host address-space size\" is.",
-        &[EXIT, HOST_EFER],
+        &[EXIT_CONTROLS, HOST_EFER],
         |view| {
-            let expected = if view.has(EXIT, EXIT_LONG_HOST) {
+            let expected = if view.has(EXIT_CONTROLS, EXIT_LONG_HOST) {
                 EFER_LONG_ENABLE | EFER_LONG_ACTIVE
             } else {
                 0
             };
             let mode = view.get(HOST_EFER) & (EFER_LONG_ENABLE | EFER_LONG_ACTIVE);
-            !view.has(EXIT, EXIT_LOAD_EFER) || mode == expected
+            !view.has(EXIT_CONTROLS, EXIT_LOAD_EFER) || mode == expected
         },
         &[
             &[clear(HOST_EFER, EFER_LONG_ACTIVE)],
@@ -165,10 +165,10 @@ pub const RULES: &[VmxRule] = &[
         "host-address-space",
         "26.2.4",
         "In IA-32e mode, where the hypervisor is, the exit control \"host address-space size\" must be 1.",
-        &[EXIT],
-        |view| view.has(EXIT, EXIT_LONG_HOST),
+        &[EXIT_CONTROLS],
+        |view| view.has(EXIT_CONTROLS, EXIT_LONG_HOST),
         &[&[
-            clear(EXIT, EXIT_LONG_HOST),
+            clear(EXIT_CONTROLS, EXIT_LONG_HOST),
             clear(HOST_EFER, EFER_LONG_ENABLE | EFER_LONG_ACTIVE),
         ]],
     ),
@@ -176,16 +176,16 @@ pub const RULES: &[VmxRule] = &[
         "host-cr4-pae",
         "26.2.4",
         "The host's CR4 must have PAE, since the exit control \"host address-space size\" is 1.",
-        &[EXIT, HOST_CR4],
-        |view| !view.has(EXIT, EXIT_LONG_HOST) || view.has(HOST_CR4, CR4_ADDRESS_EXTENSION),
+        &[EXIT_CONTROLS, HOST_CR4],
+        |view| !view.has(EXIT_CONTROLS, EXIT_LONG_HOST) || view.has(HOST_CR4, CR4_ADDRESS_EXTENSION),
         &[&[clear(HOST_CR4, CR4_ADDRESS_EXTENSION)]],
     ),
     rule(
         "host-rip",
         "26.2.4",
         "The host's RIP must be a canonical address, since the exit control \"host address-space size\" is 1.",
-        &[EXIT, HOST_RIP],
-        |view| !view.has(EXIT, EXIT_LONG_HOST) || is_canonical(view, HOST_RIP),
+        &[EXIT_CONTROLS, HOST_RIP],
+        |view| !view.has(EXIT_CONTROLS, EXIT_LONG_HOST) || is_canonical(view, HOST_RIP),
         &[&[set(HOST_RIP, NOT_CANONICAL)]],
     ),
 ];

@@ -1,6 +1,6 @@
 //! Intel's rules: the checks of a VM entry (Intel SDM vol. 3, 26.2 and 26.3).
 //!
-//! `controls`, `host`, `guest` and `segments` have the rows, `fields` the names, `limits` what is
+//! `controls`, `host`, `guest` and `segments` have the rows, `limits` what is
 //! fixed for a CPU. The checks for what no guest of the hypervisor has are left out: virtual-8086
 //! mode, guests that are not unrestricted, system-management mode, shadow stacks, and the controls
 //! that came later.
@@ -9,7 +9,6 @@
 
 mod controls;
 mod events;
-pub mod fields;
 mod guest;
 mod host;
 mod limits;
@@ -17,6 +16,7 @@ mod non_register;
 mod segments;
 
 use super::{Class, Field, Refusal, Rule, Rules};
+use crate::vt::fields::vmx as fields;
 
 pub use limits::{Capabilities, Groups, Limits};
 
@@ -156,5 +156,5 @@ fn fits(view: &View<'_>, field: Field, must: u64, may: u64) -> bool {
 
 /// Whether the guest is entered in IA-32e mode.
 fn is_long(view: &View<'_>) -> bool {
-    view.has(fields::ENTRY, controls::ENTRY_LONG_MODE)
+    view.has(fields::ENTRY_CONTROLS, controls::ENTRY_LONG_MODE)
 }

@@ -2,9 +2,9 @@
 
 use super::super::{Class, Field, Sample};
 use super::events::{event, inject, EXCEPTION, EXTERNAL, NMI, TABLE};
-use super::fields::*;
 use super::guest::RFLAGS_INTERRUPT;
 use super::{bit, flip, is_address, set, to, too_far, Change, Limits, View, VmxRule};
+use crate::vt::fields::vmx::*;
 
 /// Activity states (24.4.2).
 const HALTED: u64 = 1;
@@ -113,7 +113,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "activity-event",
         "A halted guest must be sent nothing but an interrupt, an NMI, #DB, #MC or a trap-flag event, one that is shut down nothing but an NMI or #MC, one that waits for SIPI nothing.",
-        &[ACTIVITY, EVENT],
+        &[ACTIVITY, ENTRY_EVENT],
         |view| event(view).is_none_or(|event| takes_event(view.get(ACTIVITY), event)),
         &[
             &[
@@ -152,7 +152,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "interrupt-while-blocked",
         "An external interrupt must not be injected while STI or MOV SS blocks interrupts.",
-        &[INTERRUPTIBILITY, EVENT],
+        &[INTERRUPTIBILITY, ENTRY_EVENT],
         |view| !matches!(event(view), Some((EXTERNAL, _))) || !is_blocked(view),
         &[
             &[TABLE, inject(EXTERNAL, 0x20, 0), INTERRUPTS_ON, to(INTERRUPTIBILITY, BY_STI)],
@@ -162,7 +162,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "nmi-while-blocked",
         "An NMI must not be injected while MOV SS blocks interrupts.",
-        &[INTERRUPTIBILITY, EVENT],
+        &[INTERRUPTIBILITY, ENTRY_EVENT],
         |view| {
             !matches!(event(view), Some((NMI, _))) || !view.has(INTERRUPTIBILITY, BY_MOV_SS)
         },

@@ -2,9 +2,9 @@
 //! as far as they hold for unrestricted guests outside virtual-8086 mode.
 
 use super::super::{Class, Field, Sample};
-use super::fields::*;
 use super::host::NOT_CANONICAL;
 use super::{bit, clear, is_canonical, is_long, set, to, Change, Limits, View, VmxRule};
+use crate::vt::fields::vmx::*;
 
 /// Access rights (24.4.1).
 const TYPE: u64 = 0xF;
@@ -258,7 +258,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "cs-long",
         "CS must not have both L and D/B in IA-32e mode.",
-        &[ENTRY, CS_ACCESS],
+        &[ENTRY_CONTROLS, CS_ACCESS],
         |view| !is_long(view) || !view.has(CS_ACCESS, LONG) || !view.has(CS_ACCESS, DEFAULT_BIG),
         &[&[set(CS_ACCESS, DEFAULT_BIG)]],
     ),
@@ -277,7 +277,7 @@ pub const RULES: &[VmxRule] = &[
     rule(
         "tr-type",
         "TR must be a busy task of 32 or 64 bits (type 11), or, outside IA-32e mode, of 16 (type 3).",
-        &[ENTRY, TR_ACCESS],
+        &[ENTRY_CONTROLS, TR_ACCESS],
         |view| match kind(view, TR_ACCESS) {
             BUSY_32 => true,
             BUSY_16 => !is_long(view),

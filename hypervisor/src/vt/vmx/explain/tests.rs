@@ -54,7 +54,7 @@ fn started(limits: Limits) -> VmxVcpu {
         (vmcs::EXIT_CONTROLS, u64::from(controls.exit)),
         (vmcs::ENTRY_CONTROLS, u64::from(controls.entry)),
         (vmcs::MSR_BITMAP, 0x1_2000),
-        (vmcs::VIRTUAL_APIC_PAGE, virtual_apic.0),
+        (vmcs::VIRTUAL_APIC, virtual_apic.0),
         (vmcs::HOST_CS, 0x08),
         (vmcs::HOST_SS, 0x10),
         (vmcs::HOST_DS, 0x10),
