@@ -31,7 +31,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Exit::CacheFlush => skip(world),
             Exit::ExtendedControlWrite { index, value } => self.write_xcr(world, index, value),
             Exit::Internal => Flow::Continue,
-            Exit::Io { port } => Flow::End(StopReason::PortIo, u64::from(port)),
+            Exit::Io { port, .. } => Flow::End(StopReason::PortIo, u64::from(port)),
             Exit::Memory { address, .. } => Flow::End(StopReason::BadMemory, address.0),
             Exit::Shutdown => Flow::End(StopReason::TripleFault, 0),
             Exit::BadState => Flow::End(StopReason::BadState, 0),

@@ -4,7 +4,7 @@
 use nuncio_abi::RawCall;
 
 use super::event::Event;
-use super::exit_cases::Happened;
+use super::exit_cases::{Happened, PortAccess};
 use super::{start_state, Exit, GuestException, Left, Register, StartState, VirtualCpu};
 use crate::mem::{Frame, GuestPhysical};
 
@@ -176,6 +176,55 @@ pub fn cpuid_and_rdmsr_are_answered_in_their_registers<B: Bed>() {
     assert_eq!(bed.vcpu().instruction_pointer(), 0x20_0004);
 }
 
+pub const INPUT: PortAccess = PortAccess {
+    port: 0x3F8,
+    bytes: 1,
+    is_read: true,
+    is_string: false,
+    repeats: false,
+};
+
+pub fn every_instruction_that_can_be_answered_is_moved_past<B: Bed>() {
+    for (happened, length) in [
+        (Happened::Halt, 1),
+        (Happened::Cpuid, 2),
+        (Happened::ReadMsr, 2),
+        (Happened::WriteMsr, 2),
+        (Happened::PortIo(INPUT), 2),
+        (Happened::Call, 3),
+    ] {
+        let mut bed = B::create();
+        bed.leave(happened);
+        // What is put into registers meanwhile is none of its business.
+        fill_registers(&mut bed);
+        bed.vcpu().skip_instruction();
+        assert_eq!(
+            bed.vcpu().instruction_pointer(),
+            START.entry.0 + length,
+            "{happened:?}"
+        );
+    }
+}
+
+pub fn what_a_port_gives_lands_in_rax_as_far_as_it_is_wide<B: Bed>() {
+    for (bytes, expected) in [
+        (1, 0x1111_2222_3333_44DD),
+        (2, 0x1111_2222_3333_CCDD),
+        (4, 0xAABB_CCDD),
+    ] {
+        let mut bed = B::create();
+        fill_registers(&mut bed);
+        bed.vcpu()
+            .set_register(Register::RAX, 0x1111_2222_3333_4444);
+        let mut all = registers(&mut bed);
+        bed.leave(Happened::PortIo(PortAccess { bytes, ..INPUT }));
+        bed.vcpu().set_port_input(bytes, 0xAABB_CCDD);
+        all[0] = expected;
+        assert_eq!(registers(&mut bed), all);
+        assert_eq!(bed.vcpu().instruction_pointer(), START.entry.0);
+    }
+}
+
 pub fn what_moves_past_an_instruction_ends_its_shadow<B: Bed>() {
     let mut bed = B::create();
     bed.set_shadow(true);
@@ -308,6 +357,8 @@ macro_rules! vcpu_behaviours {
             an_error_changes_only_the_status,
             a_call_from_outside_the_kernel_is_no_call,
             cpuid_and_rdmsr_are_answered_in_their_registers,
+            every_instruction_that_can_be_answered_is_moved_past,
+            what_a_port_gives_lands_in_rax_as_far_as_it_is_wide,
             what_moves_past_an_instruction_ends_its_shadow,
             an_injected_exception_comes_with_the_next_entry,
             a_caught_exception_is_handed_back_as_it_was,

@@ -76,10 +76,18 @@ pub enum Exit {
         /// Whether an interrupt could wake it.
         interrupts_enabled: bool,
     },
-    /// An I/O port was read or written.
+    /// An I/O port is read or written. Nothing has happened yet.
     Io {
-        /// The port.
+        /// The first of the ports.
         port: u16,
+        /// How many bytes: 1, 2 or 4.
+        bytes: u8,
+        /// Whether it reads: IN or INS.
+        is_read: bool,
+        /// Whether the bytes are in memory and not in RAX: INS or OUTS.
+        is_string: bool,
+        /// Whether the string instruction is repeated.
+        repeats: bool,
     },
     /// The nested page tables have no such memory, or not with that right.
     Memory {
@@ -149,11 +157,16 @@ impl Exit {
         }
     }
 
-    /// An access to a port; both vendors have its number in bits 16 to 31 (Intel SDM vol. 3, table
-    /// 27-5; AMD APM vol. 2, section 15.10.2).
-    pub const fn port(information: u64) -> Self {
+    /// An access to a port of that many bytes, with the bits that say that it reads, that it is a
+    /// string instruction, and that it repeats. Both vendors have the port's number in bits 16 to 31
+    /// (Intel SDM vol. 3, table 27-5; AMD APM vol. 2, section 15.10.2).
+    pub const fn port(information: u64, bytes: u8, [read, string, repeat]: [u64; 3]) -> Self {
         Exit::Io {
             port: (information >> 16) as u16,
+            bytes,
+            is_read: information & read != 0,
+            is_string: information & string != 0,
+            repeats: information & repeat != 0,
         }
     }
 

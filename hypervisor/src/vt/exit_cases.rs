@@ -26,9 +26,7 @@ pub enum Happened {
     /// An instruction of the CPU's own virtualization.
     Vmrun,
     WriteDr7,
-    PortIo {
-        port: u16,
-    },
+    PortIo(PortAccess),
     Exception {
         vector: u8,
         error_code: Option<u32>,
@@ -39,6 +37,16 @@ pub enum Happened {
         is_write: bool,
         is_fetch: bool,
     },
+}
+
+/// An instruction that reads or writes a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAccess {
+    pub port: u16,
+    pub bytes: u8,
+    pub is_read: bool,
+    pub is_string: bool,
+    pub repeats: bool,
 }
 
 /// The guest to which it happens.
@@ -138,11 +146,6 @@ const CASES: &[(Guest, Happened, Exit)] = &[
     (KERNEL, Happened::Mwait, Exit::ForbiddenInstruction),
     (KERNEL, Happened::Vmrun, Exit::ForbiddenInstruction),
     (
-        USER,
-        Happened::PortIo { port: 0x3F8 },
-        Exit::Io { port: 0x3F8 },
-    ),
-    (
         KERNEL,
         exception(1, None),
         Exit::Exception {
@@ -164,8 +167,37 @@ const CASES: &[(Guest, Happened, Exit)] = &[
     (KERNEL, missing(false, true), refused(Access::Execute)),
 ];
 
+/// Every way to reach a port.
+fn check_ports(decode: &impl Fn(&Happened, &Guest) -> Exit) {
+    let flags = [false, true];
+    for (port, bytes) in [(0x3F8, 1), (0, 2), (0xFFFF, 1), (0xCF8, 4)] {
+        for (is_read, is_string, repeats) in flags
+            .into_iter()
+            .flat_map(|read| flags.map(|string| (read, string)))
+            .flat_map(|(read, string)| flags.map(|repeat| (read, string, repeat)))
+        {
+            let happened = Happened::PortIo(PortAccess {
+                port,
+                bytes,
+                is_read,
+                is_string,
+                repeats,
+            });
+            let expected = Exit::Io {
+                port,
+                bytes,
+                is_read,
+                is_string,
+                repeats,
+            };
+            assert_eq!(decode(&happened, &USER), expected);
+        }
+    }
+}
+
 /// Runs a vendor's decoder through the list.
 pub fn check(decode: impl Fn(&Happened, &Guest) -> Exit) {
+    check_ports(&decode);
     for (guest, happened, expected) in CASES {
         assert_eq!(
             decode(happened, guest),

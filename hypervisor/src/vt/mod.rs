@@ -186,6 +186,19 @@ pub trait VirtualCpu {
         self.skip_instruction();
     }
 
+    /// Puts what an IN of that many bytes has read into RAX: 1 and 2 leave the bits above as they are,
+    /// 4 clears them. It does not move past the instruction.
+    fn set_port_input(&mut self, bytes: u8, value: u32) {
+        let value = u64::from(value);
+        let rax = self.register(Register::RAX);
+        let rax = match bytes {
+            1 => rax & !0xFF | value & 0xFF,
+            2 => rax & !0xFFFF | value & 0xFFFF,
+            _ => value,
+        };
+        self.set_register(Register::RAX, rax);
+    }
+
     /// Puts the value of a model-specific register into EDX:EAX and moves past RDMSR.
     fn complete_msr_read(&mut self, value: u64) {
         self.set_register(Register::RAX, value & 0xFFFF_FFFF);

@@ -31,7 +31,11 @@ fn broken_guests_end_with_their_reason_and_their_neighbours_go_on() {
     let cases = [
         (Exit::Shutdown, StopReason::TripleFault, 0),
         (Exit::BadState, StopReason::BadState, 0),
-        (Exit::Io { port: 0x3F8 }, StopReason::PortIo, 0x3F8),
+        (
+            Exit::port(0x3F8 << 16, 1, [0; 3]),
+            StopReason::PortIo,
+            0x3F8,
+        ),
         (Exit::Other { code: 0x65 }, StopReason::Unsupported, 0x65),
         (
             Exit::Memory {

@@ -68,7 +68,7 @@ fn fatal_exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         Just(Exit::Shutdown),
         Just(Exit::BadState),
-        any::<u16>().prop_map(|port| Exit::Io { port }),
+        any::<u64>().prop_map(|information| Exit::port(information, 1, [1, 2, 4])),
         any::<u64>().prop_map(|address| Exit::Memory {
             address: GuestPhysical(address),
             access: Access::Read,

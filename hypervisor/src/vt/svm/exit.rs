@@ -41,7 +41,12 @@ pub fn decode(raw: &RawExit) -> Exit {
         CPUID => raw.operands.cpuid(),
         INVD | WBINVD => Exit::CacheFlush,
         HLT => Exit::halt(raw.rflags),
-        IOIO => Exit::port(raw.info_1),
+        // Bits 4 to 6 are the sizes of 1, 2 and 4 bytes.
+        IOIO => Exit::port(
+            raw.info_1,
+            (raw.info_1 >> 4 & 7) as u8,
+            [1 << 0, 1 << 2, 1 << 3],
+        ),
         MSR if raw.info_1 & 1 == 0 => raw.operands.msr_read(),
         MSR => raw.operands.msr_write(),
         SHUTDOWN => Exit::Shutdown,
@@ -92,6 +97,8 @@ pub mod tests {
 
     const INSTRUCTION_FETCH: u64 = 1 << 4;
     const WRITE: u64 = 1 << 1;
+    /// Behind an instruction of two bytes with which a guest of `behaviour` begins.
+    const NEXT_INSTRUCTION: u64 = 0x20_0002;
 
     /// How SVM says what has happened.
     pub fn raw(happened: &Happened) -> RawExit {
@@ -122,8 +129,18 @@ pub mod tests {
             Happened::ReadMsr => with(0x7C, 0, 0),
             Happened::WriteMsr => with(0x7C, 1, 0),
             Happened::WriteDr7 => exit(0x37),
-            // OUT of one byte: bit 0 is the direction, bit 4 the size.
-            Happened::PortIo { port } => with(0x7B, u64::from(port) << 16 | 0x10, 0),
+            Happened::PortIo(access) => {
+                let (read, string) = (u64::from(access.is_read), u64::from(access.is_string));
+                let repeat = u64::from(access.repeats);
+                // Bit 9: addresses of 64 bits. The next instruction is in EXITINFO2.
+                let information = u64::from(access.port) << 16
+                    | 1 << 9
+                    | u64::from(access.bytes) << 4
+                    | repeat << 3
+                    | string << 2
+                    | read;
+                with(0x7B, information, NEXT_INSTRUCTION)
+            }
             Happened::Exception { vector, error_code } => with(
                 0x40 + u32::from(vector),
                 u64::from(error_code.unwrap_or(0)),

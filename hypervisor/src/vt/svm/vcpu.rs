@@ -126,11 +126,15 @@ impl SvmVcpu {
 
     fn next_instruction(&self) -> u64 {
         let vmcb = self.vmcb;
-        if self.has_next_rip {
-            return vmcb.get(vmcb::NEXT_RIP);
+        let code = vmcb.get(vmcb::EXIT_CODE);
+        match code as u32 {
+            // Every CPU says it for ports (section 15.10.2).
+            exit::IOIO => vmcb.get(vmcb::EXIT_INFO_2),
+            _ if self.has_next_rip => vmcb.get(vmcb::NEXT_RIP),
+            _ => vmcb
+                .get(vmcb::RIP)
+                .wrapping_add(exit::instruction_length(code)),
         }
-        let length = exit::instruction_length(vmcb.get(vmcb::EXIT_CODE));
-        vmcb.get(vmcb::RIP).wrapping_add(length)
     }
 }
 

@@ -92,7 +92,12 @@ pub fn decode(raw: &RawExit) -> Exit {
         CPUID => raw.operands.cpuid(),
         INVD | WBINVD => Exit::CacheFlush,
         HLT => Exit::halt(raw.rflags),
-        IO => Exit::port(raw.qualification),
+        // Table 27-5: bits 0 to 2 are the size less 1.
+        IO => Exit::port(
+            raw.qualification,
+            (raw.qualification & 7) as u8 + 1,
+            [1 << 3, 1 << 4, 1 << 5],
+        ),
         RDMSR => raw.operands.msr_read(),
         WRMSR => raw.operands.msr_write(),
         XSETBV => raw.operands.extended_control_write(),
@@ -171,8 +176,15 @@ pub mod tests {
             Happened::ReadMsr => (31, vec![]),
             Happened::WriteMsr => (32, vec![]),
             Happened::WriteDr7 => (29, vec![(vmcs::EXIT_QUALIFICATION, 7)]),
-            Happened::PortIo { port } => {
-                let qualification = u64::from(port) << 16;
+            Happened::PortIo(access) => {
+                let flags = [access.is_read, access.is_string, access.repeats];
+                let bits = flags
+                    .iter()
+                    .rev()
+                    .fold(0, |bits, flag| bits << 1 | u64::from(*flag));
+                // Bit 6: the port is an immediate operand.
+                let qualification =
+                    u64::from(access.port) << 16 | 1 << 6 | bits << 3 | u64::from(access.bytes - 1);
                 (30, vec![(vmcs::EXIT_QUALIFICATION, qualification)])
             }
             Happened::Exception { vector, error_code } => {

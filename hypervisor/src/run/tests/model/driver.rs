@@ -195,7 +195,7 @@ impl Driver {
             }
             Action::Crash(port) => {
                 self.model.end(me, StopReason::PortIo, u64::from(port));
-                return Some(vcpu.leave(Exit::Io { port }));
+                return Some(vcpu.leave(Exit::port(u64::from(port) << 16, 1, [0; 3])));
             }
             Action::Pass(ns) => {
                 self.clock.pass(ns);

@@ -58,7 +58,11 @@ impl Bed for VmxBed {
         for (field, value) in fields {
             self.set(field, value);
         }
-        let length = if happened == Happened::Halt { 1 } else { 2 };
+        let length = match happened {
+            Happened::Halt => 1,
+            Happened::Call => 3,
+            _ => 2,
+        };
         self.set(vmcs::EXIT_INSTRUCTION_LENGTH, length);
         self.leave_for(u64::from(reason))
     }
