@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
     BootInfo, ClockScale, Error, Field, ImageNote, Meaning, Module, NamedHandle, ObjectKind,
-    QueryItem, Register, Reply, Rights, StopReason, TimePage, TimeWord, VcpuPage, Verb,
-    BOOT_INFO_MAGIC, LIMITS, NOTE_NAME, NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
+    QueryItem, Register, Reply, Rights, StateGroups, StatePage, StateSegment, StateWord,
+    StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC, LIMITS, NOTE_NAME, NOTE_TYPE,
+    TIME_PAGE_WORDS, VERSION,
 };
 
 use document::{first_column, heading, section, table, tables, Row, SPECIFICATION};
@@ -244,6 +245,44 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     let value = |word: usize| words[word].load(Relaxed);
     assert_eq!((value(0), value(1)), (1 << 5, 99));
     assert_eq!((value(64 + 2 * 5), value(65 + 2 * 5)), (0b10, 0b11));
+}
+
+#[test]
+fn the_state_page_is_laid_out_as_in_the_crate() {
+    assert_eq!(table("The state page", "Bit"), {
+        let row = |(group, name, words, text): &(StateGroups, &str, _, &str)| {
+            let words: &std::ops::RangeInclusive<usize> = words;
+            let bit = group.bits().trailing_zeros().to_string();
+            let words = format!("{} to {}", words.start(), words.end());
+            [bit.as_str(), name, &words, text].map(String::from)
+        };
+        StateGroups::ROWS.iter().map(row).collect::<Vec<_>>()
+    });
+    let words = tables("The state page", "Word");
+    assert_eq!(words[0], numbered!(StateWord));
+    let page = empty_page();
+    let state = StatePage::new(&page);
+    state.set_general(5, 1);
+    let (access, limit) = (2, 3);
+    let segment = StateSegment {
+        selector: 4,
+        access,
+        limit,
+        base: 5,
+    };
+    state.set_segment(6, segment);
+    let places = table("The state page", "Words of");
+    let places: Vec<_> = places.iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(places, ["16 + r", "64 + 2 s", "65 + 2 s"]);
+    let value = |word: usize| page[word].load(Relaxed);
+    assert_eq!(value(16 + 5), 1);
+    assert_eq!(value(64 + 2 * 6), 4 | 2 << 16 | 3 << 32);
+    assert_eq!(value(65 + 2 * 6), 5);
+    // What is checked is a word that has a name, or the first of a segment register.
+    for word in first_column(&words[1]) {
+        let is_named = StateWord::ALL.iter().any(|known| known.name() == word);
+        assert!(is_named || word == "64 + 2 s", "{word}");
+    }
 }
 
 #[test]
