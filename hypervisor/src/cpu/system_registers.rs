@@ -27,6 +27,32 @@ const DR6_RESET: u64 = 0xFFFF_0FF0;
 /// The number of DR6.
 pub const DEBUG_STATUS: u8 = 6;
 
+/// One of the registers that a vcpu's guest can be seen to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SwitchedRegister {
+    Star,
+    Lstar,
+    Cstar,
+    Fmask,
+    KernelGsBase,
+    Cr2,
+}
+
+impl SwitchedRegister {
+    /// The model-specific register that it is; `None` for CR2.
+    const fn held_in(self) -> Option<u32> {
+        match self {
+            SwitchedRegister::Star => Some(IA32_STAR),
+            SwitchedRegister::Lstar => Some(IA32_LSTAR),
+            SwitchedRegister::Cstar => Some(IA32_CSTAR),
+            SwitchedRegister::Fmask => Some(IA32_FMASK),
+            SwitchedRegister::KernelGsBase => Some(IA32_KERNEL_GSBASE),
+            SwitchedRegister::Cr2 => None,
+        }
+    }
+}
+
 /// One vcpu's registers while they are not in the CPU.
 #[derive(Debug)]
 pub struct SystemRegisters {
@@ -53,24 +79,69 @@ impl SystemRegisters {
             // A CPU without one of them refuses it to guests too.
             place.set(msr::read(index).unwrap_or_default());
         }
-        let cr2;
-        // SAFETY: reading it changes nothing.
-        unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack)) };
-        self.cr2.set(cr2);
+        self.cr2.set(read_cr2());
         self.dr6.set(read_debug_register(DEBUG_STATUS));
     }
 
     /// Puts them into the CPU.
     fn restore(&self) {
         for (index, place) in MSRS.into_iter().zip(&self.msrs) {
-            // SAFETY: the values were the guest's, which the CPU has checked; the hypervisor uses
-            // neither SYSCALL nor SWAPGS.
-            let _ = unsafe { msr::write(index, place.get()) };
+            write_msr(index, place.get());
         }
-        // SAFETY: nothing but the handler of a page fault, which is fatal, looks at it.
-        unsafe { asm!("mov cr2, {}", in(reg) self.cr2.get(), options(nomem, nostack)) };
+        write_cr2(self.cr2.get());
         write_debug_register(DEBUG_STATUS, self.dr6.get());
     }
+
+    fn place(&self, register: SwitchedRegister) -> &Cell<u64> {
+        let [star, lstar, cstar, fmask, kernel_gs_base] = &self.msrs;
+        match register {
+            SwitchedRegister::Star => star,
+            SwitchedRegister::Lstar => lstar,
+            SwitchedRegister::Cstar => cstar,
+            SwitchedRegister::Fmask => fmask,
+            SwitchedRegister::KernelGsBase => kernel_gs_base,
+            SwitchedRegister::Cr2 => &self.cr2,
+        }
+    }
+
+    /// A register of the vcpu whose registers the CPU holds: those that were loaded last.
+    pub fn get(&self, register: SwitchedRegister) -> u64 {
+        match register.held_in() {
+            // A CPU without one of them refuses it to guests too.
+            _ if cfg!(test) => self.place(register).get(),
+            Some(msr) => msr::read(msr).unwrap_or_default(),
+            None => read_cr2(),
+        }
+    }
+
+    /// Sets a register of the vcpu whose registers the CPU holds. A value that the CPU refuses leaves it
+    /// as it was.
+    pub fn set(&self, register: SwitchedRegister, value: u64) {
+        match register.held_in() {
+            // In host tests there is no such CPU.
+            _ if cfg!(test) => self.place(register).set(value),
+            Some(msr) => write_msr(msr, value),
+            None => write_cr2(value),
+        }
+    }
+}
+
+/// Writes one of [`MSRS`], unless the CPU refuses the value.
+fn write_msr(index: u32, value: u64) {
+    // SAFETY: a value that the CPU refuses is fixed up; the hypervisor uses neither SYSCALL nor SWAPGS.
+    let _ = unsafe { msr::write(index, value) };
+}
+
+fn read_cr2() -> u64 {
+    let value;
+    // SAFETY: reading it changes nothing.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack)) };
+    value
+}
+
+fn write_cr2(value: u64) {
+    // SAFETY: nothing but the handler of a page fault, which is fatal, looks at it.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack)) };
 }
 
 /// Whose registers the CPU holds.

@@ -126,6 +126,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_state_page_can_set_the_same_bits_of_efer() {
+        assert_eq!(RUNNING.efer, crate::vt::state::EFER_BITS);
+        let off = ControlRegisters { cr0: 0, ..RUNNING };
+        assert_eq!(write(EFER, RUNNING.efer, &off), Write::Efer(RUNNING.efer));
+    }
+
     proptest! {
         #[test]
         fn no_write_sets_a_bit_that_is_not_the_guests(value: u64, cr0: u64, old in 0u64..1 << 12) {

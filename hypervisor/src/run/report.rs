@@ -81,13 +81,12 @@ impl DomainReport {
 }
 
 /// Why a vcpu could not be entered: whoever ends for this reason has just been tried, so it is still
-/// loaded. Its only exit is then the failure.
+/// loaded.
 fn entry_failure<V: Vendor, P: Platform>(
     world: &World<V, P>,
     reason: StopReason,
 ) -> Option<EntryFailure> {
-    let exits: u64 = world.counters.exits_by_kind().iter().sum();
-    (reason == StopReason::BadState).then(|| world.vcpu.entry_failure(exits == 1))
+    (reason == StopReason::BadState).then(|| world.vcpu.entry_failure())
 }
 
 /// The lines of the report, each beginning with `@`.

@@ -320,11 +320,16 @@ impl From<LaunchError> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vt::RegisterLimits;
 
     const SVM: svm::Features = svm::Features {
         next_rip: false,
         flush_by_asid: false,
         asids: 16,
+        limits: RegisterLimits {
+            cr4: 0x7FF,
+            linear_bits: 48,
+        },
     };
 
     const NO_VMX: Unsupported = Unsupported::Absent(&vmx::EXTENSION);

@@ -1,11 +1,15 @@
 //! What the vcpus of both vendors do, as one list of tests: each vendor has a [`Bed`], with which
 //! a test plays the CPU and the guest, and runs the list by `vcpu_behaviours!`.
 
-use nuncio_abi::RawCall;
+use nuncio_abi::{RawCall, StateGroups, StateWord};
 
 use super::event::Event;
 use super::exit_cases::{Happened, PortAccess};
-use super::{start_state, Exit, GuestException, Left, Register, StartState, VirtualCpu};
+use super::state::{load, save};
+use super::state_behaviour::Page;
+use super::{
+    start_state, Exit, GuestException, Left, Register, SegmentRegister, StartState, VirtualCpu,
+};
 use crate::mem::{Frame, GuestPhysical};
 
 /// How every vcpu of the tests starts.
@@ -51,6 +55,9 @@ pub trait Bed {
 
     /// Whether translations are looked at before the next entry, and no more after this.
     fn take_attention(&mut self) -> bool;
+
+    /// Whether a flush was asked for since this was last asked.
+    fn take_flush(&mut self) -> bool;
 }
 
 fn exit(bed: &mut impl Bed, happened: Happened) -> Exit {
@@ -206,6 +213,63 @@ pub fn every_instruction_that_can_be_answered_is_moved_past<B: Bed>() {
     }
 }
 
+pub fn state_is_loaded_behind_the_instruction_that_was_moved_past<B: Bed>() {
+    let mut bed = B::create();
+    let page = Page::empty();
+    bed.leave(Happened::PortIo(INPUT));
+    save(bed.vcpu(), StateGroups::ALL, page.state());
+    assert_eq!(page.state().get(StateWord::Rip), START.entry.0);
+    load(bed.vcpu(), StateGroups::GENERAL, page.state()).unwrap();
+    bed.vcpu().skip_instruction();
+    assert_eq!(bed.vcpu().instruction_pointer(), START.entry.0 + 2);
+    let others = StateGroups::CONTROL | StateGroups::SEGMENTS | StateGroups::SYSTEM;
+    load(bed.vcpu(), others, page.state()).unwrap();
+    assert_eq!(bed.vcpu().instruction_pointer(), START.entry.0 + 2);
+    save(bed.vcpu(), StateGroups::INSTRUCTION, page.state());
+    assert_eq!(page.state().get(StateWord::Rip), START.entry.0 + 2);
+    page.state().set(StateWord::Rip, 0x7000);
+    load(bed.vcpu(), StateGroups::INSTRUCTION, page.state()).unwrap();
+    assert_eq!(bed.vcpu().instruction_pointer(), 0x7000);
+}
+
+pub fn an_upcall_goes_by_the_flags_that_were_loaded<B: Bed>() {
+    let mut bed = B::create();
+    bed.set_rflags(0x202);
+    bed.vcpu().request_upcall(UPCALL);
+    let page = Page::empty();
+    for (rflags, shadow) in [(0x2, 0), (0x202, 1), (0x302, 1), (0x2, 1)] {
+        save(bed.vcpu(), StateGroups::INSTRUCTION, page.state());
+        page.state().set(StateWord::Rflags, rflags);
+        page.state().set(StateWord::Shadow, shadow);
+        load(bed.vcpu(), StateGroups::INSTRUCTION, page.state()).unwrap();
+        assert_eq!(bed.is_in_shadow(), shadow == 1);
+        assert_eq!(bed.enter(), Event::default(), "{rflags:#x} {shadow}");
+    }
+    page.state().set(StateWord::Rflags, 0x202);
+    page.state().set(StateWord::Shadow, 0);
+    load(bed.vcpu(), StateGroups::INSTRUCTION, page.state()).unwrap();
+    assert_eq!(bed.enter(), Event::interrupt(UPCALL));
+}
+
+pub fn the_privilege_level_goes_with_the_stack<B: Bed>() {
+    let mut bed = B::create();
+    let page = Page::empty();
+    save(bed.vcpu(), StateGroups::SEGMENTS, page.state());
+    for privilege in [3, 0] {
+        let mut stack = page.state().segment(2);
+        stack.access = 0xC093 | u16::from(privilege) << 5;
+        page.state().set_segment(2, stack);
+        load(bed.vcpu(), StateGroups::SEGMENTS, page.state()).unwrap();
+        let left = bed.leave(Happened::Call);
+        assert_eq!(left == Left::ByCall, privilege == 0);
+        if left == Left::ByExit {
+            assert_eq!(bed.vcpu().exit(), Exit::Call { privilege });
+        }
+        bed.set_privilege(1);
+        assert_eq!(bed.vcpu().segment(SegmentRegister::Ss).privilege(), 1);
+    }
+}
+
 pub fn what_a_port_gives_lands_in_rax_as_far_as_it_is_wide<B: Bed>() {
     for (bytes, expected) in [
         (1, 0x1111_2222_3333_44DD),
@@ -358,6 +422,9 @@ macro_rules! vcpu_behaviours {
             a_call_from_outside_the_kernel_is_no_call,
             cpuid_and_rdmsr_are_answered_in_their_registers,
             every_instruction_that_can_be_answered_is_moved_past,
+            state_is_loaded_behind_the_instruction_that_was_moved_past,
+            an_upcall_goes_by_the_flags_that_were_loaded,
+            the_privilege_level_goes_with_the_stack,
             what_a_port_gives_lands_in_rax_as_far_as_it_is_wide,
             what_moves_past_an_instruction_ends_its_shadow,
             an_injected_exception_comes_with_the_next_entry,

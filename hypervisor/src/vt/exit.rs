@@ -10,13 +10,6 @@ use super::VirtualCpu;
 
 const MACHINE_CHECK: u8 = 18;
 
-/// Names for the numbers that a vendor gives to exits.
-macro_rules! exit_codes {
-    ($kind:ty: $( $name:ident = $number:literal, )+) => { $( pub const $name: $kind = $number; )+ };
-}
-
-pub(super) use exit_codes;
-
 /// How memory was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

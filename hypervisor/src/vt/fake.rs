@@ -5,7 +5,7 @@
 //! so, so every run is the same.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Mutex, MutexGuard};
@@ -16,9 +16,10 @@ use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
 use super::entry_rules::{vmx, EntryFailure};
 use super::registers::{ARGUMENTS, VALUES};
+use super::start_state::{self, SEGMENTS};
 use super::{
-    ControlRegisters, Exit, GuestException, Left, Register, Registers, StartState, Vendor,
-    VirtualCpu,
+    ControlRegisters, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
+    SegmentRegister, StartState, SystemRegister, Vendor, VirtualCpu,
 };
 use crate::mem::{Account, Frame, GuestPhysical, OutOfFrames, PhysicalMemory, Words};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
@@ -83,10 +84,33 @@ pub struct Effects {
     pub flushes: u64,
 }
 
+/// Registers that are only kept.
+struct State {
+    system: BTreeMap<SystemRegister, u64>,
+    segments: [Segment; 8],
+    is_in_shadow: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            system: BTreeMap::new(),
+            segments: SEGMENTS,
+            is_in_shadow: false,
+        }
+    }
+}
+
+impl State {
+    fn system_register(&self, register: SystemRegister) -> u64 {
+        self.system.get(&register).copied().unwrap_or(0)
+    }
+}
+
 #[derive(Default)]
 struct Shared {
     call: Option<RawCall>,
-    control: ControlRegisters,
+    state: State,
     effects: Effects,
 }
 
@@ -145,7 +169,13 @@ impl Guest {
 
     /// Sets the control registers that the loop sees.
     pub fn set_control(&mut self, control: ControlRegisters) {
-        lock(&self.shared).control = control;
+        let mut shared = lock(&self.shared);
+        shared.state.system.extend([
+            (SystemRegister::Cr0, control.cr0),
+            (SystemRegister::Cr4, control.cr4),
+            (SystemRegister::Efer, control.efer),
+            (SystemRegister::PageAttributes, control.page_attributes),
+        ]);
     }
 
     /// The boot-info page, read from where the guest was told.
@@ -375,12 +405,26 @@ impl FakeVcpu {
     }
 }
 
+impl FakeVcpu {
+    /// One that runs nothing.
+    fn idle() -> Self {
+        FakeVcpu {
+            shared: Arc::default(),
+            go: channel().0,
+            steps: channel().1,
+            computing_ns: 0,
+            last_exit: None,
+            registers: Registers::default(),
+        }
+    }
+}
+
 impl VirtualCpu for FakeVcpu {
     fn exit(&mut self) -> Exit {
         self.last_exit.take().expect("an exit that is no call")
     }
 
-    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+    fn entry_failure(&self) -> EntryFailure {
         EntryFailure {
             refusal: vmx::refused_by_exit(0x8000_0021, 0),
             instruction_pointer: 0x1000,
@@ -421,31 +465,82 @@ impl VirtualCpu for FakeVcpu {
         self.effects(|effects| effects.upcall = Some(vector));
     }
 
-    fn upcall_is_pending(&self) -> bool {
-        lock(&self.shared).effects.upcall.is_some()
+    fn pending_upcall(&self) -> Option<u8> {
+        lock(&self.shared).effects.upcall
+    }
+
+    fn take_upcall(&mut self) -> Option<u8> {
+        lock(&self.shared).effects.upcall.take()
     }
 
     fn flush_translations(&mut self) {
         self.effects(|effects| effects.flushes += 1);
     }
 
-    fn control_registers(&self) -> ControlRegisters {
-        lock(&self.shared).control
+    fn system_register(&self, register: SystemRegister) -> u64 {
+        lock(&self.shared).state.system_register(register)
     }
 
-    fn set_efer(&mut self, value: u64) {
-        lock(&self.shared).control.efer = value;
+    fn set_system_register(&mut self, register: SystemRegister, value: u64) {
+        let mut shared = lock(&self.shared);
+        shared.state.system.insert(register, value);
     }
 
-    fn set_page_attributes(&mut self, value: u64) {
-        lock(&self.shared).control.page_attributes = value;
+    fn segment(&self, register: SegmentRegister) -> Segment {
+        lock(&self.shared).state.segments[register as usize]
     }
 
-    fn cr4(&self) -> u64 {
-        self.control_registers().cr4
+    fn set_segment(&mut self, segment: &Segment) {
+        lock(&self.shared).state.segments[segment.register as usize] = *segment;
+    }
+
+    fn is_in_shadow(&self) -> bool {
+        lock(&self.shared).state.is_in_shadow
+    }
+
+    fn set_shadow(&mut self, is_in_shadow: bool) {
+        lock(&self.shared).state.is_in_shadow = is_in_shadow;
+    }
+
+    fn register_limits(&self) -> RegisterLimits {
+        RegisterLimits {
+            cr4: 0x37_07FF,
+            linear_bits: 48,
+        }
     }
 
     fn instruction_pointer(&self) -> u64 {
-        0
+        self.system_register(SystemRegister::Rip)
     }
+}
+
+mod tests {
+    use super::super::state_behaviour::{state_behaviours, StateBed};
+    use super::*;
+
+    struct FakeBed(FakeVcpu);
+
+    impl StateBed for FakeBed {
+        type Vcpu = FakeVcpu;
+
+        fn create() -> Self {
+            let mut vcpu = FakeVcpu::idle();
+            vcpu.set_system_register(SystemRegister::Cr0, start_state::CR0);
+            vcpu.set_system_register(SystemRegister::Cr4, start_state::CR4);
+            vcpu.set_system_register(SystemRegister::Rflags, start_state::RFLAGS);
+            vcpu.set_efer(start_state::EFER);
+            FakeBed(vcpu)
+        }
+
+        fn vcpu(&mut self) -> &mut FakeVcpu {
+            &mut self.0
+        }
+
+        fn take_flush(&mut self) -> bool {
+            let mut shared = lock(&self.0.shared);
+            core::mem::take(&mut shared.effects.flushes) > 0
+        }
+    }
+
+    state_behaviours!(FakeBed);
 }

@@ -52,6 +52,14 @@ impl Identifier {
         self.valid_in = NO_GENERATION;
     }
 
+    /// Whether a flush was asked for since this was last asked.
+    #[cfg(test)]
+    pub fn take_request(&mut self) -> bool {
+        let is_requested = self.valid_in == NO_GENERATION;
+        self.valid_in = NO_GENERATION + 1;
+        is_requested
+    }
+
     /// The number for the control block.
     pub const fn number(&self) -> u32 {
         self.number

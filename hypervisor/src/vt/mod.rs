@@ -21,7 +21,11 @@ mod identifiers;
 mod permission;
 mod registers;
 mod start_state;
+pub mod state;
+#[cfg(test)]
+mod state_behaviour;
 pub mod svm;
+mod system_register;
 mod unsupported;
 pub mod vmx;
 
@@ -35,7 +39,8 @@ use crate::nested::EntryFormat;
 pub use entry_rules::EntryFailure;
 pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
 pub use registers::{Register, Registers};
-pub use start_state::StartState;
+pub use start_state::{Segment, SegmentRegister, StartState};
+pub use system_register::{RegisterLimits, SystemRegister};
 pub use unsupported::{Extension, Unsupported};
 
 use registers::{ARGUMENTS, VALUES};
@@ -101,9 +106,8 @@ pub trait VirtualCpu {
     /// Why it left the CPU, after [`Left::ByExit`].
     fn exit(&mut self) -> Exit;
 
-    /// Why it could not be entered, after [`Exit::BadState`], while it is still loaded. `is_first`
-    /// says that it has not run yet.
-    fn entry_failure(&self, is_first: bool) -> EntryFailure;
+    /// Why it could not be entered, after [`Exit::BadState`], while it is still loaded.
+    fn entry_failure(&self) -> EntryFailure;
 
     /// A general register.
     fn register(&self, register: Register) -> u64;
@@ -126,8 +130,11 @@ pub trait VirtualCpu {
     /// Lets the upcall arrive at this vector as soon as the guest takes interrupts.
     fn request_upcall(&mut self, vector: u8);
 
-    /// Whether an upcall was requested and has not arrived yet.
-    fn upcall_is_pending(&self) -> bool;
+    /// The vector of an upcall that was requested and has not arrived yet.
+    fn pending_upcall(&self) -> Option<u8>;
+
+    /// Takes such an upcall back.
+    fn take_upcall(&mut self) -> Option<u8>;
 
     /// Forgets what the CPU has cached of the nested page tables before the next run.
     fn flush_translations(&mut self);
@@ -136,20 +143,69 @@ pub trait VirtualCpu {
     /// it likes. Vendors whose guests always leave for the machine's timer need not do anything.
     fn limit_run(&mut self, _ticks: Option<u64>) {}
 
-    /// The control registers as the guest sees them.
-    fn control_registers(&self) -> ControlRegisters;
+    /// A system register as the guest sees it. The vcpu is the one that was loaded last: VT-x has its
+    /// registers in the CPU.
+    fn system_register(&self, register: SystemRegister) -> u64;
 
-    /// Sets the extended-feature-enable register, keeping what the vendor needs in it.
-    fn set_efer(&mut self, value: u64);
+    /// Sets a system register to a value that the CPU lets a guest have, but for what only makes the
+    /// next entry fail. What the vendor needs in it is kept. Whoever changes what translations depend on
+    /// has them flushed. The vcpu is the one that was loaded last.
+    fn set_system_register(&mut self, register: SystemRegister, value: u64);
 
-    /// Sets the page-attribute table, which must have no reserved types.
-    fn set_page_attributes(&mut self, value: u64);
+    /// A segment register. The vcpu is the one that was loaded last.
+    fn segment(&self, register: SegmentRegister) -> Segment;
 
-    /// CR4 as the guest sees it.
-    fn cr4(&self) -> u64;
+    /// Sets a segment register, and with SS the privilege level. The vcpu is the one that was loaded
+    /// last.
+    fn set_segment(&mut self, segment: &Segment);
+
+    /// Whether an instruction of the guest's, such as STI, holds interrupts back for one more.
+    fn is_in_shadow(&self) -> bool;
+
+    /// Puts the guest into such a shadow or takes it out; RFLAGS are set already.
+    fn set_shadow(&mut self, is_in_shadow: bool);
+
+    /// What values system registers can have.
+    fn register_limits(&self) -> RegisterLimits;
+
+    /// Has an entry that fails because of what was set above explained, on CPUs that overwrite it.
+    fn state_was_loaded(&mut self) {}
 
     /// The instruction pointer as of the last exit.
     fn instruction_pointer(&self) -> u64;
+
+    /// Whether an upcall was requested and has not arrived yet.
+    fn upcall_is_pending(&self) -> bool {
+        self.pending_upcall().is_some()
+    }
+
+    /// The control registers as the guest sees them.
+    fn control_registers(&self) -> ControlRegisters {
+        ControlRegisters {
+            cr0: self.system_register(SystemRegister::Cr0),
+            cr4: self.cr4(),
+            efer: self.system_register(SystemRegister::Efer),
+            page_attributes: self.system_register(SystemRegister::PageAttributes),
+        }
+    }
+
+    /// CR4 as the guest sees it.
+    #[inline(always)]
+    fn cr4(&self) -> u64 {
+        self.system_register(SystemRegister::Cr4)
+    }
+
+    /// Sets the extended-feature-enable register.
+    fn set_efer(&mut self, value: u64) {
+        self.set_system_register(SystemRegister::Efer, value);
+    }
+
+    /// Sets the page-attribute table, which must have no reserved types.
+    fn set_page_attributes(&mut self, value: u64) {
+        self.set_system_register(SystemRegister::PageAttributes, value);
+        // Cached translations have the memory types of the old table.
+        self.flush_translations();
+    }
 
     /// The registers of a call.
     #[inline(always)]

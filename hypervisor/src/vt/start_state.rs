@@ -49,7 +49,19 @@ pub enum SegmentRegister {
     Tr,
 }
 
-/// What a segment register holds; its base is 0.
+/// All of them, in the order of their numbers.
+pub const SEGMENT_REGISTERS: [SegmentRegister; 8] = [
+    SegmentRegister::Es,
+    SegmentRegister::Cs,
+    SegmentRegister::Ss,
+    SegmentRegister::Ds,
+    SegmentRegister::Fs,
+    SegmentRegister::Gs,
+    SegmentRegister::Ldtr,
+    SegmentRegister::Tr,
+];
+
+/// What a segment register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Which one.
@@ -61,11 +73,28 @@ pub struct Segment {
     pub access: u16,
     /// The last byte.
     pub limit: u32,
+    /// The base.
+    pub base: u64,
 }
 
 impl Segment {
     /// A register without the bit cannot be used.
     pub const PRESENT: u16 = 1 << 7;
+    /// The bits of `access` that a descriptor does not use for the limit.
+    pub const ACCESS: u16 = 0xF0FF;
+
+    /// The privilege level.
+    pub const fn privilege(&self) -> u8 {
+        (self.access >> 5) as u8 & 3
+    }
+
+    /// The same with that privilege level.
+    pub const fn with_privilege(self, privilege: u8) -> Self {
+        Segment {
+            access: self.access & !(3 << 5) | (privilege as u16 & 3) << 5,
+            ..self
+        }
+    }
 
     /// 64-bit code, readable, accessed.
     const CODE: Segment = Segment {
@@ -73,6 +102,7 @@ impl Segment {
         selector: 0x08,
         access: 0xA09B,
         limit: u32::MAX,
+        base: 0,
     };
     /// A busy 64-bit task-state segment, which the CPU wants to see.
     const TASK: Segment = Segment {
@@ -80,6 +110,7 @@ impl Segment {
         selector: 0,
         access: 0x008B,
         limit: 0xFFFF,
+        base: 0,
     };
     /// No local descriptor table.
     const NO_TABLE: Segment = Segment {
@@ -87,6 +118,7 @@ impl Segment {
         selector: 0,
         access: 0,
         limit: 0,
+        base: 0,
     };
 
     /// Flat data, writable, accessed.
@@ -96,6 +128,7 @@ impl Segment {
             selector: 0x10,
             access: 0xC093,
             limit: u32::MAX,
+            base: 0,
         }
     }
 }

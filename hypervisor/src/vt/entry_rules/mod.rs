@@ -25,4 +25,6 @@ pub use failure::{BrokenRule, EntryFailure, Refusal, Value};
 pub use rule::{explain, Change, Class, Rule, Rules, Sample, To, View};
 
 use super::fields::Field;
-use rule::{beyond, is_page_attribute_table, lowest};
+use rule::{beyond, lowest};
+
+pub(in crate::vt) use rule::{is_canonical, is_page_attribute_table};

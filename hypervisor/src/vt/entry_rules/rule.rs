@@ -201,6 +201,12 @@ pub(in crate::vt) const fn beyond(address_bits: u32) -> u64 {
     }
 }
 
+/// Whether all bits of an address above this many are as the highest below them.
+pub(in crate::vt) const fn is_canonical(address: u64, address_bits: u32) -> bool {
+    let unused = 64 - address_bits;
+    ((address << unused) as i64 >> unused) as u64 == address
+}
+
 /// Whether the page-attribute table has only types that exist: UC, WC, WT, WP, WB, UC-.
 pub(in crate::vt) fn is_page_attribute_table(value: u64) -> bool {
     let types = value.to_le_bytes();

@@ -213,7 +213,7 @@ impl<V: Vendor<Vcpu: Subject>> Bench<'_, V> {
         if entered != Entered::Refused {
             return Ok(Outcome::Accepted(entered));
         }
-        let failure = vcpu.entry_failure(true);
+        let failure = vcpu.entry_failure();
         let is_right_class = [rule.class, Class::Any].contains(&failure.refusal.class);
         let names: Vec<_> = failure.rules.iter().map(|broken| broken.name).collect();
         Ok(if names == [rule.name] && is_right_class {

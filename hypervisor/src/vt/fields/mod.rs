@@ -1,5 +1,5 @@
-//! The fields of a VMCS and of a VMCB by their places, as the manuals have them: the vendors' code reads
-//! and writes them, and the rules for entries speak of them.
+//! The fields of a VMCS and of a VMCB by their places, and the numbers of exits, as the manuals have them:
+//! the vendors' code reads and writes them, and the rules for entries speak of them.
 
 #![forbid(unsafe_code)]
 
@@ -64,3 +64,10 @@ macro_rules! words {
 }
 
 use words;
+
+/// Names for the numbers that a vendor gives to exits.
+macro_rules! exit_codes {
+    ($kind:ty: $( $name:ident = $number:literal, )+) => { $( pub const $name: $kind = $number; )+ };
+}
+
+use exit_codes;

@@ -1,7 +1,10 @@
 //! The fields of a VMCS (Intel SDM vol. 3, 24 and appendix B).
 
 use super::{words, Field};
-use crate::vt::start_state::SegmentRegister;
+use crate::cpu::system_registers::SwitchedRegister;
+use crate::vt::event::RFLAGS_INTERRUPT;
+use crate::vt::start_state::{Segment, SegmentRegister};
+use crate::vt::SystemRegister;
 
 words! {
     VPID = 0x0000 "vpid",
@@ -71,6 +74,100 @@ words! {
     PDPTE3 = 0x2810 "pdpte3",
 }
 
+const BY_STI: u64 = 1 << 0;
+const BY_MOV_SS: u64 = 1 << 1;
+const RFLAGS_TRAP_BIT: u32 = 8;
+
+/// What a guest with these flags has in an interrupt shadow: only with IF that of STI, and behind it the
+/// single step that is due with TF (24.4.2, 26.3.1.5).
+pub const fn shadow(rflags: u64) -> [(Field, u64); 2] {
+    let blocking = match rflags & RFLAGS_INTERRUPT {
+        0 => BY_MOV_SS,
+        _ => BY_STI,
+    };
+    [
+        (INTERRUPTIBILITY.part("shadow", 0, 2), blocking),
+        (
+            PENDING_DEBUG.part("single_step", 14, 1),
+            rflags >> RFLAGS_TRAP_BIT,
+        ),
+    ]
+}
+
+/// Where a guest's register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the structure.
+    Field(Field),
+    /// In the CPU; no entry or exit switches it.
+    Cpu(SwitchedRegister),
+    /// In the virtual-APIC page, as the task priority (29.1.1).
+    VirtualApic,
+}
+
+/// Where a system register is.
+pub const fn place(register: SystemRegister) -> Place {
+    Place::Field(match register {
+        SystemRegister::Rip => RIP,
+        SystemRegister::Rflags => RFLAGS,
+        SystemRegister::Cr0 => CR0,
+        SystemRegister::Cr3 => CR3,
+        SystemRegister::Cr4 => CR4,
+        SystemRegister::Efer => EFER,
+        SystemRegister::PageAttributes => PAT,
+        SystemRegister::GdtrBase => GDTR_BASE,
+        SystemRegister::GdtrLimit => GDTR_LIMIT,
+        SystemRegister::IdtrBase => IDTR_BASE,
+        SystemRegister::IdtrLimit => IDTR_LIMIT,
+        SystemRegister::SysenterCs => SYSENTER_CS,
+        SystemRegister::SysenterEsp => SYSENTER_ESP,
+        SystemRegister::SysenterEip => SYSENTER_EIP,
+        SystemRegister::Cr8 => return Place::VirtualApic,
+        SystemRegister::Cr2 => return Place::Cpu(SwitchedRegister::Cr2),
+        SystemRegister::Star => return Place::Cpu(SwitchedRegister::Star),
+        SystemRegister::Lstar => return Place::Cpu(SwitchedRegister::Lstar),
+        SystemRegister::Cstar => return Place::Cpu(SwitchedRegister::Cstar),
+        SystemRegister::Fmask => return Place::Cpu(SwitchedRegister::Fmask),
+        SystemRegister::KernelGsBase => return Place::Cpu(SwitchedRegister::KernelGsBase),
+    })
+}
+
+/// The access rights of a segment register that cannot be used (table 24-2).
+const UNUSABLE: u64 = 1 << 16;
+
+impl Segment {
+    /// The fields that hold it, with their values.
+    pub fn to_vmcs(self) -> [(Field, u64); 4] {
+        let [selector, limit, access, base] = segment(self.register);
+        let unusable = match self.access & Segment::PRESENT {
+            0 => UNUSABLE,
+            _ => 0,
+        };
+        [
+            (selector, u64::from(self.selector)),
+            (limit, u64::from(self.limit)),
+            (access, u64::from(self.access) | unusable),
+            (base, self.base),
+        ]
+    }
+
+    /// What the fields hold.
+    pub fn from_vmcs(register: SegmentRegister, get: impl Fn(Field) -> u64) -> Self {
+        let [selector, limit, access, base] = segment(register).map(get);
+        let absent = match access & UNUSABLE {
+            0 => 0,
+            _ => Segment::PRESENT,
+        };
+        Segment {
+            register,
+            selector: selector as u16,
+            access: access as u16 & !absent & Segment::ACCESS,
+            limit: limit as u32,
+            base,
+        }
+    }
+}
+
 /// A segment register: selector, limit, access rights and base.
 pub const fn segment(register: SegmentRegister) -> [Field; 4] {
     match register {
@@ -117,3 +214,19 @@ pub const ZERO_AT_THE_START: [Field; 28] = [
     HOST_SYSENTER_ESP,
     HOST_SYSENTER_EIP,
 ];
+
+/// The exit reasons (appendix C).
+#[allow(missing_docs)]
+pub mod exit_reason {
+    use super::super::exit_codes;
+
+    // VMCALL is the guest's call.
+    exit_codes! { u16:
+        EXCEPTION_OR_NMI = 0, EXTERNAL_INTERRUPT = 1, TRIPLE_FAULT = 2, INTERRUPT_WINDOW = 7,
+        CPUID = 10, GETSEC = 11, HLT = 12, INVD = 13, RDPMC = 15, RSM = 17, VMCALL = 18,
+        VMX_FIRST = 19, VMX_LAST = 27, CR_ACCESS = 28, MOV_DR = 29, IO = 30, RDMSR = 31, WRMSR = 32,
+        BAD_GUEST_STATE = 33, BAD_MSR_LOAD = 34, MWAIT = 36, MONITOR = 39, MACHINE_CHECK_ON_ENTRY = 41,
+        EPT_VIOLATION = 48, EPT_MISCONFIGURATION = 49, INVEPT = 50, PREEMPTION_TIMER = 52,
+        INVVPID = 53, WBINVD = 54, XSETBV = 55, VMFUNC = 59,
+    }
+}

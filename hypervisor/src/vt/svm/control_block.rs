@@ -37,15 +37,11 @@ impl Vmcb {
         self.0[field.number as usize / 8 % 512].store(value, Relaxed);
     }
 
-    /// Sets a segment register; the attributes are those of APM volume 2, section 15.5.1, without
-    /// the four bits between the two halves of a descriptor's.
-    pub fn set_segment(self, from: &Segment) {
-        let attributes = from.access & 0xFF | from.access >> 4 & 0xF00;
-        let word =
-            u64::from(from.selector) | u64::from(attributes) << 16 | u64::from(from.limit) << 32;
-        let [first, base] = segment(from.register);
-        self.set(first, word);
-        self.set(base, 0);
+    /// Sets a segment register.
+    pub fn set_segment(self, segment: &Segment) {
+        for (field, value) in segment.to_vmcb() {
+            self.set(field, value);
+        }
     }
 
     /// Reads the word at that offset; `None` if it is none.
@@ -62,6 +58,11 @@ impl Vmcb {
     #[inline]
     pub fn privilege(self) -> u8 {
         (self.get(PRIVILEGE) >> 24) as u8 & 3
+    }
+
+    /// Sets the guest's privilege level.
+    pub fn set_privilege(self, privilege: u8) {
+        self.set(PRIVILEGE, u64::from(privilege) << 24);
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::vt::exit::{exit_codes, Exit, Operands};
+use crate::vt::exit::{Exit, Operands};
+
+pub use crate::vt::fields::svm::exit_code::*;
 
 /// What the control block and the registers say after an exit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,16 +23,6 @@ pub struct RawExit {
     pub privilege: u8,
 }
 
-// VMMCALL is the guest's call.
-exit_codes! { u32:
-    WRITE_DR5 = 0x35, WRITE_DR7 = 0x37, EXCEPTION_FIRST = 0x40, EXCEPTION_LAST = 0x5F, INTR = 0x60,
-    NMI = 0x61, RDPMC = 0x6F, CPUID = 0x72, RSM = 0x73, INVD = 0x76, HLT = 0x78, INVLPGA = 0x7A,
-    IOIO = 0x7B, MSR = 0x7C, SHUTDOWN = 0x7F, VMRUN = 0x80, VMMCALL = 0x81, VMLOAD = 0x82,
-    VMSAVE = 0x83, STGI = 0x84, CLGI = 0x85, SKINIT = 0x86, WBINVD = 0x89, MONITOR = 0x8A,
-    MWAIT = 0x8B, MWAIT_ARMED = 0x8C, RDPRU = 0x8E, NESTED_PAGE_FAULT = 0x400,
-    INVALID = 0xFFFF_FFFF,
-}
-
 /// Decodes an exit.
 pub fn decode(raw: &RawExit) -> Exit {
     // VMEXIT_INVALID is -1: all 64 bits by the manual, the lower 32 on QEMU.
@@ -41,12 +33,9 @@ pub fn decode(raw: &RawExit) -> Exit {
         CPUID => raw.operands.cpuid(),
         INVD | WBINVD => Exit::CacheFlush,
         HLT => Exit::halt(raw.rflags),
-        // Bits 4 to 6 are the sizes of 1, 2 and 4 bytes.
-        IOIO => Exit::port(
-            raw.info_1,
-            (raw.info_1 >> 4 & 7) as u8,
-            [1 << 0, 1 << 2, 1 << 3],
-        ),
+        // Bits 4 to 6 are the sizes of 1, 2 and 4 bytes; bits 0, 2 and 3 are for reads, strings,
+        // repetition.
+        IOIO => Exit::port(raw.info_1, (raw.info_1 >> 4) as u8 & 7, [1, 4, 8]),
         MSR if raw.info_1 & 1 == 0 => raw.operands.msr_read(),
         MSR => raw.operands.msr_write(),
         SHUTDOWN => Exit::Shutdown,

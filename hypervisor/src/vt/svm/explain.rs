@@ -2,7 +2,8 @@
 //!
 //! QEMU and Bochs treat a VMRUN that they refuse like an exit: they store what they have in their
 //! registers, which are the hypervisor's, over the guest's state, and take the injected event out. So
-//! what the first entry meets is remembered.
+//! what an entry meets is remembered if the hypervisor has set it: the first one, and one after a monitor
+//! has.
 
 use alloc::boxed::Box;
 
@@ -16,21 +17,18 @@ use super::exit;
 use super::vcpu::SvmVcpu;
 use super::vmcb;
 
-/// The words of [`OVERWRITTEN`] before the first entry.
-pub type StartWords = Box<[u64; OVERWRITTEN.len()]>;
+/// The words of [`OVERWRITTEN`] before an entry.
+pub type StateWords = Box<[u64; OVERWRITTEN.len()]>;
 
 impl SvmVcpu {
-    /// Remembers what the first entry meets, but for upcalls, which are well-formed.
-    #[inline]
-    pub(super) fn remember_start(&mut self) {
-        if self.start.is_none() {
-            self.start = Some(self.words());
+    /// Remembers what the next entry meets if that is new, and else forgets what the last one met.
+    /// Returns whether there is anything to be forgotten.
+    pub(super) fn remember_new_state(&mut self) -> bool {
+        self.met_new_state = core::mem::take(&mut self.has_new_state);
+        if self.met_new_state {
+            *self.new_state = OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0));
         }
-    }
-
-    #[cold]
-    fn words(&self) -> StartWords {
-        Box::new(OVERWRITTEN.map(|offset| self.vmcb.word(offset).unwrap_or(0)))
+        self.met_new_state
     }
 
     /// Whether the state in the block is the hypervisor's own.
@@ -40,20 +38,19 @@ impl SvmVcpu {
 
     fn remembered(&self, offset: u32) -> Option<u64> {
         let index = OVERWRITTEN.iter().position(|known| *known == offset)?;
-        Some(self.start.as_ref()?[index])
+        self.met_new_state.then_some(self.new_state[index])
     }
 
-    pub(super) fn explain(&self, is_first: bool) -> EntryFailure {
+    pub(super) fn explain(&self) -> EntryFailure {
         let code = self.vmcb.get(vmcb::EXIT_CODE);
-        let is_lost = !is_first && self.is_overwritten();
+        let is_lost = !self.met_new_state && self.is_overwritten();
         let refusal = if is_lost {
             rules::refused_and_overwritten(code)
         } else {
             rules::refused(code)
         };
-        let remembered = |offset| self.remembered(offset).filter(|_| is_first);
         let view = View {
-            read: &|offset| remembered(offset).or_else(|| self.vmcb.word(offset)),
+            read: &|offset| self.remembered(offset).or_else(|| self.vmcb.word(offset)),
             limits: &Limits::read(),
         };
         let place = if is_lost { 0 } else { view.get(vmcb::RIP) };
@@ -87,12 +84,12 @@ impl Subject for SvmVcpu {
     #[allow(unsafe_code)]
     unsafe fn set_word(&mut self, number: u32, value: u64) {
         self.vmcb.set_word(number, value);
-        self.start = None;
+        self.has_new_state = true;
     }
 
     fn settle(&mut self) {
+        self.remember_new_state();
         self.asid_is_stale = false;
-        self.remember_start();
     }
 }
 

@@ -104,13 +104,15 @@ impl Svm {
     }
 
     /// Writes the identifier and what is to be flushed. The entry that flushes is followed by one
-    /// more look, which clears the flush again.
+    /// more look, which clears the flush again, and so is one that meets new state, which is forgotten
+    /// then.
     #[cold]
     fn prepare_asid(&mut self, vcpu: &mut SvmVcpu) {
         let flush = self.asids.prepare(&mut vcpu.asid);
         let word = u64::from(vcpu.asid.number()) | tlb_control(flush) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
-        vcpu.asid_is_stale = tlb_control(flush) != 0;
+        let is_remembered = vcpu.remember_new_state();
+        vcpu.asid_is_stale = tlb_control(flush) != 0 || is_remembered;
     }
 }
 
@@ -142,7 +144,7 @@ impl Vendor for Svm {
         let frame = account.allocate(0)?;
         let words = self.physical.words(frame.first());
         let words = words.ok_or(OutOfFrames::Memory)?;
-        let vcpu = SvmVcpu::new(frame, words, start, self.features.next_rip);
+        let vcpu = SvmVcpu::new(frame, words, start, &self.features);
         let [io_map, msr_map] = [&self.io_map, &self.msr_map].map(|map| map.first().start());
         controls::write(vcpu.vmcb, io_map, msr_map);
         Ok(vcpu)
@@ -150,7 +152,6 @@ impl Vendor for Svm {
 
     fn load(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.asid_is_stale = true;
-        vcpu.remember_start();
     }
 
     // UNSAFETY: the world switch.

@@ -3,7 +3,8 @@
 use x86::cpuid::CpuId;
 
 use crate::cpu::msr;
-use crate::vt::{Extension, Unsupported};
+use crate::vt::entry_rules::svm::Limits;
+use crate::vt::{Extension, RegisterLimits, Unsupported};
 
 /// VM_CR, bit 4: the firmware has switched SVM off (AMD APM volume 2, section 15.30.1).
 const VM_CR: u32 = 0xC001_0114;
@@ -24,6 +25,8 @@ pub struct Findings {
     pub asids: u32,
     /// VM_CR, where it can be read.
     pub vm_cr: Option<u64>,
+    /// What guests may have in registers.
+    pub limits: RegisterLimits,
 }
 
 /// The features that the SVM code uses.
@@ -35,6 +38,8 @@ pub struct Features {
     pub flush_by_asid: bool,
     /// Identifiers, the hypervisor's own included.
     pub asids: u32,
+    /// What guests may have in registers.
+    pub limits: RegisterLimits,
 }
 
 /// What a refusal says of it.
@@ -64,6 +69,12 @@ impl Findings {
                 .as_ref()
                 .map_or(0, |details| details.supported_asids()),
             vm_cr: msr::read(VM_CR),
+            limits: RegisterLimits {
+                cr4: Limits::read().cr4,
+                linear_bits: cpuid
+                    .get_processor_capacity_feature_info()
+                    .map_or(48, |widths| u32::from(widths.linear_address_bits())),
+            },
         }
     }
 
@@ -91,21 +102,26 @@ impl Findings {
             next_rip: self.next_rip,
             flush_by_asid: self.flush_by_asid,
             asids: self.asids,
+            limits: self.limits,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const GOOD: Findings = Findings {
+    pub const GOOD: Findings = Findings {
         svm: true,
         nested_paging: true,
         next_rip: false,
         flush_by_asid: false,
         asids: 16,
         vm_cr: None,
+        limits: RegisterLimits {
+            cr4: 0x37_07FF,
+            linear_bits: 48,
+        },
     };
 
     #[test]

@@ -7,14 +7,15 @@ use crate::vt::event::{takes_interrupt, Event};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::{
-    ControlRegisters, EntryFailure, Exit, GuestException, Left, Register, Registers, StartState,
-    VirtualCpu, CALL_BYTES,
+    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
+    SegmentRegister, StartState, SystemRegister, VirtualCpu, CALL_BYTES,
 };
 
 use super::control_block::{self as vmcb, VirtualInterrupt, Vmcb};
 use super::exit::{self, RawExit};
-use super::explain::StartWords;
+use super::explain::StateWords;
 use super::start_state;
+use super::Features;
 
 /// A virtual CPU.
 pub struct SvmVcpu {
@@ -24,8 +25,13 @@ pub struct SvmVcpu {
     pub(super) asid: Identifier,
     /// The identifier or what is to be flushed must be looked at before the next entry.
     pub(super) asid_is_stale: bool,
-    /// What a CPU may overwrite when it refuses the first entry.
-    pub(super) start: Option<StartWords>,
+    /// What the next entry meets was set by the hypervisor and not left by the guest.
+    pub(super) has_new_state: bool,
+    /// The last entry met such state.
+    pub(super) met_new_state: bool,
+    /// What of it a CPU may overwrite when it refuses the entry.
+    pub(super) new_state: StateWords,
+    limits: RegisterLimits,
     block: HostPhysical,
     /// Keeps the frame of the block.
     _frame: Extent,
@@ -43,7 +49,7 @@ impl SvmVcpu {
         frame: Extent,
         words: &'static Words,
         start: &StartState,
-        has_next_rip: bool,
+        features: &Features,
     ) -> Self {
         let mut registers = Registers::default();
         registers[Register::RDI] = start.argument.0;
@@ -52,10 +58,13 @@ impl SvmVcpu {
             registers,
             asid: Identifier::default(),
             asid_is_stale: true,
-            start: None,
+            has_new_state: true,
+            met_new_state: false,
+            new_state: StateWords::default(),
+            limits: features.limits,
             block: frame.first().start(),
             _frame: frame,
-            has_next_rip,
+            has_next_rip: features.next_rip,
         };
         start_state::write(vcpu.vmcb, start);
         vcpu
@@ -77,10 +86,6 @@ impl SvmVcpu {
         }
     }
 
-    fn is_in_shadow(&self) -> bool {
-        self.vmcb.get(vmcb::INTERRUPT_SHADOW) & INTERRUPT_SHADOW != 0
-    }
-
     /// The event that the next entry delivers.
     fn next_event(&self) -> Event {
         let word = self.vmcb.get(vmcb::EVENT_INJECTION);
@@ -97,6 +102,10 @@ impl SvmVcpu {
 
     fn upcall_is_held(&self) -> bool {
         self.vmcb.get(vmcb::VIRTUAL_INTERRUPT) & VirtualInterrupt::PENDING != 0
+    }
+
+    fn held_vector(&self) -> u8 {
+        (self.vmcb.get(vmcb::VIRTUAL_INTERRUPT) >> VirtualInterrupt::VECTOR_SHIFT) as u8
     }
 
     /// Makes an upcall pending as a virtual interrupt, which the CPU delivers when the guest turns
@@ -116,9 +125,8 @@ impl SvmVcpu {
         let vmcb = self.vmcb;
         let rflags = vmcb.get(vmcb::RFLAGS);
         if takes_interrupt(rflags, self.is_in_shadow(), self.next_event()) {
+            self.set_next_event(Event::interrupt(self.held_vector()));
             let interrupt = vmcb.get(vmcb::VIRTUAL_INTERRUPT);
-            let vector = (interrupt >> VirtualInterrupt::VECTOR_SHIFT) as u8;
-            self.set_next_event(Event::interrupt(vector));
             let delivered = interrupt & !VirtualInterrupt::PENDING;
             vmcb.set(vmcb::VIRTUAL_INTERRUPT, delivered);
         }
@@ -169,8 +177,8 @@ impl VirtualCpu for SvmVcpu {
         })
     }
 
-    fn entry_failure(&self, is_first: bool) -> EntryFailure {
-        self.explain(is_first)
+    fn entry_failure(&self) -> EntryFailure {
+        self.explain()
     }
 
     #[inline(always)]
@@ -226,8 +234,20 @@ impl VirtualCpu for SvmVcpu {
         }
     }
 
-    fn upcall_is_pending(&self) -> bool {
-        self.upcall_is_held() || self.next_event().interrupt_vector().is_some()
+    fn pending_upcall(&self) -> Option<u8> {
+        let injected = self.next_event().interrupt_vector();
+        injected.or_else(|| self.upcall_is_held().then(|| self.held_vector()))
+    }
+
+    fn take_upcall(&mut self) -> Option<u8> {
+        let vector = self.pending_upcall();
+        if self.next_event().interrupt_vector().is_some() {
+            self.set_next_event(Event::default());
+        }
+        let word = self.vmcb.get(vmcb::VIRTUAL_INTERRUPT);
+        self.vmcb
+            .set(vmcb::VIRTUAL_INTERRUPT, word & !VirtualInterrupt::PENDING);
+        vector
     }
 
     fn flush_translations(&mut self) {
@@ -235,27 +255,58 @@ impl VirtualCpu for SvmVcpu {
         self.asid_is_stale = true;
     }
 
-    fn control_registers(&self) -> ControlRegisters {
-        ControlRegisters {
-            cr0: self.vmcb.get(vmcb::CR0),
-            cr4: self.cr4(),
-            efer: self.vmcb.get(vmcb::EFER) & !EFER_SVME,
-            page_attributes: self.vmcb.get(vmcb::G_PAT),
+    #[inline(always)]
+    fn system_register(&self, register: SystemRegister) -> u64 {
+        let field = vmcb::place(register);
+        let value = field.of(self.vmcb.get(field));
+        match register {
+            SystemRegister::Efer => value & !EFER_SVME,
+            _ => value,
         }
     }
 
-    fn set_efer(&mut self, value: u64) {
-        self.vmcb.set(vmcb::EFER, value | EFER_SVME);
+    fn set_system_register(&mut self, register: SystemRegister, value: u64) {
+        let field = vmcb::place(register);
+        let value = match register {
+            SystemRegister::Efer => value | EFER_SVME,
+            _ => value,
+        };
+        self.vmcb.set(field, field.put(self.vmcb.get(field), value));
     }
 
-    fn set_page_attributes(&mut self, value: u64) {
-        self.vmcb.set(vmcb::G_PAT, value);
-        // Cached translations have the memory types of the old table.
-        self.flush_translations();
+    /// The CPU goes by the privilege level of the block and not by that of SS (section 15.5.1).
+    fn segment(&self, register: SegmentRegister) -> Segment {
+        let segment = Segment::from_vmcb(register, |field| self.vmcb.get(field));
+        match register {
+            SegmentRegister::Ss => segment.with_privilege(self.vmcb.privilege()),
+            _ => segment,
+        }
     }
 
-    fn cr4(&self) -> u64 {
-        self.vmcb.get(vmcb::CR4)
+    fn set_segment(&mut self, segment: &Segment) {
+        self.vmcb.set_segment(segment);
+        if segment.register == SegmentRegister::Ss {
+            self.vmcb.set_privilege(segment.privilege());
+        }
+    }
+
+    fn is_in_shadow(&self) -> bool {
+        self.vmcb.get(vmcb::INTERRUPT_SHADOW) & INTERRUPT_SHADOW != 0
+    }
+
+    fn set_shadow(&mut self, is_in_shadow: bool) {
+        let others = self.vmcb.get(vmcb::INTERRUPT_SHADOW) & !INTERRUPT_SHADOW;
+        let shadow = if is_in_shadow { INTERRUPT_SHADOW } else { 0 };
+        self.vmcb.set(vmcb::INTERRUPT_SHADOW, others | shadow);
+    }
+
+    fn register_limits(&self) -> RegisterLimits {
+        self.limits
+    }
+
+    fn state_was_loaded(&mut self) {
+        self.has_new_state = true;
+        self.asid_is_stale = true;
     }
 
     #[inline(always)]

@@ -6,13 +6,9 @@
 //! stands in for the CPU.
 
 use crate::mem::HostPhysical;
-use crate::vt::start_state::Segment;
 
 pub use crate::vt::fields::vmx::*;
 pub use crate::vt::fields::Field;
-
-/// The access rights of a segment register that cannot be used (table 24-2).
-const UNUSABLE: u64 = 1 << 16;
 
 /// A control structure in a frame that its owner keeps.
 pub struct Vmcs {
@@ -36,22 +32,10 @@ impl Vmcs {
         self.address
     }
 
-    /// Sets a segment register.
-    pub fn set_segment(&self, from: &Segment) {
-        let access = match from.access & Segment::PRESENT {
-            0 => UNUSABLE,
-            _ => u64::from(from.access),
-        };
-        let values = [u64::from(from.selector), u64::from(from.limit), access, 0];
-        for (field, value) in segment(from.register).into_iter().zip(values) {
+    /// Writes several fields.
+    pub fn set_all(&self, values: impl IntoIterator<Item = (Field, u64)>) {
+        for (field, value) in values {
             self.set(field, value);
-        }
-    }
-
-    /// Clears the fields of [`ZERO_AT_THE_START`].
-    pub fn clear_fields(&self) {
-        for field in ZERO_AT_THE_START {
-            self.set(field, 0);
         }
     }
 }

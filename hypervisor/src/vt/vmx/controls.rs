@@ -99,7 +99,7 @@ impl Controls {
 
     /// Writes them into a control structure, with the pages that they go by.
     pub fn write(&self, vmcs: &Vmcs, msr_map: HostPhysical, virtual_apic: HostPhysical) {
-        for (field, value) in [
+        vmcs.set_all([
             (vmcs::PIN_CONTROLS, u64::from(self.pin)),
             (vmcs::PRIMARY_CONTROLS, u64::from(self.primary)),
             (vmcs::SECONDARY_CONTROLS, u64::from(self.secondary)),
@@ -108,9 +108,7 @@ impl Controls {
             (vmcs::EXCEPTION_BITMAP, u64::from(CAUGHT_EXCEPTIONS)),
             (vmcs::MSR_BITMAP, msr_map.0),
             (vmcs::VIRTUAL_APIC, virtual_apic.0),
-        ] {
-            vmcs.set(field, value);
-        }
+        ]);
     }
 
     /// Whether each vcpu has an identifier for its translations.

@@ -4,7 +4,9 @@
 
 use crate::mem::GuestPhysical;
 use crate::vt::event::Event;
-use crate::vt::exit::{exit_codes, Exit, Operands};
+use crate::vt::exit::{Exit, Operands};
+
+pub use crate::vt::fields::vmx::exit_reason::*;
 
 use super::control_block::{self as vmcs, Field};
 use super::moves::DebugAccess;
@@ -30,16 +32,6 @@ pub struct RawExit {
 
 /// Set in the reason if the entry failed.
 pub const ENTRY_FAILED: u32 = 1 << 31;
-
-// VMCALL is the guest's call.
-exit_codes! { u16:
-    EXCEPTION_OR_NMI = 0, EXTERNAL_INTERRUPT = 1, TRIPLE_FAULT = 2, INTERRUPT_WINDOW = 7,
-    CPUID = 10, GETSEC = 11, HLT = 12, INVD = 13, RDPMC = 15, RSM = 17, VMCALL = 18,
-    VMX_FIRST = 19, VMX_LAST = 27, CR_ACCESS = 28, MOV_DR = 29, IO = 30, RDMSR = 31, WRMSR = 32,
-    BAD_GUEST_STATE = 33, BAD_MSR_LOAD = 34, MWAIT = 36, MONITOR = 39, MACHINE_CHECK_ON_ENTRY = 41,
-    EPT_VIOLATION = 48, EPT_MISCONFIGURATION = 49, INVEPT = 50, PREEMPTION_TIMER = 52,
-    INVVPID = 53, WBINVD = 54, XSETBV = 55, VMFUNC = 59,
-}
 
 impl RawExit {
     /// Reads with `get` what [`decode`] looks at after this reason. Every field costs a VMREAD, and
@@ -92,11 +84,11 @@ pub fn decode(raw: &RawExit) -> Exit {
         CPUID => raw.operands.cpuid(),
         INVD | WBINVD => Exit::CacheFlush,
         HLT => Exit::halt(raw.rflags),
-        // Table 27-5: bits 0 to 2 are the size less 1.
+        // Table 27-5: bits 0 to 2 are the size less 1; bits 3 to 5 are for reads, strings, repetition.
         IO => Exit::port(
             raw.qualification,
-            (raw.qualification & 7) as u8 + 1,
-            [1 << 3, 1 << 4, 1 << 5],
+            raw.qualification as u8 % 8 + 1,
+            [8, 16, 32],
         ),
         RDMSR => raw.operands.msr_read(),
         WRMSR => raw.operands.msr_write(),

@@ -17,7 +17,7 @@ pub fn write(vmcs: &Vmcs) {
     let data = u64::from(segments.data.0);
     let (table, flags) = Cr3::read_raw();
     let cr3 = table.start_address().as_u64() | u64::from(flags);
-    for (field, value) in [
+    vmcs.set_all([
         (vmcs::HOST_CS, u64::from(segments.code.0)),
         (vmcs::HOST_SS, data),
         (vmcs::HOST_DS, data),
@@ -32,7 +32,5 @@ pub fn write(vmcs: &Vmcs) {
         (vmcs::HOST_EFER, msr::read(IA32_EFER).unwrap_or_default()),
         (vmcs::HOST_PAT, msr::read(IA32_PAT).unwrap_or_default()),
         (vmcs::HOST_RIP, insn::exit_point as *const () as u64),
-    ] {
-        vmcs.set(field, value);
-    }
+    ]);
 }

@@ -177,17 +177,19 @@ impl Vendor for Vmx {
         let frames = [account.allocate(0)?, account.allocate(0)?];
         let [structure, virtual_apic] = &frames;
         write_revision(self.physical, structure, self.features.revision)?;
+        let task_priority = self.physical.words(virtual_apic.first());
+        let task_priority = task_priority.ok_or(OutOfFrames::Memory)?;
         self.loaded.unload();
         let vmcs = Vmcs::new(structure.first().start());
         // SAFETY: the frame was just allocated and has the CPU's revision.
         let cleared = unsafe { insn::vmclear(vmcs.address()) };
         assert!(cleared.is_ok(), "VMCLEAR refuses a control structure");
         Self::make_current(&vmcs);
-        vmcs.clear_fields();
+        vmcs.set_all(vmcs::ZERO_AT_THE_START.map(|field| (field, 0)));
         let [msr_map, apic] = [&self.msr_map, virtual_apic].map(|page| page.first().start());
         self.features.controls.write(&vmcs, msr_map, apic);
         host_state::write(&vmcs);
-        let mut vcpu = VmxVcpu::new(vmcs, frames, start, &self.features);
+        let mut vcpu = VmxVcpu::new(vmcs, frames, task_priority, start, &self.features);
         start_state::write(&vcpu.vmcs, start, &self.features, vcpu.ept_pointer);
         vcpu.limit_run(None);
         Ok(vcpu)

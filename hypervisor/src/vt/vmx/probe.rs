@@ -5,31 +5,14 @@ use x86::cpuid::CpuId;
 use x86::msr::IA32_FEATURE_CONTROL;
 
 use crate::cpu::msr;
-use crate::vt::entry_rules::vmx::Limits;
-use crate::vt::{Extension, Unsupported};
+use crate::vt::entry_rules::vmx::{capability::*, Limits};
+use crate::vt::{Extension, RegisterLimits, Unsupported};
 
 use super::controls::Controls;
 
 /// IA32_FEATURE_CONTROL (Intel SDM vol. 3, 23.7): locked until the next reset; VMXON allowed.
 pub(super) const FEATURE_LOCKED: u64 = 1 << 0;
 pub(super) const FEATURE_VMXON: u64 = 1 << 2;
-
-/// IA32_VMX_BASIC (appendix A.1).
-const BASIC_REVISION: u64 = 0x7FFF_FFFF;
-
-/// IA32_VMX_EPT_VPID_CAP (appendix A.10).
-const EPT_WALK_OF_4: u64 = 1 << 6;
-const EPT_WRITE_BACK: u64 = 1 << 14;
-const EPT_2M: u64 = 1 << 16;
-const EPT_1G: u64 = 1 << 17;
-const INVEPT: u64 = 1 << 20;
-const EPT_ACCESSED_DIRTY: u64 = 1 << 21;
-const INVEPT_SINGLE: u64 = 1 << 25;
-const INVEPT_ALL: u64 = 1 << 26;
-const INVVPID_AND_ALL: u64 = 1 << 32 | 1 << 42;
-
-/// Bits of CR0 that unrestricted guests may clear whatever IA32_VMX_CR0_FIXED0 says (23.8).
-const CR0_PROTECTION_AND_PAGING: u64 = 1 << 31 | 1 << 0;
 
 /// What the CPU says about VT-x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +40,8 @@ pub struct Features {
     pub cr0_fixed: u64,
     /// Bits of CR4 that must be set in VMX operation.
     pub cr4_fixed: u64,
+    /// What guests may have in registers.
+    pub limits: RegisterLimits,
     /// Pages of 2 MiB.
     pub large_pages: bool,
     /// Pages of 1 GiB.
@@ -122,12 +107,13 @@ impl Findings {
             }
         }
         Ok(Features {
-            revision: (limits.basic & BASIC_REVISION) as u32,
+            revision: limits.revision(),
             must_unlock,
             controls,
             timer_shift: (limits.misc & 31) as u32,
-            cr0_fixed: limits.cr0[0] & !CR0_PROTECTION_AND_PAGING,
+            cr0_fixed: limits.cr0_of_unrestricted(),
             cr4_fixed: limits.cr4[0],
+            limits: limits.of_registers(),
             large_pages: has(EPT_2M),
             gigabyte_pages: has(EPT_2M | EPT_1G),
             accessed_and_dirty: has(EPT_ACCESSED_DIRTY),

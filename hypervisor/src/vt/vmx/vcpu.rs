@@ -4,20 +4,21 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::cpu::system_registers::{add_debug_status, SystemRegisters};
 use crate::cpu::traps;
-use crate::mem::Extent;
+use crate::mem::{Extent, Words};
 use crate::vt::event::{takes_interrupt, Event};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::start_state::{self, StartState};
 use crate::vt::{
-    ControlRegisters, EntryFailure, Exit, GuestException, Left, Register, Registers, VirtualCpu,
-    CALL_BYTES,
+    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
+    SegmentRegister, SystemRegister, VirtualCpu, CALL_BYTES,
 };
 
-use super::control_block::{self as vmcs, Vmcs};
+use super::control_block::{self as vmcs, Place, Vmcs};
 use super::controls::INTERRUPT_WINDOW;
 use super::exit::{self, RawExit};
 use super::insn::SwitchFrame;
@@ -43,6 +44,8 @@ pub struct VmxVcpu {
     timer_shift: u32,
     /// Bits of CR4 that are set and that the guest sees clear: it cannot change them.
     cr4_hidden: u64,
+    limits: RegisterLimits,
+    virtual_apic: &'static Words,
     /// As of the last exit; reports ask for it when another vcpu may be loaded.
     rip: u64,
     pub(super) reason: u32,
@@ -52,8 +55,12 @@ pub struct VmxVcpu {
 }
 
 const CR0_PROTECTION: u64 = 1 << 0;
+/// "IA-32e mode guest" (table 24-14).
+const ENTRY_LONG_MODE: u64 = 1 << 9;
 /// Blocking by STI and by MOV SS (table 24-3).
 const INTERRUPT_SHADOW: u64 = 3;
+/// The word of the virtual-APIC page with the task priority.
+const TASK_PRIORITY: usize = 0x80 / 8;
 
 /// How long a guest goes on, in ticks, when its time is up and the machine's timer is not quite.
 const SHORT_RUN_TICKS: u64 = 1 << 14;
@@ -67,6 +74,7 @@ impl VmxVcpu {
     pub(super) fn new(
         vmcs: Vmcs,
         frames: [Extent; 2],
+        virtual_apic: &'static Words,
         start: &StartState,
         features: &Features,
     ) -> Self {
@@ -86,6 +94,8 @@ impl VmxVcpu {
             is_limited: false,
             timer_shift: features.timer_shift,
             cr4_hidden: features.cr4_fixed & !start_state::CR4,
+            limits: features.limits,
+            virtual_apic,
             rip: start.entry.0,
             reason: 0,
             entry_refused: false,
@@ -116,8 +126,8 @@ impl VmxVcpu {
     pub(super) fn prepare_upcall(&mut self) {
         let Some(vector) = self.upcall else { return };
         let vmcs = &self.vmcs;
-        let is_in_shadow = vmcs.get(vmcs::INTERRUPTIBILITY) & INTERRUPT_SHADOW != 0;
-        let is_open = takes_interrupt(vmcs.get(vmcs::RFLAGS), is_in_shadow, self.next_event());
+        let rflags = vmcs.get(vmcs::RFLAGS);
+        let is_open = takes_interrupt(rflags, self.is_in_shadow(), self.next_event());
         if is_open {
             let event = Event::interrupt(vector);
             vmcs.set(vmcs::ENTRY_EVENT, u64::from(event.information));
@@ -222,7 +232,7 @@ impl VirtualCpu for VmxVcpu {
         self.attend_exit(exit::decode(&raw), raw.qualification)
     }
 
-    fn entry_failure(&self, _is_first: bool) -> EntryFailure {
+    fn entry_failure(&self) -> EntryFailure {
         self.explain()
     }
 
@@ -275,8 +285,17 @@ impl VirtualCpu for VmxVcpu {
         self.needs_attention = true;
     }
 
-    fn upcall_is_pending(&self) -> bool {
-        self.upcall.is_some()
+    fn pending_upcall(&self) -> Option<u8> {
+        self.next_event().interrupt_vector().or(self.upcall)
+    }
+
+    fn take_upcall(&mut self) -> Option<u8> {
+        let vector = self.pending_upcall();
+        if self.next_event().interrupt_vector().is_some() {
+            self.vmcs.set(vmcs::ENTRY_EVENT, 0);
+        }
+        self.upcall = None;
+        vector
     }
 
     fn flush_translations(&mut self) {
@@ -291,29 +310,73 @@ impl VirtualCpu for VmxVcpu {
         self.run_for(ticks.unwrap_or(u64::MAX));
     }
 
-    fn control_registers(&self) -> ControlRegisters {
+    #[inline(always)]
+    fn system_register(&self, register: SystemRegister) -> u64 {
         let vmcs = &self.vmcs;
-        let hidden = vmcs.get(vmcs::CR0_MASK);
-        ControlRegisters {
-            cr0: vmcs.get(vmcs::CR0) & !hidden | vmcs.get(vmcs::CR0_SHADOW) & hidden,
-            cr4: self.cr4(),
-            efer: vmcs.get(vmcs::EFER),
-            page_attributes: vmcs.get(vmcs::PAT),
+        match (register, vmcs::place(register)) {
+            (SystemRegister::Cr0, _) => {
+                let hidden = vmcs.get(vmcs::CR0_MASK);
+                vmcs.get(vmcs::CR0) & !hidden | vmcs.get(vmcs::CR0_SHADOW) & hidden
+            }
+            (SystemRegister::Cr4, _) => vmcs.get(vmcs::CR4) & !self.cr4_hidden,
+            (_, Place::Field(field)) => vmcs.get(field),
+            (_, Place::Cpu(register)) => self.system.get(register),
+            (_, Place::VirtualApic) => self.virtual_apic[TASK_PRIORITY].load(Relaxed) >> 4,
         }
     }
 
-    fn cr4(&self) -> u64 {
-        self.vmcs.get(vmcs::CR4) & !self.cr4_hidden
+    fn set_system_register(&mut self, register: SystemRegister, value: u64) {
+        let vmcs = &self.vmcs;
+        match (register, vmcs::place(register)) {
+            (SystemRegister::Cr0, _) => {
+                let hidden = vmcs.get(vmcs::CR0_MASK);
+                let own = vmcs.get(vmcs::CR0) & hidden;
+                vmcs.set(vmcs::CR0, value & !hidden | own);
+                vmcs.set(vmcs::CR0_SHADOW, value);
+            }
+            (SystemRegister::Cr4, _) => vmcs.set(vmcs::CR4, value | self.cr4_hidden),
+            (_, Place::Field(field)) => vmcs.set(field, value),
+            (_, Place::Cpu(register)) => self.system.set(register, value),
+            (_, Place::VirtualApic) => self.virtual_apic[TASK_PRIORITY].store(value << 4, Relaxed),
+        }
+        match register {
+            SystemRegister::Rip => self.rip = value,
+            // The entry goes by a control and not by LMA, one bit above it; exits set both (27.2).
+            SystemRegister::Efer => {
+                let controls = vmcs.get(vmcs::ENTRY_CONTROLS) & !ENTRY_LONG_MODE;
+                vmcs.set(
+                    vmcs::ENTRY_CONTROLS,
+                    controls | value >> 1 & ENTRY_LONG_MODE,
+                );
+            }
+            _ => {}
+        }
     }
 
-    fn set_efer(&mut self, value: u64) {
-        self.vmcs.set(vmcs::EFER, value);
+    fn segment(&self, register: SegmentRegister) -> Segment {
+        Segment::from_vmcs(register, |field| self.vmcs.get(field))
     }
 
-    fn set_page_attributes(&mut self, value: u64) {
-        self.vmcs.set(vmcs::PAT, value);
-        // Cached translations have the memory types of the old table.
-        self.flush_translations();
+    fn set_segment(&mut self, segment: &Segment) {
+        self.vmcs.set_all(segment.to_vmcs());
+    }
+
+    fn is_in_shadow(&self) -> bool {
+        self.vmcs.get(vmcs::INTERRUPTIBILITY) & INTERRUPT_SHADOW != 0
+    }
+
+    fn set_shadow(&mut self, is_in_shadow: bool) {
+        self.end_shadow();
+        if is_in_shadow {
+            for (part, value) in vmcs::shadow(self.vmcs.get(vmcs::RFLAGS)) {
+                let word = self.vmcs.get(part);
+                self.vmcs.set(part, part.put(word, value));
+            }
+        }
+    }
+
+    fn register_limits(&self) -> RegisterLimits {
+        self.limits
     }
 
     #[inline(always)]

@@ -9,8 +9,8 @@ use crate::mem::{Account, OutOfFrames};
 use crate::nested::{EntryFormat, NPT};
 use crate::run::Platform;
 use crate::vt::{
-    ControlRegisters, EntryFailure, Exit, GuestException, Left, Register, Registers, StartState,
-    Vendor, VirtualCpu,
+    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
+    SegmentRegister, StartState, SystemRegister, Vendor, VirtualCpu,
 };
 
 use super::driver::Driver;
@@ -97,7 +97,7 @@ impl VirtualCpu for Puppet {
         self.exit.take().expect("an exit that is no call")
     }
 
-    fn entry_failure(&self, _: bool) -> EntryFailure {
+    fn entry_failure(&self) -> EntryFailure {
         unreachable!("no puppet is refused")
     }
 
@@ -126,22 +126,37 @@ impl VirtualCpu for Puppet {
         self.upcall_pending = true;
     }
 
-    fn upcall_is_pending(&self) -> bool {
-        self.upcall_pending
+    fn pending_upcall(&self) -> Option<u8> {
+        let vector = self.requested.last().copied().unwrap_or(0);
+        self.upcall_pending.then_some(vector)
+    }
+
+    fn take_upcall(&mut self) -> Option<u8> {
+        unreachable!("no puppet has a monitor")
     }
 
     fn flush_translations(&mut self) {}
 
-    fn control_registers(&self) -> ControlRegisters {
-        ControlRegisters::default()
+    fn system_register(&self, _: SystemRegister) -> u64 {
+        0
     }
 
-    fn set_efer(&mut self, _: u64) {}
+    fn set_system_register(&mut self, _: SystemRegister, _: u64) {}
 
-    fn set_page_attributes(&mut self, _: u64) {}
+    fn segment(&self, _: SegmentRegister) -> Segment {
+        unreachable!("no puppet has a monitor")
+    }
 
-    fn cr4(&self) -> u64 {
-        0
+    fn set_segment(&mut self, _: &Segment) {}
+
+    fn is_in_shadow(&self) -> bool {
+        false
+    }
+
+    fn set_shadow(&mut self, _: bool) {}
+
+    fn register_limits(&self) -> RegisterLimits {
+        RegisterLimits::default()
     }
 
     fn instruction_pointer(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Checks on the controls (Intel SDM vol. 3, 26.2.1.1 to 26.2.1.3), but for injected events.
 
 use super::super::{lowest, Class, Field};
+use super::limits::capability;
 use super::{bit, clear, fits, flip, is_address, set, to, too_far, Limits, View, VmxRule};
 use crate::vt::fields::vmx::*;
 
@@ -30,14 +31,6 @@ const EXIT_SAVE_TIMER: u64 = bit(22);
 pub(super) const ENTRY_LONG_MODE: u64 = bit(9);
 const ENTRY_TO_SMM: u64 = bit(10);
 const ENTRY_LEAVES_DUAL_MONITOR: u64 = bit(11);
-
-/// IA32_VMX_EPT_VPID_CAP (appendix A.10).
-const CAN_WALK_4: u64 = bit(6);
-const CAN_WALK_5: u64 = bit(7);
-const CAN_BE_UNCACHED: u64 = bit(8);
-const CAN_WRITE_BACK: u64 = bit(14);
-const CAN_MARK: u64 = bit(21);
-const HAS_SHADOW_STACKS: u64 = bit(23);
 
 /// EPT pointer (24.6.11).
 const EPT_MARKS: u64 = bit(6);
@@ -287,8 +280,8 @@ pub const RULES: &[VmxRule] = &[
         |view| {
             !secondary(view, EPT)
                 || match view.get(EPT_POINTER) & 7 {
-                    0 => view.limits.ept & CAN_BE_UNCACHED != 0,
-                    6 => view.limits.ept & CAN_WRITE_BACK != 0,
+                    0 => view.limits.ept & capability::EPT_UNCACHED != 0,
+                    6 => view.limits.ept & capability::EPT_WRITE_BACK != 0,
                     _ => false,
                 }
         },
@@ -301,8 +294,8 @@ pub const RULES: &[VmxRule] = &[
         |view| {
             !secondary(view, EPT)
                 || match view.get(EPT_POINTER) >> 3 & 7 {
-                    3 => view.limits.ept & CAN_WALK_4 != 0,
-                    4 => view.limits.ept & CAN_WALK_5 != 0,
+                    3 => view.limits.ept & capability::EPT_WALK_OF_4 != 0,
+                    4 => view.limits.ept & capability::EPT_WALK_OF_5 != 0,
                     _ => false,
                 }
         },
@@ -315,10 +308,10 @@ pub const RULES: &[VmxRule] = &[
         |view| {
             !secondary(view, EPT)
                 || !view.has(EPT_POINTER, EPT_MARKS)
-                || view.limits.ept & CAN_MARK != 0
+                || view.limits.ept & capability::EPT_ACCESSED_DIRTY != 0
         },
         &[&[flip(EPT_POINTER, |limits| {
-            if limits.ept & CAN_MARK == 0 { EPT_MARKS } else { 0 }
+            if limits.ept & capability::EPT_ACCESSED_DIRTY == 0 { EPT_MARKS } else { 0 }
         })]],
     ),
     rule(
@@ -326,7 +319,7 @@ pub const RULES: &[VmxRule] = &[
         "The EPT pointer must have bits 8 to 11 clear, bit 7 too without shadow stacks for supervisors, and every bit that the physical-address width does not reach.",
         &[PRIMARY_CONTROLS, SECONDARY_CONTROLS, EPT_POINTER],
         |view| {
-            let shadow_stacks = if view.limits.ept & HAS_SHADOW_STACKS == 0 {
+            let shadow_stacks = if view.limits.ept & capability::EPT_SHADOW_STACKS == 0 {
                 EPT_SHADOW_STACKS
             } else {
                 0

@@ -61,11 +61,6 @@ const fn rule(
     }
 }
 
-/// Bits of CR0 that must be 1 for an unrestricted guest (23.8).
-const fn unrestricted_cr0(limits: &Limits) -> u64 {
-    limits.cr0[0] & !(CR0_PAGING | CR0_PROTECTION)
-}
-
 pub const RULES: &[VmxRule] = &[
     rule(
         "cr0",
@@ -74,14 +69,14 @@ pub const RULES: &[VmxRule] = &[
         &[CR0, PRIMARY_CONTROLS, SECONDARY_CONTROLS],
         |view| {
             let must = if is_unrestricted(view) {
-                unrestricted_cr0(view.limits)
+                view.limits.cr0_of_unrestricted()
             } else {
                 view.limits.cr0[0]
             };
             fits(view, CR0, must, view.limits.cr0[1])
         },
         &[
-            &[flip(CR0, |limits| lowest(unrestricted_cr0(limits)))],
+            &[flip(CR0, |limits| lowest(limits.cr0_of_unrestricted()))],
             &[flip(CR0, |limits| lowest(!limits.cr0[1]))],
         ],
     ),

@@ -11,10 +11,34 @@ use x86::msr::{
 
 use crate::cpu::msr;
 
-use super::super::beyond;
+use super::super::{beyond, is_canonical};
+use crate::vt::{start_state, RegisterLimits};
 
 /// IA32_VMX_BASIC (Intel SDM vol. 3, appendix A.1): the TRUE registers exist.
 const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
+
+/// The same: the number of structures.
+const BASIC_REVISION: u64 = 0x7FFF_FFFF;
+
+/// Bits of CR0 that unrestricted guests may clear whatever IA32_VMX_CR0_FIXED0 says (23.8).
+const CR0_PROTECTION_AND_PAGING: u64 = 1 << 31 | 1 << 0;
+
+/// Bits of IA32_VMX_EPT_VPID_CAP (appendix A.10).
+#[allow(missing_docs)]
+pub mod capability {
+    pub const EPT_WALK_OF_4: u64 = 1 << 6;
+    pub const EPT_WALK_OF_5: u64 = 1 << 7;
+    pub const EPT_UNCACHED: u64 = 1 << 8;
+    pub const EPT_WRITE_BACK: u64 = 1 << 14;
+    pub const EPT_2M: u64 = 1 << 16;
+    pub const EPT_1G: u64 = 1 << 17;
+    pub const INVEPT: u64 = 1 << 20;
+    pub const EPT_ACCESSED_DIRTY: u64 = 1 << 21;
+    pub const EPT_SHADOW_STACKS: u64 = 1 << 23;
+    pub const INVEPT_SINGLE: u64 = 1 << 25;
+    pub const INVEPT_ALL: u64 = 1 << 26;
+    pub const INVVPID_AND_ALL: u64 = 1 << 32 | 1 << 42;
+}
 
 /// One word for each of the groups of controls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +109,24 @@ impl Limits {
         }
     }
 
+    /// The number that stands at the start of each control structure.
+    pub const fn revision(&self) -> u32 {
+        (self.basic & BASIC_REVISION) as u32
+    }
+
+    /// Bits of CR0 that must be 1 for an unrestricted guest (23.8).
+    pub const fn cr0_of_unrestricted(&self) -> u64 {
+        self.cr0[0] & !CR0_PROTECTION_AND_PAGING
+    }
+
+    /// What they leave to registers of a guest, which cannot change the bits of CR4 that must be 1.
+    pub const fn of_registers(&self) -> RegisterLimits {
+        RegisterLimits {
+            cr4: self.cr4[1] & (!self.cr4[0] | start_state::CR4),
+            linear_bits: self.linear_bits,
+        }
+    }
+
     /// Bits that no physical address has.
     pub(super) const fn beyond_physical(&self) -> u64 {
         beyond(self.physical_bits)
@@ -92,7 +134,6 @@ impl Limits {
 
     /// Whether all bits above the width are as the highest below it.
     pub(super) const fn is_canonical(&self, address: u64) -> bool {
-        let unused = 64 - self.linear_bits;
-        ((address << unused) as i64 >> unused) as u64 == address
+        is_canonical(address, self.linear_bits)
     }
 }

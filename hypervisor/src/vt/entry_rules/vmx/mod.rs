@@ -17,8 +17,9 @@ mod segments;
 
 use super::{Class, Field, Refusal, Rule, Rules};
 use crate::vt::fields::vmx as fields;
+use crate::vt::fields::vmx::exit_reason::{BAD_GUEST_STATE, BAD_MSR_LOAD};
 
-pub use limits::{Capabilities, Groups, Limits};
+pub use limits::{capability, Capabilities, Groups, Limits};
 
 const MANUAL: &str = "Intel SDM vol. 3";
 
@@ -33,9 +34,6 @@ pub const RULES: Rules<Limits> = &[
     non_register::RULES,
 ];
 
-/// Exit reasons of entries that have failed, without the bit that says so (26.7).
-const GUEST_STATE: u64 = 33;
-const REGISTER_LIST: u64 = 34;
 /// VM-instruction errors (30.4).
 const CONTROLS_ERROR: u64 = 7;
 const HOST_ERROR: u64 = 8;
@@ -63,12 +61,12 @@ pub fn refused_at_once(error: u64) -> Refusal {
 
 /// A refusal as an exit of this reason.
 pub fn refused_by_exit(reason: u32, qualification: u64) -> Refusal {
-    let (class, sentence) = match u64::from(reason & 0xFFFF) {
-        GUEST_STATE => (
+    let (class, sentence) = match reason as u16 {
+        BAD_GUEST_STATE => (
             Class::Guest,
             "The CPU refused the guest's state (exit reason 33).",
         ),
-        REGISTER_LIST => (
+        BAD_MSR_LOAD => (
             Class::RegisterList,
             "The CPU could not load the list of registers for the entry (exit reason 34); the qualification is the number of the register in the list.",
         ),

@@ -6,7 +6,8 @@ use crate::mem::{Account, Frame, GuestPhysical, HostPhysical, PhysicalMemory};
 use crate::vt::entry_rules::svm::RULES;
 use crate::vt::entry_rules::tests::{check, Words};
 use crate::vt::svm::controls;
-use crate::vt::StartState;
+use crate::vt::svm::probe::tests::GOOD;
+use crate::vt::{StartState, VirtualCpu};
 
 const START: StartState = StartState {
     nested_root: Frame(0x99),
@@ -28,7 +29,7 @@ fn started() -> SvmVcpu {
     let account = Account::new(arena.pool(), 4);
     let frame = account.allocate(0).unwrap();
     let words = arena.words(frame.first()).unwrap();
-    let vcpu = SvmVcpu::new(frame, words, &START, false);
+    let vcpu = SvmVcpu::new(frame, words, &START, &GOOD.features().unwrap());
     controls::write(vcpu.vmcb, HostPhysical(0x5000), HostPhysical(0x9000));
     vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, 1 | 1 << 32);
     vcpu
@@ -61,14 +62,17 @@ fn no_rule_looks_at_state_that_may_be_overwritten() {
 
 /// As on QEMU and Bochs, where the hypervisor's own state stands in the block after a refusal.
 #[test]
-fn the_first_entry_is_explained_by_what_it_met() {
+fn an_entry_that_meets_new_state_is_explained_by_what_it_met() {
     let mut vcpu = started();
-    vcpu.vmcb.set(vmcb::EFER, 0xD01);
-    vcpu.remember_start();
-    vcpu.vmcb.set(vmcb::EFER, 0x1D01);
-    vcpu.vmcb.set(vmcb::EXIT_CODE, u64::MAX);
-    let view = vcpu.explain(true);
-    assert_eq!(view.rules.first().unwrap().name, "efer-svme");
-    vcpu.remember_start();
-    assert_eq!(vcpu.explain(true), view, "only the first is remembered");
+    for _ in 0..2 {
+        vcpu.vmcb.set(vmcb::EFER, 0xD01);
+        assert!(vcpu.remember_new_state());
+        vcpu.vmcb.set(vmcb::EFER, 0x1D01);
+        vcpu.vmcb.set(vmcb::EXIT_CODE, u64::MAX);
+        let failure = vcpu.explain();
+        assert_eq!(failure.rules.first().unwrap().name, "efer-svme");
+        assert!(!vcpu.remember_new_state(), "once");
+        assert_eq!(vcpu.explain().rules, [], "what it met is forgotten");
+        vcpu.state_was_loaded();
+    }
 }

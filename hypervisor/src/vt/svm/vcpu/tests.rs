@@ -1,11 +1,13 @@
 //! Control blocks in a stretch of ordinary memory, with exits made up.
 
 use super::super::exit::tests::raw;
+use super::super::probe::tests::GOOD;
 use super::*;
 use crate::mem::arena::Arena;
 use crate::mem::{Account, PhysicalMemory};
 use crate::vt::behaviour::{vcpu_behaviours, Bed, START};
 use crate::vt::exit_cases::Happened;
+use crate::vt::state_behaviour::state_behaviours;
 
 struct SvmBed(SvmVcpu);
 
@@ -17,7 +19,12 @@ impl Bed for SvmBed {
         let account = Account::new(arena.pool(), 4);
         let frame = account.allocate(0).unwrap();
         let words = arena.words(frame.first()).unwrap();
-        SvmBed(SvmVcpu::new(frame, words, &START, false))
+        SvmBed(SvmVcpu::new(
+            frame,
+            words,
+            &START,
+            &GOOD.features().unwrap(),
+        ))
     }
 
     fn vcpu(&mut self) -> &mut SvmVcpu {
@@ -67,9 +74,14 @@ impl Bed for SvmBed {
     fn take_attention(&mut self) -> bool {
         core::mem::take(&mut self.0.asid_is_stale)
     }
+
+    fn take_flush(&mut self) -> bool {
+        self.0.asid.take_request()
+    }
 }
 
 vcpu_behaviours!(SvmBed);
+state_behaviours!(SvmBed);
 
 #[test]
 fn the_next_rip_is_taken_from_the_cpu_where_it_gives_one() {

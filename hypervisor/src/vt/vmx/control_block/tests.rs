@@ -27,7 +27,7 @@ impl Vmcs {
 fn the_fields_of_a_segment_lie_in_step() {
     let vmcs = Vmcs::new(HostPhysical(0));
     for segment in &SEGMENTS {
-        vmcs.set_segment(segment);
+        vmcs.set_all(segment.to_vmcs());
     }
     // SDM vol. 3, appendix B: selector, limit, access rights and base.
     for (numbers, expected) in [

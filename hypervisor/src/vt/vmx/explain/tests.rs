@@ -5,7 +5,7 @@ use super::super::vmcs::Vmcs;
 use super::super::{start_state, Findings};
 use super::*;
 use crate::mem::arena::Arena;
-use crate::mem::{Account, Frame, GuestPhysical};
+use crate::mem::{Account, Frame, GuestPhysical, PhysicalMemory};
 use crate::vt::entry_rules::tests::{check, Words};
 use crate::vt::entry_rules::vmx::Capabilities;
 use crate::vt::StartState;
@@ -43,7 +43,8 @@ fn started(limits: Limits) -> VmxVcpu {
     let frames = [account.allocate(0).unwrap(), account.allocate(0).unwrap()];
     let [structure, virtual_apic] = [0, 1].map(|index: usize| frames[index].first().start());
     let features = Findings { limits, ..GOOD }.features().unwrap();
-    let vcpu = VmxVcpu::new(Vmcs::new(structure), frames, &START, &features);
+    let words = arena.words(frames[1].first()).unwrap();
+    let vcpu = VmxVcpu::new(Vmcs::new(structure), frames, words, &START, &features);
     start_state::write(&vcpu.vmcs, &START, &features, vcpu.ept_pointer);
     let controls = features.controls;
     for (field, value) in [

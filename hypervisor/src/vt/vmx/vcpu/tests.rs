@@ -5,9 +5,12 @@ use super::super::probe::tests::GOOD;
 use super::super::start_state::write;
 use super::*;
 use crate::mem::arena::Arena;
-use crate::mem::Account;
+use crate::mem::{Account, PhysicalMemory};
 use crate::vt::behaviour::{vcpu_behaviours, Bed, START};
 use crate::vt::exit_cases::Happened;
+use crate::vt::state::{load, save};
+use crate::vt::state_behaviour::{state_behaviours, Page};
+use nuncio_abi::{StateGroups, StateWord};
 
 struct VmxBed(VmxVcpu);
 
@@ -43,8 +46,9 @@ impl Bed for VmxBed {
         let account = Account::new(arena.pool(), 4);
         let frames = [account.allocate(0).unwrap(), account.allocate(0).unwrap()];
         let vmcs = Vmcs::new(frames[0].first().start());
+        let words = arena.words(frames[1].first()).unwrap();
         let features = GOOD.features().unwrap();
-        let vcpu = VmxVcpu::new(vmcs, frames, &START, &features);
+        let vcpu = VmxVcpu::new(vmcs, frames, words, &START, &features);
         write(&vcpu.vmcs, &START, &features, vcpu.ept_pointer);
         VmxBed(vcpu)
     }
@@ -77,10 +81,13 @@ impl Bed for VmxBed {
 
     fn enter(&mut self) -> Event {
         self.0.prepare_upcall();
-        Event {
+        let event = Event {
             error_code: self.get(vmcs::ENTRY_ERROR_CODE) as u32,
             ..self.0.next_event()
-        }
+        };
+        // The next exit clears it (27.2.4).
+        self.set(vmcs::ENTRY_EVENT, 0);
+        event
     }
 
     fn set_privilege(&mut self, privilege: u8) {
@@ -102,9 +109,14 @@ impl Bed for VmxBed {
     fn take_attention(&mut self) -> bool {
         core::mem::take(&mut self.0.needs_attention)
     }
+
+    fn take_flush(&mut self) -> bool {
+        self.0.vpid.take_request()
+    }
 }
 
 vcpu_behaviours!(VmxBed);
+state_behaviours!(VmxBed);
 
 #[test]
 fn the_blocking_of_nmis_is_no_shadow() {
@@ -187,4 +199,54 @@ fn an_entry_that_fails_is_a_bad_state() {
     assert_eq!(bed.exit(0x8000_0021), Exit::BadState);
     assert_eq!(bed.0.left(false), Left::ByExit);
     assert_eq!(bed.0.exit(), Exit::BadState);
+}
+
+/// Loads these control registers through a state page.
+fn load_control(bed: &mut VmxBed, cr0: u64, cr4: u64, efer: u64) {
+    let page = Page::empty();
+    save(&bed.0, StateGroups::CONTROL, page.state());
+    for (word, value) in [
+        (StateWord::Cr0, cr0),
+        (StateWord::Cr4, cr4),
+        (StateWord::Efer, efer),
+    ] {
+        page.state().set(word, value);
+    }
+    load(&mut bed.0, StateGroups::CONTROL, page.state()).unwrap();
+}
+
+#[test]
+fn a_mode_that_is_loaded_keeps_the_hypervisors_bits() {
+    let mut bed = VmxBed::create();
+    load_control(&mut bed, 0x6000_0010, 0, 0);
+    // NE, which must be 1, and VMXE; the cache stays on.
+    assert_eq!((bed.get(vmcs::CR0), bed.get(vmcs::CR4)), (0x30, 0x2000));
+    assert_eq!(bed.get(vmcs::CR0_SHADOW), 0x6000_0010);
+    assert_eq!(bed.get(vmcs::ENTRY_CONTROLS) & 1 << 9, 0);
+    load_control(&mut bed, 0x8000_0011, 0x20, 0x500);
+    assert_eq!(
+        (bed.get(vmcs::CR0), bed.get(vmcs::CR4)),
+        (0x8000_0031, 0x2020)
+    );
+    assert_eq!(bed.get(vmcs::ENTRY_CONTROLS) & 1 << 9, 1 << 9);
+}
+
+#[test]
+fn a_shadow_that_is_loaded_is_one_that_can_be_entered() {
+    for (rflags, blocking, pending) in [(0x2, 2, 0), (0x202, 1, 0), (0x302, 1, 1 << 14)] {
+        let mut bed = VmxBed::create();
+        bed.set(vmcs::INTERRUPTIBILITY, 8 | 3);
+        bed.set(vmcs::PENDING_DEBUG, 1 << 14);
+        bed.set_rflags(rflags);
+        bed.0.set_shadow(true);
+        assert_eq!(bed.get(vmcs::INTERRUPTIBILITY), 8 | blocking);
+        assert_eq!(bed.get(vmcs::PENDING_DEBUG), pending);
+    }
+}
+
+#[test]
+fn the_task_priority_lies_where_the_cpu_has_it() {
+    let mut bed = VmxBed::create();
+    bed.0.set_system_register(SystemRegister::Cr8, 0xF);
+    assert_eq!(bed.0.virtual_apic[16].load(Relaxed), 0xF0);
 }
