@@ -48,7 +48,7 @@ pub fn run(command_line: &str, platform: &Platform) {
     let test = asked_for(command_line);
     match test {
         None => {}
-        Some("entry-rules" | "entry-refused") => return,
+        Some("entry-rules" | "entry-refused" | "state") => return,
         Some("panic") => panic!("this panic was asked for on the command line"),
         Some("page-fault") => read(UNMAPPED),
         Some("null") => read(8),

@@ -140,6 +140,7 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
 ) -> Result<Verdict, Refusal> {
     report_boot::<V>(&handover, &platform, pool);
     self_test::entry_rules(&handover.command_line, &mut vendor, memory, &account)?;
+    self_test::state(&handover.command_line, &mut vendor, memory, &account)?;
     let modules = loaded_modules(&handover);
     let plan = read_plan(&modules, memory)?;
     let time_page = time_page(&platform, memory, &account)?;

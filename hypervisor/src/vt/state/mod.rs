@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod rows;
+pub mod self_test;
 
 use nuncio_abi::{StateGroups, StatePage, StateSegment, StateWord};
 
