@@ -318,6 +318,41 @@ _Static_assert(offsetof(struct nuncio_time_page, disruption) == 40, "disruption"
 _Static_assert(offsetof(struct nuncio_time_page, frequency_hz) == 48, "frequency_hz");
 _Static_assert(sizeof(struct nuncio_time_page) == 4096, "time_page");
 
+/* The words of the state page, and the bits of its groups of registers. */
+#define NUNCIO_STATE_EXITS 0 /* which exits go to the monitor */
+#define NUNCIO_STATE_SAVE 1 /* the groups that are written at an exit */
+#define NUNCIO_STATE_LOAD 2 /* the groups that are read before the vcpu goes on */
+#define NUNCIO_STATE_RIP 32 /* RIP */
+#define NUNCIO_STATE_RFLAGS 33 /* RFLAGS */
+#define NUNCIO_STATE_SHADOW 34 /* bit 0: an interrupt shadow is in effect, as of STI or MOV SS */
+#define NUNCIO_STATE_PENDING 35 /* the vector of an interrupt that has not been delivered yet, or 0; ignored when loaded */
+#define NUNCIO_STATE_CR0 40 /* CR0 */
+#define NUNCIO_STATE_CR2 41 /* CR2 */
+#define NUNCIO_STATE_CR3 42 /* CR3 */
+#define NUNCIO_STATE_CR4 43 /* CR4 */
+#define NUNCIO_STATE_EFER 44 /* IA32_EFER */
+#define NUNCIO_STATE_PAT 45 /* IA32_PAT */
+#define NUNCIO_STATE_CR8 46 /* CR8 */
+#define NUNCIO_STATE_GDTR_BASE 80 /* GDTR: base */
+#define NUNCIO_STATE_GDTR_LIMIT 81 /* GDTR: limit */
+#define NUNCIO_STATE_IDTR_BASE 82 /* IDTR: base */
+#define NUNCIO_STATE_IDTR_LIMIT 83 /* IDTR: limit */
+#define NUNCIO_STATE_STAR 96 /* IA32_STAR */
+#define NUNCIO_STATE_LSTAR 97 /* IA32_LSTAR */
+#define NUNCIO_STATE_CSTAR 98 /* IA32_CSTAR */
+#define NUNCIO_STATE_FMASK 99 /* IA32_FMASK */
+#define NUNCIO_STATE_KERNEL_GS_BASE 100 /* IA32_KERNEL_GS_BASE */
+#define NUNCIO_STATE_SYSENTER_CS 101 /* IA32_SYSENTER_CS */
+#define NUNCIO_STATE_SYSENTER_ESP 102 /* IA32_SYSENTER_ESP */
+#define NUNCIO_STATE_SYSENTER_EIP 103 /* IA32_SYSENTER_EIP */
+#define NUNCIO_STATE_GENERAL(number) (16 + (number))
+#define NUNCIO_STATE_SEGMENT(number) (64 + 2 * (number))
+#define NUNCIO_STATE_GROUP_GENERAL UINT64_C(0x1)
+#define NUNCIO_STATE_GROUP_INSTRUCTION UINT64_C(0x2)
+#define NUNCIO_STATE_GROUP_CONTROL UINT64_C(0x4)
+#define NUNCIO_STATE_GROUP_SEGMENTS UINT64_C(0x8)
+#define NUNCIO_STATE_GROUP_SYSTEM UINT64_C(0x10)
+
 #if defined(__GNUC__) && defined(__x86_64__)
 
 /* The values that a call returns, in their order. Not all calls return all. */

@@ -7,8 +7,8 @@
 //! | `test=entry-refused` | the first domain gets a reserved bit of DR7, so that the CPU refuses to enter it |
 //!
 //! `leave-out=A,B` names rules that the first of them does not break, and words of the state page that the
-//! second does not compare. What they find stands in the log;
-//! an explanation that is wrong is a panic.
+//! second does not compare. What they find stands in the log; an explanation or a register that is wrong is
+//! a panic.
 
 // UNSAFETY: a guest's structure is broken on purpose.
 #![allow(unsafe_code)]

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use nuncio_abi::{
-    BootInfo, Field, Form, Handle, Module, Name, NamedHandle, ObjectKind, Rights, TimeWord,
-    VcpuPage, EVENT_SLOTS, PAGE_BYTES,
+    BootInfo, Field, Form, Handle, Module, Name, NamedHandle, ObjectKind, Rights, StateGroups,
+    StatePage, StateWord, TimeWord, VcpuPage, EVENT_SLOTS, PAGE_BYTES,
 };
 
 /// Words in a page.
@@ -27,7 +27,8 @@ pub fn write(text: &mut String) -> fmt::Result {
         BootInfo::FIELDS,
     )?;
     vcpu_page(text)?;
-    time_page(text)
+    time_page(text)?;
+    state_page(text)
 }
 
 fn structure(text: &mut String, name: &str, about: &str, fields: &[Field]) -> fmt::Result {
@@ -126,6 +127,37 @@ fn time_page(text: &mut String) -> fmt::Result {
         offset(text, "time_page", &name(word), word.number() as usize * 8)?;
     }
     size(text, "time_page", PAGE_BYTES as usize)
+}
+
+fn state_page(text: &mut String) -> fmt::Result {
+    writeln!(
+        text,
+        "\n/* The words of the state page, and the bits of its groups of registers. */"
+    )?;
+    let name = |name: &str| name.replace('-', "_").to_uppercase();
+    for word in StateWord::ALL {
+        let (name, number) = (name(word.name()), word.number());
+        writeln!(
+            text,
+            "#define NUNCIO_STATE_{name} {number} /* {} */",
+            word.text()
+        )?;
+    }
+    let general = StatePage::FIRST_GENERAL;
+    let (segment, words) = (StatePage::FIRST_SEGMENT, StatePage::WORDS_PER_SEGMENT);
+    writeln!(
+        text,
+        "#define NUNCIO_STATE_GENERAL(number) ({general} + (number))\n\
+         #define NUNCIO_STATE_SEGMENT(number) ({segment} + {words} * (number))"
+    )?;
+    for (group, group_name, ..) in StateGroups::ROWS {
+        let (name, bits) = (name(group_name), group.bits());
+        writeln!(
+            text,
+            "#define NUNCIO_STATE_GROUP_{name} UINT64_C({bits:#x})"
+        )?;
+    }
+    Ok(())
 }
 
 fn offset(text: &mut String, structure: &str, field: &str, bytes: usize) -> fmt::Result {
