@@ -46,7 +46,7 @@ fn left_out(command_line: &str) -> Vec<&str> {
 }
 
 /// Takes a guest through the modes by its state page, if that is asked for.
-pub(super) fn state<V: Vendor>(
+pub(super) fn state<V: Vendor<Vcpu: Subject>>(
     command_line: &str,
     vendor: &mut V,
     memory: &'static DirectMap,

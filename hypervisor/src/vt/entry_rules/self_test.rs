@@ -41,6 +41,9 @@ pub trait Subject: VirtualCpu {
     /// bit of DR7.
     const REFUSED: (u32, u64);
 
+    /// The vendor's numbers for an access to a port, CPUID and HLT, as [`Entered::Left`] has them.
+    const PORT_CPUID_HALT: [u64; 3];
+
     /// What this CPU allows.
     fn limits() -> Self::Limits;
 

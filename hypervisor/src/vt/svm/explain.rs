@@ -62,6 +62,7 @@ impl Subject for SvmVcpu {
     type Limits = Limits;
     const RULES: Rules<Limits> = rules::RULES;
     const REFUSED: (u32, u64) = (vmcb::DR7.number, 1 << 32 | 0x400);
+    const PORT_CPUID_HALT: [u64; 3] = [exit::IOIO as u64, exit::CPUID as u64, exit::HLT as u64];
 
     fn limits() -> Limits {
         Limits::read()

@@ -29,6 +29,7 @@ impl Subject for VmxVcpu {
     type Limits = Limits;
     const RULES: Rules<Limits> = rules::RULES;
     const REFUSED: (u32, u64) = (vmcs::DR7.number, 1 << 32 | 0x400);
+    const PORT_CPUID_HALT: [u64; 3] = [exit::IO as u64, exit::CPUID as u64, exit::HLT as u64];
 
     fn limits() -> Limits {
         Limits::read()
