@@ -1,10 +1,14 @@
 //! `call`: send a message and wait for the answer to it.
 
+use alloc::sync::Arc;
+
 use nuncio_abi::{Deadline, Error, Handle, Outgoing, Rights, MESSAGE_HANDLES};
 
-use crate::object::{deliver, AwaitedAnswer, Buffer, CallingVcpu, PackedAnswer, Traffic, Waiting};
+use crate::object::{
+    deliver, AwaitedAnswer, Buffer, CallingVcpu, HandleTable, PackedAnswer, Port, Traffic, Waiting,
+};
 
-use super::message::{deliver_handles, fetch, pack};
+use super::message::{deliver_handles, fetch, pack, short};
 use super::send::close;
 use super::{block_until, Answer, Caller, Effects, Outcome};
 
@@ -33,10 +37,40 @@ fn begin(
     let mut table = caller.domain.handles.lock();
     let (port, badge) = table.port(port, Rights::SEND)?;
     let port = port.clone();
+    if let Some(values) = short(message, badge) {
+        if table.has_room(MESSAGE_HANDLES) {
+            let sleeper = caller.vcpu.sleeper();
+            if let Some((token, wake)) = port.call_short(&values, caller.vcpu.id(), sleeper) {
+                table.reserve(MESSAGE_HANDLES)?;
+                Traffic::count(&caller.domain.traffic.sent);
+                effects.hand_over(wake);
+                return Ok(AwaitedAnswer {
+                    port: Some(port),
+                    token,
+                    deadline,
+                    buffer: None,
+                });
+            }
+        }
+    }
+    begin_long(caller, &mut table, port, badge, message, deadline, effects)
+}
+
+/// A message that does not come and go in registers alone, or for which nobody waits.
+#[inline(never)]
+fn begin_long(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    port: Arc<Port>,
+    badge: u64,
+    message: Outgoing,
+    deadline: Deadline,
+    effects: &mut impl Effects,
+) -> Result<AwaitedAnswer, Error> {
     // The answer is written where the message was.
     let buffer = buffer(caller, message)?;
     let bytes = fetch(&caller.domain.space, message)?;
-    let carried = pack(&caller.domain.space, &table, message)?;
+    let carried = pack(&caller.domain.space, table, message)?;
     let to = CallingVcpu {
         vcpu: caller.vcpu.id(),
         sleeper: caller.vcpu.sleeper().clone(),

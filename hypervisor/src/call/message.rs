@@ -11,6 +11,25 @@ use nuncio_abi::{
 
 use crate::object::{HandleTable, Held, Place, Space};
 
+/// The values of a message that fits into registers and comes from there, without a token.
+#[inline(always)]
+pub(super) fn short(message: Outgoing, badge: u64) -> Option<[u64; MAX_VALUES]> {
+    match message {
+        Outgoing::Registers {
+            length,
+            handles: 0,
+            words: [first, second, third],
+        } => Some([
+            Header::new(length, false).to_raw(),
+            badge,
+            first,
+            second,
+            third,
+        ]),
+        _ => None,
+    }
+}
+
 /// Copies the bytes of a message out of the sender's registers or memory; from here on they cannot
 /// change.
 #[inline(always)]

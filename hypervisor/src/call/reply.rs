@@ -2,9 +2,9 @@
 
 use nuncio_abi::{CallToken, Deadline, Error, Handle, Outgoing, Rights};
 
-use crate::object::{HandleTable, Port, Traffic};
+use crate::object::{HandleTable, Port, Traffic, Wake};
 
-use super::message::{fetch, pack};
+use super::message::{fetch, pack, short};
 use super::receive::{conclude, receive_from, Wanted};
 use super::send::close;
 use super::{Answer, Caller, Effects, Outcome};
@@ -50,12 +50,30 @@ fn answer_call(
     then_receive: bool,
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
+    let left = short(message, 0).and_then(|values| port.answer_short(token, &values));
+    if let Some(wake) = left {
+        give(wake, then_receive, effects);
+        Traffic::count(&caller.domain.traffic.sent);
+        return Ok(());
+    }
+    answer_long(caller, table, port, token, message, then_receive, effects)
+}
+
+/// An answer that does not come and go in registers alone.
+#[inline(never)]
+fn answer_long(
+    caller: Caller<'_>,
+    table: &HandleTable,
+    port: &Port,
+    token: CallToken,
+    message: Outgoing,
+    then_receive: bool,
+    effects: &mut impl Effects,
+) -> Result<(), Error> {
     let bytes = fetch(&caller.domain.space, message)?;
     let carried = pack(&caller.domain.space, table, message)?;
     match port.answer(token, &bytes, carried) {
-        // Whoever waits for the next message gives the CPU back to the one that it has served.
-        Ok(wake) if then_receive => effects.hand_over(wake),
-        Ok(wake) => effects.wake(wake),
+        Ok(wake) => give(wake, then_receive, effects),
         Err((error, carried)) => {
             close(carried, effects);
             return Err(error);
@@ -63,4 +81,14 @@ fn answer_call(
     }
     Traffic::count(&caller.domain.traffic.sent);
     Ok(())
+}
+
+/// Whoever waits for the next message gives the CPU back to the one that it has served.
+#[inline(always)]
+fn give(wake: Wake, then_receive: bool, effects: &mut impl Effects) {
+    if then_receive {
+        effects.hand_over(wake);
+    } else {
+        effects.wake(wake);
+    }
 }

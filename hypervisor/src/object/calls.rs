@@ -46,6 +46,14 @@ impl Calls {
         }
     }
 
+    /// The token that [`Calls::insert`] gives next; `None` if the table is full.
+    #[inline(always)]
+    pub(super) fn next(&self) -> Option<CallToken> {
+        let index = *self.free.last()?;
+        let place = self.places.get(usize::from(index))?;
+        Some(CallToken::new(index, place.generation))
+    }
+
     /// Takes a caller in; `None` if the table is full.
     #[inline(always)]
     pub(super) fn insert(&mut self, caller: CallingVcpu) -> Option<CallToken> {

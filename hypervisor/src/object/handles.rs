@@ -82,6 +82,12 @@ impl HandleTable {
         Ok(handle)
     }
 
+    /// Whether so many handles can be added without making the table larger.
+    #[inline]
+    pub fn has_room(&self, count: usize) -> bool {
+        self.free.len() >= self.reserved.saturating_add(count)
+    }
+
     /// Makes sure that so many handles can be added, beside those that are reserved.
     ///
     /// # Errors

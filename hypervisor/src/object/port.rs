@@ -6,10 +6,12 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{CallToken, Error, Message, Posted, MESSAGE_HANDLES};
+use nuncio_abi::{CallToken, Error, Message, Posted, MAX_VALUES, MESSAGE_HANDLES};
 use spin::Mutex;
 
 use crate::mem::{Account, KernelCharge, OutOfFrames};
+
+use crate::sched::VcpuId;
 
 use super::calls::{CallingVcpu, Calls, BYTES_PER_CALL};
 use super::ring::Ring;
@@ -158,6 +160,54 @@ impl Port {
         };
         let wake = state.take_in(message, badge, Some(token), handles);
         Ok((token, wake))
+    }
+
+    /// Leaves a message that fits into registers to a receiver that waits for one, and has the sender
+    /// wait for the answer. Does nothing and returns `None` where only [`Port::call`] will do.
+    /// `values` are those that the receiver gets, without the token.
+    #[inline(always)]
+    pub fn call_short(
+        &self,
+        values: &[u64; MAX_VALUES],
+        caller: VcpuId,
+        sleeper: &Arc<Sleeper>,
+    ) -> Option<(CallToken, Wake)> {
+        let mut state = self.state.lock();
+        let State {
+            calls, receiver, ..
+        } = &mut *state;
+        let Receiver::Vcpu { target, blocked } = receiver else {
+            return None;
+        };
+        let receiver = blocked.as_ref()?;
+        let token = calls.next()?;
+        let [header, rest @ ..] = *values;
+        let [badge, first, second, third] = rest;
+        let values = [header | token.to_header(), badge, first, second, third];
+        if !receiver.receive_short(&values) {
+            return None;
+        }
+        *blocked = None;
+        let caller = CallingVcpu {
+            vcpu: caller,
+            sleeper: sleeper.clone(),
+        };
+        calls.insert(caller);
+        Some((token, Wake::Blocked(target.vcpu)))
+    }
+
+    /// Leaves an answer that fits into registers to whoever waits for it. Does nothing and returns
+    /// `None` where only [`Port::answer`] will do.
+    #[inline(always)]
+    pub fn answer_short(&self, token: CallToken, values: &[u64; MAX_VALUES]) -> Option<Wake> {
+        let mut state = self.state.lock();
+        let CallingVcpu { vcpu, sleeper } = state.calls.get(token)?;
+        if !sleeper.answer_short(values) {
+            return None;
+        }
+        let vcpu = *vcpu;
+        state.calls.remove(token);
+        Some(Wake::Blocked(vcpu))
     }
 
     /// Hands an answer to whoever waits for it. Returns whom to wake.
@@ -344,7 +394,6 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::{Frame, PhysicalMemory};
-    use crate::sched::VcpuId;
     use nuncio_abi::VcpuPage;
     use proptest::prelude::*;
     use std::collections::VecDeque as Model;

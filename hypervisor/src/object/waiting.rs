@@ -135,6 +135,36 @@ impl Sleeper {
         }
     }
 
+    /// Leaves it the values of a message that fits into registers, if it waits for one and has named no
+    /// buffer that would have to be looked at.
+    #[inline(always)]
+    pub(super) fn receive_short(&self, values: &[u64; MAX_VALUES]) -> bool {
+        let mut waiting = self.0.lock();
+        let waits = matches!(
+            *waiting,
+            Waiting::Message(AwaitedMessage { buffer: None, .. })
+        );
+        if waits {
+            replace_trivial(&mut waiting, Waiting::Received(*values));
+        }
+        waits
+    }
+
+    /// Leaves it the values of such an answer, as [`Sleeper::receive_short`] does.
+    #[inline(always)]
+    pub(super) fn answer_short(&self, values: &[u64; MAX_VALUES]) -> bool {
+        let mut waiting = self.0.lock();
+        let Waiting::Answer(AwaitedAnswer {
+            port, buffer: None, ..
+        }) = &mut *waiting
+        else {
+            return false;
+        };
+        *port = None;
+        replace_trivial(&mut waiting, Waiting::Answered(*values));
+        true
+    }
+
     /// Leaves it a message that has no handles, if it waits for one and can take this. If not, it
     /// finds the message in the queue, and out for itself what is wrong.
     #[inline(always)]
@@ -201,6 +231,18 @@ impl Sleeper {
 /// would look through all states.
 #[inline(always)]
 fn replace_trivial(place: &mut Waiting, waiting: Waiting) {
+    debug_assert!(matches!(
+        place,
+        Waiting::Nothing
+            | Waiting::Message(AwaitedMessage { buffer: None, .. })
+            | Waiting::Answer(AwaitedAnswer {
+                port: None,
+                buffer: None,
+                ..
+            })
+            | Waiting::Received(_)
+            | Waiting::Answered(_)
+    ));
     core::mem::forget(core::mem::replace(place, waiting));
 }
 
