@@ -153,23 +153,21 @@ fn extended_state() {
     let capabilities = Capabilities::detect();
     let mut first = ExtendedState::new(capabilities);
     let mut second = ExtendedState::new(capabilities);
-    first.restore();
+    ExtendedState::switch(None, &first);
     assert_eq!(vector_register(), [0, 0]);
     set_vector_register(PATTERN);
     set_debug_register(BREAKPOINT);
     let first_pointer = use_x87();
     assert!(extended_state::try_write_xcr0(0b11).is_some());
-    first.save();
-    second.restore();
+    ExtendedState::switch(Some(&mut first), &second);
     assert_eq!((vector_register(), debug_register()), ([0, 0], 0));
     assert_ne!(x87_instruction_pointer(), first_pointer);
     let second_pointer = use_x87();
-    second.save();
+    ExtendedState::switch(Some(&mut second), &first);
     assert_eq!((first.xcr0(), second.xcr0()), (0b11, 0b1));
-    first.restore();
     assert_eq!((vector_register(), debug_register()), (PATTERN, BREAKPOINT));
     assert_ne!(x87_instruction_pointer(), second_pointer);
-    second.restore();
+    ExtendedState::switch(None, &second);
 }
 
 /// Executes an x87 instruction and returns the lower half of its address, which is another one

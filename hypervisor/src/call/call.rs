@@ -1,67 +1,79 @@
 //! `call`: send a message and wait for the answer to it.
-//!
-//! The vcpu sleeps and makes the same call again when it is woken: its [`AnswerCell`] tells the
-//! second time from the first.
-//!
-//! [`AnswerCell`]: crate::object::AnswerCell
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Error, Handle, Message, Outgoing, Rights, MESSAGE_HANDLES};
+use nuncio_abi::{Deadline, Error, Handle, Outgoing, Rights, MESSAGE_HANDLES};
 
-use crate::object::{Answer as Ended, CallingVcpu, Held, Traffic};
+use crate::object::{
+    deliver, AwaitedAnswer, Buffer, CallingVcpu, HandleTable, PackedAnswer, Port, Traffic, Waiting,
+};
 
-use super::message::{deliver, deliver_handles, Parcel, Place};
+use super::message::{deliver_handles, fetch, pack, short};
 use super::send::close;
 use super::{block_until, Answer, Caller, Effects, Outcome};
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn call(
     caller: Caller<'_>,
     port: Handle,
     message: Outgoing,
     deadline: Deadline,
-    answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    let cell = caller.vcpu.answer();
-    if !cell.is_in_use() {
-        return match begin(caller, port, message, effects) {
-            Ok(()) => wait(caller, deadline, effects),
-            Err(error) => Outcome::Error(error),
-        };
-    }
-    if cell.is_awaited() {
-        return wait(caller, deadline, effects);
-    }
-    match cell.take() {
-        Ended::Here(received, handles) => {
-            finish(caller, message, &received, handles, answer, effects).into()
-        }
-        _ => {
-            caller.domain.handles.lock().release(MESSAGE_HANDLES);
-            Outcome::Error(Error::PeerGone)
-        }
+    match begin(caller, port, message, deadline, effects) {
+        Ok(awaited) => wait(caller, awaited, effects),
+        Err(error) => Outcome::Error(error),
     }
 }
 
+#[inline(always)]
 fn begin(
     caller: Caller<'_>,
     port: Handle,
     message: Outgoing,
+    deadline: Deadline,
     effects: &mut impl Effects,
-) -> Result<(), Error> {
+) -> Result<AwaitedAnswer, Error> {
     let mut table = caller.domain.handles.lock();
     let (port, badge) = table.port(port, Rights::SEND)?;
     let port = port.clone();
+    if let Some(values) = short(message, badge) {
+        if table.has_room(MESSAGE_HANDLES) {
+            let sleeper = caller.vcpu.sleeper();
+            if let Some((token, wake)) = port.call_short(&values, caller.vcpu.id(), sleeper) {
+                table.reserve(MESSAGE_HANDLES)?;
+                Traffic::count(&caller.domain.traffic.sent);
+                effects.hand_over(wake);
+                return Ok(AwaitedAnswer {
+                    port: Some(port),
+                    token,
+                    deadline,
+                    buffer: None,
+                });
+            }
+        }
+    }
+    begin_long(caller, &mut table, port, badge, message, deadline, effects)
+}
+
+/// A message that does not come and go in registers alone, or for which nobody waits.
+#[inline(never)]
+fn begin_long(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    port: Arc<Port>,
+    badge: u64,
+    message: Outgoing,
+    deadline: Deadline,
+    effects: &mut impl Effects,
+) -> Result<AwaitedAnswer, Error> {
     // The answer is written where the message was.
     let buffer = buffer(caller, message)?;
-    let parcel = Parcel::fetch(&caller.domain.space, message)?;
-    let carried = parcel.pack(&table)?;
+    let bytes = fetch(&caller.domain.space, message)?;
+    let carried = pack(&caller.domain.space, table, message)?;
     let to = CallingVcpu {
         vcpu: caller.vcpu.id(),
-        cell: caller.vcpu.answer().clone(),
-        has_buffer: buffer.is_some(),
+        sleeper: caller.vcpu.sleeper().clone(),
     };
     // The answer may bring handles, and an answer that came must not fail.
     let places = table.places();
@@ -69,11 +81,16 @@ fn begin(
         close(carried, effects);
         return Err(error);
     }
-    match port.call(&parcel.message, carried, badge, to) {
-        Ok(wake) => {
+    match port.call(&bytes, carried, badge, to) {
+        Ok((token, wake)) => {
             Traffic::count(&caller.domain.traffic.sent);
             wake.into_iter().for_each(|wake| effects.hand_over(wake));
-            Ok(())
+            Ok(AwaitedAnswer {
+                port: Some(port),
+                token,
+                deadline,
+                buffer,
+            })
         }
         Err((error, carried)) => {
             table.release(MESSAGE_HANDLES);
@@ -84,38 +101,51 @@ fn begin(
     }
 }
 
-fn wait(caller: Caller<'_>, deadline: Deadline, effects: &mut impl Effects) -> Outcome {
-    let outcome = block_until(deadline, Error::TimedOut, effects);
-    if matches!(outcome, Outcome::Error(_)) {
+/// Sleeps until the answer comes, unless the deadline has passed.
+#[inline(always)]
+pub(super) fn wait(
+    caller: Caller<'_>,
+    awaited: AwaitedAnswer,
+    effects: &mut impl Effects,
+) -> Outcome {
+    let outcome = block_until(awaited.deadline, Error::TimedOut, effects);
+    if matches!(outcome, Outcome::Block(_)) {
+        caller.vcpu.sleeper().wait_for(Waiting::Answer(awaited));
+    } else {
         caller.domain.handles.lock().release(MESSAGE_HANDLES);
-        caller.vcpu.abandon_call(&mut |wake| effects.wake(wake));
+        awaited.cancel();
     }
     outcome
 }
 
-fn finish(
+/// Delivers an answer that could not be left as values.
+pub(super) fn unpack(
     caller: Caller<'_>,
-    message: Outgoing,
-    received: &Message,
-    handles: Vec<Held>,
+    packed: PackedAnswer,
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
+    let PackedAnswer {
+        message,
+        handles,
+        buffer,
+    } = packed;
     let mut table = caller.domain.handles.lock();
     table.release(MESSAGE_HANDLES);
-    let delivered = buffer(caller, message).and_then(|buffer| {
-        let values = deliver(received, handles.len(), 0, None, buffer)?;
-        Ok((values, buffer))
+    let place = buffer.as_ref().map(Buffer::place).transpose();
+    let delivered = place.and_then(|place| {
+        let values = deliver(&message, handles.len(), 0, None, place)?;
+        Ok((values, place))
     });
     match delivered {
-        Ok((mut values, buffer)) => {
+        Ok((mut values, place)) => {
             if !handles.is_empty() {
-                deliver_handles(&mut table, handles, received.length, buffer, &mut values);
+                deliver_handles(&mut table, handles, message.length, place, &mut values);
             }
             answer.full(&values);
             Ok(())
         }
-        // The domain has taken its own buffer away while it waited.
+        // The domain has lost its own buffer while it waited.
         Err(error) => {
             close(handles, effects);
             Err(error)
@@ -123,12 +153,14 @@ fn finish(
     }
 }
 
-fn buffer(caller: Caller<'_>, message: Outgoing) -> Result<Option<Place>, Error> {
+#[inline(always)]
+fn buffer(caller: Caller<'_>, message: Outgoing) -> Result<Option<Buffer>, Error> {
     match message {
         Outgoing::Registers { .. } => Ok(None),
         Outgoing::Memory { address, .. } => {
-            let access = Rights::READ | Rights::WRITE;
-            Place::find(&caller.domain.space, address, access).map(Some)
+            let buffer = Buffer::new(caller.domain.space.clone(), address);
+            buffer.place()?;
+            Ok(Some(buffer))
         }
     }
 }

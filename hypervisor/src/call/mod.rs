@@ -29,6 +29,7 @@ mod notify;
 mod query;
 mod receive;
 mod reply;
+mod resume;
 mod send;
 mod start;
 mod stop;
@@ -41,6 +42,8 @@ use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
+
+pub use resume::resume;
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -100,7 +103,7 @@ pub enum Outcome {
     Done,
     /// It gets the error and goes on.
     Error(Error),
-    /// It sleeps until it is woken or the deadline passes; then the same call is made again.
+    /// It sleeps until it is woken or the deadline passes; then it goes on by [`resume`].
     Block(Deadline),
     /// That domain ends with that exit code.
     Stop(DomainId, u64),
@@ -129,7 +132,7 @@ pub fn dispatch(
     effects: &mut impl Effects,
 ) -> Outcome {
     if raw.verb >= Verb::Create.number() {
-        return dispatch_rare(caller, raw, answer, effects);
+        return dispatch_long(caller, *raw, answer, effects);
     }
     let call = match Call::decode(raw) {
         Ok(call) => call,
@@ -172,20 +175,78 @@ pub fn dispatch(
         | Call::Arm { .. }
         | Call::Call { .. }
         | Call::Reply { .. }
-        | Call::Start { .. } => dispatch_rare(caller, raw, answer, effects),
+        | Call::Start { .. } => dispatch_rare(caller, *raw, answer, effects),
     }
 }
 
-/// The verbs that cost much more than the way to them, and numbers that are no verb: kept out of
-/// the loop, whose registers they would take.
-#[inline(never)]
-fn dispatch_rare(
+/// The verbs that cost more than the way to them, kept out of the loop, whose registers they would
+/// take.
+#[inline(always)]
+fn dispatch_long(
     caller: Caller<'_>,
-    raw: &RawCall,
+    raw: RawCall,
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    let call = match Call::decode(raw) {
+    if raw.verb == Verb::Call.number() {
+        dispatch_call(caller, raw, effects)
+    } else if raw.verb == Verb::Reply.number() {
+        dispatch_reply(caller, raw, answer, effects)
+    } else {
+        dispatch_rare(caller, raw, answer, effects)
+    }
+}
+
+/// Decodes a call whose verb is known, which leaves little of the decoding.
+#[inline(always)]
+fn decode(verb: Verb, raw: RawCall) -> Result<Call, Error> {
+    Call::decode(&RawCall {
+        verb: verb.number(),
+        arguments: raw.arguments,
+    })
+}
+
+#[inline(never)]
+fn dispatch_call(caller: Caller<'_>, raw: RawCall, effects: &mut impl Effects) -> Outcome {
+    match decode(Verb::Call, raw) {
+        Ok(Call::Call {
+            port,
+            message,
+            deadline,
+        }) => call::call(caller, port, message, deadline, effects),
+        Ok(_) => Outcome::Error(Error::UnknownVerb),
+        Err(error) => Outcome::Error(error),
+    }
+}
+
+#[inline(never)]
+fn dispatch_reply(
+    caller: Caller<'_>,
+    raw: RawCall,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Outcome {
+    match decode(Verb::Reply, raw) {
+        Ok(Call::Reply {
+            port,
+            token,
+            message,
+            then_receive,
+        }) => reply::reply(caller, port, token, message, then_receive, answer, effects),
+        Ok(_) => Outcome::Error(Error::UnknownVerb),
+        Err(error) => Outcome::Error(error),
+    }
+}
+
+/// The verbs that nobody makes often, and numbers that are no verb.
+#[inline(never)]
+fn dispatch_rare(
+    caller: Caller<'_>,
+    raw: RawCall,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Outcome {
+    let call = match Call::decode(&raw) {
         Ok(call) => call,
         Err(error) => return Outcome::Error(error),
     };
@@ -213,17 +274,6 @@ fn dispatch_rare(
             start::start(caller, vcpu, entry, effects)
         }
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
-        Call::Call {
-            port,
-            message,
-            deadline,
-        } => call::call(caller, port, message, deadline, answer, effects),
-        Call::Reply {
-            port,
-            token,
-            message,
-            then_receive,
-        } => reply::reply(caller, port, token, message, then_receive, answer, effects),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),
     }

@@ -1,11 +1,24 @@
 //! `receive`: take the next message from a port, or wait for one.
 
+use alloc::sync::Arc;
+
 use nuncio_abi::{Deadline, Error, Handle, Rights, MAX_VALUES, MESSAGE_HANDLES};
 
-use crate::object::{fits_registers, Delivery, HandleTable, Queued, Traffic};
+use crate::object::{
+    deliver, fits_registers, AwaitedMessage, Buffer, Delivery, HandleTable, Place, Port, Queued,
+    Sleeper, Traffic, Waiting,
+};
 
-use super::message::{deliver, deliver_handles, Place};
+use super::message::deliver_handles;
 use super::{block_until, Answer, Caller, Effects, Outcome};
+
+/// What a vcpu wants to receive.
+pub(super) struct Wanted {
+    pub(super) port: Handle,
+    pub(super) deadline: Deadline,
+    /// The address of a buffer, or 0.
+    pub(super) buffer: u64,
+}
 
 #[inline(never)]
 pub(super) fn receive(
@@ -16,47 +29,106 @@ pub(super) fn receive(
     answer: &mut impl Answer,
     effects: &impl Effects,
 ) -> Outcome {
-    match try_receive(caller, port, buffer, answer) {
-        Err(Error::QueueEmpty) => wait_for_message(caller, port, deadline, effects),
-        result => result.into(),
-    }
+    let wanted = Wanted {
+        port,
+        deadline,
+        buffer,
+    };
+    let mut table = caller.domain.handles.lock();
+    receive_with(caller, &mut table, wanted, answer, effects)
 }
 
-fn try_receive(
+/// Receives after a sleep in which no message was left for the vcpu.
+#[inline(never)]
+pub(super) fn resume(
     caller: Caller<'_>,
-    port: Handle,
-    buffer: u64,
+    awaited: AwaitedMessage,
     answer: &mut impl Answer,
-) -> Result<(), Error> {
-    let mut handles = caller.domain.handles.lock();
-    let (port_found, _) = handles.port(port, Rights::RECEIVE)?;
-    let buffer = Place::buffer(&caller.domain.space, buffer)?;
-    let (delivery, _) = port_found.receive(|queued| {
+    effects: &impl Effects,
+) -> Outcome {
+    let wanted = Wanted {
+        port: awaited.port,
+        deadline: awaited.deadline,
+        buffer: awaited.buffer.as_ref().map_or(0, Buffer::address),
+    };
+    let mut table = caller.domain.handles.lock();
+    if let Ok((port, _)) = table.port(wanted.port, Rights::RECEIVE) {
+        // Whatever becomes of it: it does not wait any more.
+        port.unblock_receiver();
+    }
+    receive_with(caller, &mut table, wanted, answer, effects)
+}
+
+/// Receives with the caller's table in hand.
+#[inline(always)]
+pub(super) fn receive_with(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    wanted: Wanted,
+    answer: &mut impl Answer,
+    effects: &impl Effects,
+) -> Outcome {
+    let delivery = match table.port(wanted.port, Rights::RECEIVE) {
+        Ok((port, _)) => receive_from(caller, port, &wanted, answer, effects),
+        Err(error) => Err(error),
+    };
+    conclude(caller, table, &wanted, delivery, answer)
+}
+
+/// Takes a message that has no handles, or goes to sleep.
+#[inline(always)]
+pub(super) fn receive_from(
+    caller: Caller<'_>,
+    port: &Port,
+    wanted: &Wanted,
+    answer: &mut impl Answer,
+    effects: &impl Effects,
+) -> Result<Delivery, Error> {
+    let buffer = place(caller, wanted.buffer)?;
+    let accept = |queued: &Queued| {
         if !queued.handles.is_empty() {
             return Ok(Delivery::Refused);
         }
         answer.full(&values(queued, buffer)?);
         Ok(Delivery::Done)
-    })?;
-    if delivery == Delivery::Refused {
-        receive_handles(&mut handles, port, buffer, answer)?;
+    };
+    port.receive(accept, || sleep(caller, wanted, effects))
+}
+
+/// What is left to do.
+#[inline(always)]
+pub(super) fn conclude(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    wanted: &Wanted,
+    delivery: Result<Delivery, Error>,
+    answer: &mut impl Answer,
+) -> Outcome {
+    let received = match delivery {
+        Ok(Delivery::Awaited) => return Outcome::Block(wanted.deadline),
+        Ok(Delivery::Done) => Ok(()),
+        Ok(Delivery::Refused) => receive_handles(caller, table, wanted, answer),
+        Err(error) => Err(error),
+    };
+    if received.is_ok() {
+        Traffic::count(&caller.domain.traffic.received);
     }
-    Traffic::count(&caller.domain.traffic.received);
-    Ok(())
+    received.into()
 }
 
 /// The first message has handles, so the receiver's table needs room first.
 #[cold]
 fn receive_handles(
+    caller: Caller<'_>,
     table: &mut HandleTable,
-    port: Handle,
-    buffer: Option<Place>,
+    wanted: &Wanted,
     answer: &mut impl Answer,
 ) -> Result<(), Error> {
-    let port = table.port(port, Rights::RECEIVE)?.0.clone();
+    let port = table.port(wanted.port, Rights::RECEIVE)?.0.clone();
+    let buffer = place(caller, wanted.buffer)?;
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
-    let (_, handles) = port.receive(|queued| {
+    let handles = port.receive_handles(|queued| {
         length = queued.message.length;
         if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
             return Err(Error::BufferTooSmall);
@@ -64,7 +136,7 @@ fn receive_handles(
         // Only then room in the table, and only then the buffer: nothing fails after either.
         table.ensure(MESSAGE_HANDLES)?;
         registers = values(queued, buffer)?;
-        Ok(Delivery::WithHandles)
+        Ok(())
     })?;
     deliver_handles(table, handles, length, buffer, &mut registers);
     answer.full(&registers);
@@ -77,27 +149,42 @@ fn values(queued: &Queued, buffer: Option<Place>) -> Result<[u64; MAX_VALUES], E
     deliver(&queued.message, handles, queued.badge, queued.token, buffer)
 }
 
-fn wait_for_message(
+/// A buffer for what comes in; address 0 is none.
+#[inline]
+fn place(caller: Caller<'_>, address: u64) -> Result<Option<Place>, Error> {
+    match address {
+        0 => Ok(None),
+        address => Place::for_arrival(&caller.domain.space, address).map(Some),
+    }
+}
+
+#[inline]
+fn buffer_of(caller: Caller<'_>, address: u64) -> Option<Buffer> {
+    (address != 0).then(|| Buffer::new(caller.domain.space.clone(), address))
+}
+
+/// Goes to sleep until a message comes, if the vcpu is to wait for it.
+#[inline(always)]
+fn sleep(
     caller: Caller<'_>,
-    port: Handle,
-    deadline: Deadline,
+    wanted: &Wanted,
     effects: &impl Effects,
-) -> Outcome {
-    if deadline == Deadline::NOW {
-        return Outcome::Error(Error::QueueEmpty);
+) -> Result<Arc<Sleeper>, Error> {
+    if wanted.deadline == Deadline::NOW {
+        return Err(Error::QueueEmpty);
     }
     // An event would not wake the guest out of this call, so it ends the call instead.
     if caller.vcpu.page().ready() != 0 {
-        return Outcome::Error(Error::Interrupted);
+        return Err(Error::Interrupted);
     }
-    let outcome = block_until(deadline, Error::TimedOut, effects);
-    if matches!(outcome, Outcome::Block(_)) {
-        let handles = caller.domain.handles.lock();
-        match handles.port(port, Rights::RECEIVE) {
-            Ok((port, _)) if port.block_receiver() => {}
-            // A message came meanwhile: the same call again will find it.
-            _ => return Outcome::Block(Deadline::NOW),
-        }
+    if let Outcome::Error(error) = block_until(wanted.deadline, Error::TimedOut, effects) {
+        return Err(error);
     }
-    outcome
+    let sleeper = caller.vcpu.sleeper();
+    sleeper.wait_for(Waiting::Message(AwaitedMessage {
+        port: wanted.port,
+        deadline: wanted.deadline,
+        buffer: buffer_of(caller, wanted.buffer),
+    }));
+    Ok(sleeper.clone())
 }

@@ -2,14 +2,14 @@
 
 use nuncio_abi::{CallToken, Deadline, Error, Handle, Outgoing, Rights};
 
-use crate::object::Traffic;
+use crate::object::{HandleTable, Port, Traffic, Wake};
 
-use super::message::Parcel;
-use super::receive::receive;
+use super::message::{fetch, pack, short};
+use super::receive::{conclude, receive_from, Wanted};
 use super::send::close;
 use super::{Answer, Caller, Effects, Outcome};
 
-#[inline(never)]
+#[inline(always)]
 pub(super) fn reply(
     caller: Caller<'_>,
     port: Handle,
@@ -19,40 +19,61 @@ pub(super) fn reply(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    // The second time the answer has been given, and only the next message is waited for.
-    if !caller.vcpu.take_replied() {
-        let answered = answer_call(caller, port, token, message, then_receive, effects);
-        if answered.is_err() || !then_receive {
-            return answered.into();
-        }
-    }
-    let buffer = match message {
-        Outgoing::Registers { .. } => 0,
-        Outgoing::Memory { address, .. } => address,
+    let mut table = caller.domain.handles.lock();
+    let wanted = Wanted {
+        port,
+        deadline: Deadline::NEVER,
+        buffer: match message {
+            Outgoing::Registers { .. } => 0,
+            Outgoing::Memory { address, .. } => address,
+        },
     };
-    let outcome = receive(caller, port, Deadline::NEVER, buffer, answer, effects);
-    if matches!(outcome, Outcome::Block(_)) {
-        caller.vcpu.set_replied();
+    let found = match table.port(port, Rights::RECEIVE) {
+        Ok((port, _)) => port,
+        Err(error) => return Outcome::Error(error),
+    };
+    let answered = answer_call(caller, &table, found, token, message, then_receive, effects);
+    if answered.is_err() || !then_receive {
+        return answered.into();
     }
-    outcome
+    let delivery = receive_from(caller, found, &wanted, answer, effects);
+    conclude(caller, &mut table, &wanted, delivery, answer)
 }
 
+#[inline(always)]
 fn answer_call(
     caller: Caller<'_>,
-    port: Handle,
+    table: &HandleTable,
+    port: &Port,
     token: CallToken,
     message: Outgoing,
     then_receive: bool,
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
-    let table = caller.domain.handles.lock();
-    let (port, _) = table.port(port, Rights::RECEIVE)?;
-    let parcel = Parcel::fetch(&caller.domain.space, message)?;
-    let carried = parcel.pack(&table)?;
-    match port.answer(token, parcel.message, carried) {
-        // Whoever waits for the next message gives the CPU back to the one that it has served.
-        Ok(wake) if then_receive => effects.hand_over(wake),
-        Ok(wake) => effects.wake(wake),
+    let left = short(message, 0).and_then(|values| port.answer_short(token, &values));
+    if let Some(wake) = left {
+        give(wake, then_receive, effects);
+        Traffic::count(&caller.domain.traffic.sent);
+        return Ok(());
+    }
+    answer_long(caller, table, port, token, message, then_receive, effects)
+}
+
+/// An answer that does not come and go in registers alone.
+#[inline(never)]
+fn answer_long(
+    caller: Caller<'_>,
+    table: &HandleTable,
+    port: &Port,
+    token: CallToken,
+    message: Outgoing,
+    then_receive: bool,
+    effects: &mut impl Effects,
+) -> Result<(), Error> {
+    let bytes = fetch(&caller.domain.space, message)?;
+    let carried = pack(&caller.domain.space, table, message)?;
+    match port.answer(token, &bytes, carried) {
+        Ok(wake) => give(wake, then_receive, effects),
         Err((error, carried)) => {
             close(carried, effects);
             return Err(error);
@@ -60,4 +81,14 @@ fn answer_call(
     }
     Traffic::count(&caller.domain.traffic.sent);
     Ok(())
+}
+
+/// Whoever waits for the next message gives the CPU back to the one that it has served.
+#[inline(always)]
+fn give(wake: Wake, then_receive: bool, effects: &mut impl Effects) {
+    if then_receive {
+        effects.hand_over(wake);
+    } else {
+        effects.wake(wake);
+    }
 }

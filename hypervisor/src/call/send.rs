@@ -4,7 +4,7 @@ use nuncio_abi::{Error, Handle, Outgoing, Rights};
 
 use crate::object::{Held, Traffic};
 
-use super::message::Parcel;
+use super::message::{fetch, pack};
 use super::{Caller, Effects};
 
 #[inline(never)]
@@ -16,13 +16,13 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let (port, badge) = handles.port(port, Rights::SEND)?;
-    let parcel = Parcel::fetch(&caller.domain.space, message)?;
-    let carried = parcel.pack(&handles)?;
+    let bytes = fetch(&caller.domain.space, message)?;
+    let carried = pack(&caller.domain.space, &handles, message)?;
     if port.is_console() {
-        effects.console(caller.domain, &parcel.message);
+        effects.console(caller.domain, &bytes);
         close(carried, effects);
     } else {
-        match port.send(&parcel.message, carried, badge) {
+        match port.send(&bytes, carried, badge) {
             Ok(Some(wake)) => effects.wake(wake),
             Ok(None) => {}
             Err((error, carried)) => {

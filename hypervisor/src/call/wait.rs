@@ -2,6 +2,8 @@
 
 use nuncio_abi::{Deadline, Error};
 
+use crate::object::Waiting;
+
 use super::{block_until, Caller, Effects, Outcome};
 
 #[inline(never)]
@@ -9,5 +11,9 @@ pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &impl Effect
     if caller.vcpu.page().ready() != 0 {
         return Outcome::Done;
     }
-    block_until(deadline, Error::TimedOut, effects)
+    let outcome = block_until(deadline, Error::TimedOut, effects);
+    if matches!(outcome, Outcome::Block(_)) {
+        caller.vcpu.sleeper().wait_for(Waiting::Event(deadline));
+    }
+    outcome
 }

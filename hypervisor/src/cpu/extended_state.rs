@@ -130,18 +130,41 @@ impl ExtendedState {
         }
     }
 
-    /// The guest's XCR0 as of the last [`ExtendedState::save`].
+    /// The guest's XCR0 as of the last [`ExtendedState::switch`] from it.
     pub fn xcr0(&self) -> u64 {
         self.xcr0
     }
 
-    /// Takes the registers out of the CPU.
+    /// Takes the registers of `from` out of the CPU, if that vcpu still exists, and puts those of `to`
+    /// into it.
     ///
-    /// XCR0 is read back rather than tracked, because not every CPU reports a guest's XSETBV.
-    /// Afterwards XCR0 has every supported bit.
-    pub fn save(&mut self) {
-        self.xcr0 = read_xcr0();
-        write_xcr0(self.capabilities.supported);
+    /// XCR0 is read back rather than tracked, because not every CPU reports a guest's XSETBV. Both
+    /// halves need every supported bit in it: what a guest has disabled it may enable again.
+    pub fn switch(from: Option<&mut Self>, to: &Self) {
+        let supported = to.capabilities.supported;
+        let xcr0 = read_xcr0();
+        if xcr0 != supported {
+            write_xcr0(supported);
+        }
+        let debug = read_debug_registers();
+        if let Some(from) = from {
+            from.xcr0 = xcr0;
+            from.debug = debug;
+            from.save();
+        }
+        to.restore();
+        if to.xcr0 != supported {
+            write_xcr0(to.xcr0);
+        }
+        let pairs = to.debug.into_iter().zip(debug);
+        // Four words; comparing them as arrays would be a call.
+        if pairs.fold(0, |bits, (to, from)| bits | (to ^ from)) != 0 {
+            write_debug_registers(&to.debug);
+        }
+    }
+
+    #[inline]
+    fn save(&mut self) {
         // SAFETY: the area is aligned and holds every component that XCR0 enables. The
         // hypervisor is compiled without floating point, so the registers are the guest's.
         unsafe {
@@ -153,15 +176,13 @@ impl ExtendedState {
                 options(nostack),
             );
         }
-        self.debug = read_debug_registers();
     }
 
-    /// Puts the registers into the CPU, for a vcpu other than the last one.
-    pub fn restore(&self) {
+    #[inline]
+    fn restore(&self) {
         if self.capabilities.has_branch_barrier {
             forget_branches();
         }
-        write_xcr0(self.capabilities.supported);
         if !self.capabilities.restores_x87_pointers {
             clear_x87_pointers();
         }
@@ -176,8 +197,6 @@ impl ExtendedState {
                 options(nostack),
             );
         }
-        write_xcr0(self.xcr0);
-        write_debug_registers(&self.debug);
     }
 }
 
@@ -232,6 +251,7 @@ fn read_xcr0() -> u64 {
 }
 
 /// Writes a value that came from CPUID or from XCR0 itself, which the CPU therefore accepts.
+#[inline]
 fn write_xcr0(value: u64) {
     assert!(try_write_xcr0(value).is_some(), "XCR0 refuses {value:#x}");
 }
@@ -314,6 +334,6 @@ mod tests {
         assert_eq!(legacy[MXCSR_OFFSET..][..4], MXCSR_RESET.to_le_bytes());
         assert_eq!(legacy[..2], CONTROL_WORD_RESET.to_le_bytes());
         assert!(legacy[512..].iter().all(|byte| *byte == 0));
-        assert_eq!(state.xcr0(), 1);
+        assert_eq!(state.xcr0, 1);
     }
 }

@@ -1,10 +1,22 @@
 //! The calls that a port has taken in and not answered.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nuncio_abi::CallToken;
 
-use super::answer::CallingVcpu;
+use crate::sched::VcpuId;
+
+use super::Sleeper;
+
+/// Who waits for the answer to a call.
+#[derive(Clone)]
+pub struct CallingVcpu {
+    /// The vcpu to wake.
+    pub vcpu: VcpuId,
+    /// Where its answer goes.
+    pub sleeper: Arc<Sleeper>,
+}
 
 /// A bounded table of callers, each found by a token that is good for one call only.
 pub(super) struct Calls {
@@ -34,7 +46,16 @@ impl Calls {
         }
     }
 
+    /// The token that [`Calls::insert`] gives next; `None` if the table is full.
+    #[inline(always)]
+    pub(super) fn next(&self) -> Option<CallToken> {
+        let index = *self.free.last()?;
+        let place = self.places.get(usize::from(index))?;
+        Some(CallToken::new(index, place.generation))
+    }
+
     /// Takes a caller in; `None` if the table is full.
+    #[inline(always)]
     pub(super) fn insert(&mut self, caller: CallingVcpu) -> Option<CallToken> {
         let index = self.free.pop()?;
         let place = self.places.get_mut(usize::from(index))?;
@@ -43,6 +64,7 @@ impl Calls {
     }
 
     /// Who waits for the answer to this call.
+    #[inline]
     pub(super) fn get(&self, token: CallToken) -> Option<&CallingVcpu> {
         let place = self.places.get(usize::from(token.index()))?;
         let caller = place.caller.as_ref()?;
@@ -50,6 +72,7 @@ impl Calls {
     }
 
     /// Takes a caller out; the token names nothing any more.
+    #[inline(always)]
     pub(super) fn remove(&mut self, token: CallToken) -> Option<CallingVcpu> {
         self.get(token)?;
         let place = self.places.get_mut(usize::from(token.index()))?;
@@ -73,13 +96,11 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::VcpuId;
 
     fn caller(number: u32) -> CallingVcpu {
         CallingVcpu {
             vcpu: VcpuId(number),
-            cell: Default::default(),
-            has_buffer: false,
+            sleeper: Default::default(),
         }
     }
 

@@ -82,10 +82,17 @@ impl HandleTable {
         Ok(handle)
     }
 
+    /// Whether so many handles can be added without making the table larger.
+    #[inline]
+    pub fn has_room(&self, count: usize) -> bool {
+        self.free.len() >= self.reserved.saturating_add(count)
+    }
+
     /// Makes sure that so many handles can be added, beside those that are reserved.
     ///
     /// # Errors
     /// `QuotaExhausted`.
+    #[inline]
     pub fn ensure(&mut self, count: usize) -> Result<(), Error> {
         let needed = self.reserved.saturating_add(count);
         while self.free.len() < needed {
@@ -98,6 +105,7 @@ impl HandleTable {
     ///
     /// # Errors
     /// `QuotaExhausted`.
+    #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
         self.ensure(count)?;
         self.reserved = self.reserved.saturating_add(count);
@@ -105,6 +113,7 @@ impl HandleTable {
     }
 
     /// Takes a reservation back.
+    #[inline]
     pub fn release(&mut self, count: usize) {
         self.reserved = self.reserved.saturating_sub(count);
     }
@@ -138,6 +147,7 @@ impl HandleTable {
         charge.map_err(|_| Error::QuotaExhausted)
     }
 
+    #[cold]
     fn grow(&mut self) -> Result<(), Error> {
         let old = self.entries.len();
         let new = old

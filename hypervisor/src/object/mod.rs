@@ -19,7 +19,7 @@
     )
 )]
 
-mod answer;
+mod buffer;
 mod calls;
 mod console;
 mod domain;
@@ -32,21 +32,24 @@ mod ring;
 mod space;
 mod timer;
 mod vcpu;
+mod waiting;
 
 use alloc::sync::{Arc, Weak};
 
 use nuncio_abi::{ObjectKind, Rights};
 
-pub use answer::{Answer, AnswerCell, CallingVcpu};
+pub use buffer::{deliver, fits_registers, Buffer, Place};
+pub use calls::CallingVcpu;
 pub use console::LineBuffer;
 pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
 pub use event::Event;
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
-pub use port::{fits_registers, Delivery, Port, Queued, Refused};
+pub use port::{Delivery, Port, Queued, Refused};
 pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
+pub use waiting::{Arrival, AwaitedAnswer, AwaitedMessage, PackedAnswer, Sleeper, Waiting};
 
 use crate::sched::TimerId;
 pub use crate::sched::VcpuId;

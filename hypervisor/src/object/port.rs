@@ -6,15 +6,16 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{CallToken, Error, Message, Posted, MESSAGE_HANDLES, REGISTER_WORDS};
+use nuncio_abi::{CallToken, Error, Message, Posted, MAX_VALUES, MESSAGE_HANDLES};
 use spin::Mutex;
 
 use crate::mem::{Account, KernelCharge, OutOfFrames};
 
-use super::answer::{Answer, CallingVcpu};
-use super::calls::{Calls, BYTES_PER_CALL};
+use crate::sched::VcpuId;
+
+use super::calls::{CallingVcpu, Calls, BYTES_PER_CALL};
 use super::ring::Ring;
-use super::{Held, Target, Wake};
+use super::{Held, Sleeper, Target, Wake};
 
 /// A message with what goes with it.
 pub struct Queued {
@@ -47,8 +48,11 @@ struct State {
 enum Receiver {
     /// The hypervisor's console takes every message at once.
     Console,
-    /// A vcpu; `blocked` while it waits inside `receive`.
-    Vcpu { target: Target, blocked: bool },
+    /// A vcpu; `blocked` while it waits inside `receive`, and then the queue is empty.
+    Vcpu {
+        target: Target,
+        blocked: Option<Arc<Sleeper>>,
+    },
     /// Nobody any more.
     Gone,
 }
@@ -62,7 +66,7 @@ impl Port {
     pub fn new(capacity: usize, receiver: Target, charge: Option<KernelCharge>) -> Self {
         let receiver = Receiver::Vcpu {
             target: receiver,
-            blocked: false,
+            blocked: None,
         };
         Self::with_receiver(capacity, receiver, charge)
     }
@@ -113,7 +117,7 @@ impl Port {
         (state.queue.len(), state.queue.capacity())
     }
 
-    /// Queues a message. Returns who has to be told.
+    /// Queues a message, or leaves it to a receiver that waits. Returns who has to be told.
     ///
     /// # Errors
     /// `PeerGone` without a receiver, `QueueFull` without room.
@@ -128,21 +132,22 @@ impl Port {
         if let Err(error) = state.check_room() {
             return Err((error, handles));
         }
-        let _ = state.queue.push(message, badge, None, handles);
-        Ok(state.announce())
+        Ok(state.take_in(message, badge, None, handles))
     }
 
-    /// Queues a message whose sender waits for the answer. Returns who has to be told.
+    /// Queues a message whose sender waits for the answer, as [`Port::send`] does. Returns the token
+    /// of the call, and who has to be told.
     ///
     /// # Errors
     /// `PeerGone` without a receiver that could answer, `QueueFull` without room.
+    #[inline(always)]
     pub fn call(
-        self: &Arc<Self>,
+        &self,
         message: &Message,
         handles: Vec<Held>,
         badge: u64,
         caller: CallingVcpu,
-    ) -> Result<Option<Wake>, Refused> {
+    ) -> Result<(CallToken, Option<Wake>), Refused> {
         let mut state = self.state.lock();
         if matches!(state.receiver, Receiver::Console) {
             return Err((Error::PeerGone, handles));
@@ -150,13 +155,59 @@ impl Port {
         if let Err(error) = state.check_room() {
             return Err((error, handles));
         }
-        let cell = caller.cell.clone();
         let Some(token) = state.calls.insert(caller) else {
             return Err((Error::QueueFull, handles));
         };
-        let _ = state.queue.push(message, badge, Some(token), handles);
-        cell.await_from(self.clone(), token);
-        Ok(state.announce())
+        let wake = state.take_in(message, badge, Some(token), handles);
+        Ok((token, wake))
+    }
+
+    /// Leaves a message that fits into registers to a receiver that waits for one, and has the sender
+    /// wait for the answer. Does nothing and returns `None` where only [`Port::call`] will do.
+    /// `values` are those that the receiver gets, without the token.
+    #[inline(always)]
+    pub fn call_short(
+        &self,
+        values: &[u64; MAX_VALUES],
+        caller: VcpuId,
+        sleeper: &Arc<Sleeper>,
+    ) -> Option<(CallToken, Wake)> {
+        let mut state = self.state.lock();
+        let State {
+            calls, receiver, ..
+        } = &mut *state;
+        let Receiver::Vcpu { target, blocked } = receiver else {
+            return None;
+        };
+        let receiver = blocked.as_ref()?;
+        let token = calls.next()?;
+        let [header, rest @ ..] = *values;
+        let [badge, first, second, third] = rest;
+        let values = [header | token.to_header(), badge, first, second, third];
+        if !receiver.receive_short(&values) {
+            return None;
+        }
+        *blocked = None;
+        let caller = CallingVcpu {
+            vcpu: caller,
+            sleeper: sleeper.clone(),
+        };
+        calls.insert(caller);
+        Some((token, Wake::Blocked(target.vcpu)))
+    }
+
+    /// Leaves an answer that fits into registers to whoever waits for it. Does nothing and returns
+    /// `None` where only [`Port::answer`] will do.
+    #[inline(always)]
+    pub fn answer_short(&self, token: CallToken, values: &[u64; MAX_VALUES]) -> Option<Wake> {
+        let mut state = self.state.lock();
+        let CallingVcpu { vcpu, sleeper } = state.calls.get(token)?;
+        if !sleeper.answer_short(values) {
+            return None;
+        }
+        let vcpu = *vcpu;
+        state.calls.remove(token);
+        Some(Wake::Blocked(vcpu))
     }
 
     /// Hands an answer to whoever waits for it. Returns whom to wake.
@@ -164,28 +215,21 @@ impl Port {
     /// # Errors
     /// `PeerGone` if the token names no call, or nobody waits any more; `BadArgument` if the caller
     /// cannot take so long an answer; it goes on waiting.
+    #[inline(always)]
     pub fn answer(
         &self,
         token: CallToken,
-        message: Message,
+        message: &Message,
         handles: Vec<Held>,
     ) -> Result<Wake, Refused> {
         let mut state = self.state.lock();
-        let Some(caller) = state.calls.get(token) else {
+        let Some(CallingVcpu { vcpu, sleeper }) = state.calls.get(token) else {
             return Err((Error::PeerGone, handles));
         };
-        if !caller.has_buffer && !fits_registers(&message, handles.len()) {
-            return Err((Error::BadArgument, handles));
-        }
-        let Some(CallingVcpu { vcpu, cell, .. }) = state.calls.remove(token) else {
-            return Err((Error::PeerGone, handles));
-        };
-        drop(state);
-        match cell.put(Answer::Here(message, handles)) {
-            Ok(()) => Ok(Wake::Blocked(vcpu)),
-            Err(Answer::Here(_, handles)) => Err((Error::PeerGone, handles)),
-            Err(_) => Err((Error::PeerGone, Vec::new())),
-        }
+        let vcpu = *vcpu;
+        sleeper.answer(message, handles)?;
+        state.calls.remove(token);
+        Ok(Wake::Blocked(vcpu))
     }
 
     /// The caller does not wait for the answer any more.
@@ -193,42 +237,52 @@ impl Port {
         self.state.lock().calls.remove(token);
     }
 
-    /// Takes the first message if `accept` delivers it, else leaves it where it is. Returns the
-    /// handles that were in it, which count as held until they are closed.
+    /// Takes the first message if `accept` delivers it, else leaves it where it is. If there is none
+    /// and one may come, asks `sleep` who waits for it.
     ///
     /// # Errors
-    /// `PeerGone` if the queue is empty and nobody can send, `QueueEmpty` if it is only empty,
-    /// and what `accept` returns.
-    #[inline]
+    /// `PeerGone` if the queue is empty and nobody can send, and what `accept` and `sleep` return.
+    #[inline(always)]
     pub fn receive(
         &self,
         accept: impl FnOnce(&Queued) -> Result<Delivery, Error>,
-    ) -> Result<(Delivery, Vec<Held>), Error> {
+        sleep: impl FnOnce() -> Result<Arc<Sleeper>, Error>,
+    ) -> Result<Delivery, Error> {
         let mut state = self.state.lock();
-        state.set_blocked(false);
         let Some(first) = state.queue.front() else {
-            return Err(if state.senders == 0 {
-                Error::PeerGone
-            } else {
-                Error::QueueEmpty
-            });
+            if state.senders == 0 {
+                return Err(Error::PeerGone);
+            }
+            let sleeper = sleep()?;
+            state.set_blocked(Some(sleeper));
+            return Ok(Delivery::Awaited);
         };
         let delivery = accept(first)?;
-        let handles = match delivery {
-            Delivery::Done => Vec::new(),
-            Delivery::WithHandles => state.queue.take_handles(),
-            Delivery::Refused => return Ok((delivery, Vec::new())),
-        };
-        state.queue.pop();
-        Ok((delivery, handles))
+        if delivery == Delivery::Done {
+            state.queue.pop();
+        }
+        Ok(delivery)
     }
 
-    /// The receiver goes to sleep until a message comes. `false` if one has come meanwhile.
-    pub fn block_receiver(&self) -> bool {
+    /// Takes the first message if `accept` delivers it but for its handles, which are returned and
+    /// count as held until they are closed.
+    ///
+    /// # Errors
+    /// `QueueEmpty`, and what `accept` returns.
+    pub fn receive_handles(
+        &self,
+        accept: impl FnOnce(&Queued) -> Result<(), Error>,
+    ) -> Result<Vec<Held>, Error> {
         let mut state = self.state.lock();
-        let nothing_to_do = state.queue.len() == 0 && state.senders != 0;
-        state.set_blocked(nothing_to_do);
-        nothing_to_do
+        accept(state.queue.front().ok_or(Error::QueueEmpty)?)?;
+        let handles = state.queue.take_handles();
+        state.queue.pop();
+        Ok(handles)
+    }
+
+    /// The receiver does not wait any more.
+    pub fn unblock_receiver(&self) {
+        self.state.lock().set_blocked(None);
     }
 
     #[cfg(test)]
@@ -257,8 +311,8 @@ impl Port {
         let callers: Vec<_> = state.calls.drain().collect();
         // Handles in messages may name this very port.
         drop(state);
-        for CallingVcpu { vcpu, cell, .. } in callers {
-            if cell.put(Answer::Never).is_ok() {
+        for CallingVcpu { vcpu, sleeper } in callers {
+            if sleeper.give_up_hope() {
                 wake(Wake::Blocked(vcpu));
             }
         }
@@ -271,16 +325,10 @@ impl Port {
 pub enum Delivery {
     /// It is delivered, and had no handles.
     Done,
-    /// It is delivered but for its handles.
-    WithHandles,
     /// It stays the first: it has handles, which the caller was not ready for.
     Refused,
-}
-
-/// Whether a message and its handles fit into the registers of a reply.
-pub fn fits_registers(message: &Message, handles: usize) -> bool {
-    let words = usize::from(message.length).div_ceil(8);
-    words.saturating_add(handles) <= REGISTER_WORDS
+    /// There is none, and the receiver waits for one.
+    Awaited,
 }
 
 impl State {
@@ -295,20 +343,44 @@ impl State {
         }
     }
 
-    fn set_blocked(&mut self, value: bool) {
+    #[inline(always)]
+    fn set_blocked(&mut self, value: Option<Arc<Sleeper>>) {
         if let Receiver::Vcpu { blocked, .. } = &mut self.receiver {
             *blocked = value;
         }
     }
 
+    /// Leaves a message to the receiver that waits for it, or queues it.
+    #[inline(always)]
+    fn take_in(
+        &mut self,
+        message: &Message,
+        badge: u64,
+        token: Option<CallToken>,
+        handles: Vec<Held>,
+    ) -> Option<Wake> {
+        if let Receiver::Vcpu { target, blocked } = &mut self.receiver {
+            if let Some(sleeper) = blocked.take() {
+                if handles.is_empty() && sleeper.receive(message, badge, token).is_ok() {
+                    // Without handles there is nothing to give back, which the compiler does not see.
+                    core::mem::forget(handles);
+                } else {
+                    let _ = self.queue.push(message, badge, token, handles);
+                }
+                return Some(Wake::Blocked(target.vcpu));
+            }
+        }
+        let _ = self.queue.push(message, badge, token, handles);
+        self.announce()
+    }
+
     /// A receiver inside `receive` is woken; any other finds the arrival bit in its slot.
     fn announce(&mut self) -> Option<Wake> {
         match &mut self.receiver {
-            Receiver::Vcpu { target, blocked } if *blocked => {
-                *blocked = false;
-                Some(Wake::Blocked(target.vcpu))
-            }
-            Receiver::Vcpu { target, .. } => {
+            Receiver::Vcpu { target, blocked } => {
+                if blocked.take().is_some() {
+                    return Some(Wake::Blocked(target.vcpu));
+                }
                 let posted = target.post(ARRIVAL);
                 (posted == Posted::Announced).then_some(Wake::Event(target.vcpu))
             }
@@ -322,7 +394,6 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::{Frame, PhysicalMemory};
-    use crate::sched::VcpuId;
     use nuncio_abi::VcpuPage;
     use proptest::prelude::*;
     use std::collections::VecDeque as Model;
@@ -354,12 +425,20 @@ mod tests {
             .map_err(|(error, _)| error)
     }
 
+    /// Goes to sleep in `receive`; false if there is no need to.
+    fn block(port: &Port) -> bool {
+        let delivery = port.receive(|_| Ok(Delivery::Refused), || Ok(Arc::default()));
+        delivery == Ok(Delivery::Awaited)
+    }
+
     fn take(port: &Port) -> Result<(Message, u64), Error> {
+        port.unblock_receiver();
         let mut taken = None;
-        port.receive(|queued| {
+        let accept = |queued: &Queued| {
             taken = Some((queued.message, queued.badge));
             Ok(Delivery::Done)
-        })?;
+        };
+        port.receive(accept, || Err(Error::QueueEmpty))?;
         Ok(taken.unwrap())
     }
 
@@ -389,7 +468,7 @@ mod tests {
     fn a_message_that_cannot_be_delivered_stays_first() {
         let (port, _) = port(2);
         send(&port, 1).unwrap();
-        let refused = port.receive(|_| Err(Error::BufferTooSmall));
+        let refused = port.receive(|_| Err(Error::BufferTooSmall), || Err(Error::QueueEmpty));
         assert_eq!(refused.err(), Some(Error::BufferTooSmall));
         assert_eq!(take(&port), Ok(queued(1)));
     }
@@ -397,16 +476,16 @@ mod tests {
     #[test]
     fn a_blocked_receiver_is_woken_and_finds_no_arrival_bit() {
         let (port, page) = port(2);
-        assert!(port.block_receiver());
+        assert!(block(&port));
         assert_eq!(send(&port, 1), Ok(Some(Wake::Blocked(RECEIVER))));
         assert_eq!(page.ready(), 0);
-        assert!(!port.block_receiver(), "there is a message now");
+        assert!(!block(&port), "there is a message now");
     }
 
     #[test]
     fn after_a_time_out_arrivals_are_announced_again() {
         let (port, page) = port(2);
-        assert!(port.block_receiver());
+        assert!(block(&port));
         assert_eq!(take(&port), Err(Error::QueueEmpty));
         assert_eq!(send(&port, 1), Ok(Some(Wake::Event(RECEIVER))));
         assert_eq!(page.ready(), 1);
@@ -416,12 +495,12 @@ mod tests {
     #[test]
     fn the_last_sender_leaving_wakes_the_receiver() {
         let (port, _) = port(1);
-        assert!(port.block_receiver());
+        assert!(block(&port));
         let mut woken = std::vec::Vec::new();
         port.sender_gone(&mut |wake| woken.push(wake));
         assert_eq!(woken, [Wake::Blocked(RECEIVER)]);
         assert_eq!(take(&port), Err(Error::PeerGone));
-        assert!(!port.block_receiver());
+        assert!(!block(&port));
     }
 
     #[test]

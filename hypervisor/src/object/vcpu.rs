@@ -1,23 +1,20 @@
 //! What the objects know of a virtual CPU: its number and the page through which events reach it.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use nuncio_abi::{Posted, VcpuPage};
 
 use crate::mem::{KernelCharge, OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
-use super::{Answer, AnswerCell, Held, Memory, Wake};
+use super::{Memory, Sleeper};
 
 /// A virtual CPU; its registers are the vcpu loop's.
 pub struct Vcpu {
     id: VcpuId,
     page: &'static Words,
     memory: Arc<Memory>,
-    answer: Arc<AnswerCell>,
-    /// It has answered a call in `reply` and sleeps until the next message.
-    has_replied: AtomicBool,
+    sleeper: Arc<Sleeper>,
     _charge: Option<KernelCharge>,
 }
 
@@ -50,8 +47,7 @@ impl Vcpu {
             id,
             page,
             memory,
-            answer: Arc::default(),
-            has_replied: AtomicBool::new(false),
+            sleeper: Arc::default(),
             _charge: None,
         })
     }
@@ -87,28 +83,10 @@ impl Vcpu {
         VcpuPage::new(self.page)
     }
 
-    /// Where the answer to its call goes.
-    pub const fn answer(&self) -> &Arc<AnswerCell> {
-        &self.answer
-    }
-
-    /// The answer of its `reply` has been given; when the call is made again, it only receives.
-    pub fn set_replied(&self) {
-        self.has_replied.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether that is so; not any more afterwards.
-    pub fn take_replied(&self) -> bool {
-        self.has_replied.swap(false, Ordering::Relaxed)
-    }
-
-    /// It never runs again: nobody waits for the answer to its call any more.
-    pub fn abandon_call(&self, wake: &mut dyn FnMut(Wake)) {
-        match self.answer.take() {
-            Answer::Awaited { port, token } => port.cancel(token),
-            Answer::Here(_, handles) => Held::close_all(handles, wake),
-            Answer::Nothing | Answer::Never => {}
-        }
+    /// What it sleeps for.
+    #[inline]
+    pub const fn sleeper(&self) -> &Arc<Sleeper> {
+        &self.sleeper
     }
 
     /// The memory object of that page, for mapping it.

@@ -62,6 +62,7 @@ impl<P: Platform> Effects for Context<P> {
         self.apply(wake);
     }
 
+    #[inline(always)]
     fn hand_over(&mut self, wake: Wake) {
         match wake {
             Wake::Blocked(id) => self.scheduler.hand_over(id),

@@ -83,7 +83,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.reports.push(DomainReport::new(&mut world, ending));
         }
         let context = &mut self.context;
-        world.object.abandon_call(&mut |wake| context.apply(wake));
+        world
+            .object
+            .sleeper()
+            .abandon(&mut |wake| context.apply(wake));
         world.domain.end(ending, &mut |wake| context.apply(wake));
         if is_made {
             self.context.scheduler.release(id);

@@ -2,9 +2,9 @@
 
 use nuncio_abi::{Deadline, StopReason, MAX_VALUES};
 
-use crate::call::{dispatch, Answer, Caller, Outcome};
+use crate::call::{dispatch, resume, Answer, Caller, Outcome};
 use crate::mem::GuestPhysical;
-use crate::object::DomainId;
+use crate::object::{DomainId, Waiting};
 use crate::policy::{cpuid, msr};
 use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
 
@@ -41,39 +41,44 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// A call by the guest's kernel.
-    #[inline(always)]
-    pub(super) fn first_call(&mut self, world: &mut World<V, P>) -> Flow {
-        world.counters.count_call(world.vcpu.call().verb);
-        self.call(world)
-    }
-
-    /// Makes the call that the vcpu's registers hold.
+    /// Makes the call that the guest's kernel asks for in the vcpu's registers.
     #[inline(always)]
     pub(super) fn call(&mut self, world: &mut World<V, P>) -> Flow {
+        world.counters.count_call(world.vcpu.call().verb);
         let caller = Caller {
             domain: &world.domain,
             vcpu: &world.object,
         };
         let raw = world.vcpu.call();
         let mut answer = Values(&mut world.vcpu);
-        match dispatch(caller, &raw, &mut answer, &mut self.context) {
+        let outcome = dispatch(caller, &raw, &mut answer, &mut self.context);
+        self.conclude(world, outcome)
+    }
+
+    /// Goes on with what has put the vcpu to sleep, if something has.
+    #[inline(always)]
+    pub(super) fn resume(&mut self, world: &mut World<V, P>) -> Flow {
+        let caller = Caller {
+            domain: &world.domain,
+            vcpu: &world.object,
+        };
+        let mut answer = Values(&mut world.vcpu);
+        match resume(caller, &mut answer, &mut self.context) {
+            Some(outcome) => self.conclude(world, outcome),
+            None => Flow::Continue,
+        }
+    }
+
+    #[inline(always)]
+    fn conclude(&mut self, world: &mut World<V, P>, outcome: Outcome) -> Flow {
+        match outcome {
             Outcome::Done => world.vcpu.complete_call(0),
             Outcome::Error(error) => world.vcpu.complete_call(error.number()),
-            Outcome::Block(deadline) => {
-                world.call_again = true;
-                return Flow::Block(deadline);
-            }
+            Outcome::Block(deadline) => return Flow::Block(deadline),
             Outcome::Stop(id, code) => return self.stop(world, id, code),
             Outcome::Start => return self.start_made(world),
         }
         Flow::Continue
-    }
-
-    /// Makes the call again that has put the vcpu to sleep.
-    #[inline(never)]
-    pub(super) fn repeat_call(&mut self, world: &mut World<V, P>) -> Flow {
-        self.call(world)
     }
 
     fn stop(&mut self, world: &mut World<V, P>, id: DomainId, code: u64) -> Flow {
@@ -89,6 +94,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if !self.context.platform.service_interrupts() {
             return Flow::Continue;
         }
+        self.armed_ns = u64::MAX;
         let now_ns = self.context.platform.now_ns();
         self.context.expire(now_ns);
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
@@ -144,6 +150,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if world.vcpu.upcall_is_pending() || self.context.scheduler.has_upcall(id) {
             Flow::Continue
         } else {
+            world.object.sleeper().wait_for(Waiting::Upcall);
             Flow::Block(Deadline::NEVER)
         }
     }

@@ -53,6 +53,8 @@ pub struct Runner<V: Vendor, P: Platform> {
     worlds: Vec<Option<Box<World<V, P>>>>,
     /// Whose extended state the CPU holds.
     loaded: Option<VcpuId>,
+    /// When the machine's timer fires, in nanoseconds; `u64::MAX` if it does not run.
+    armed_ns: u64,
     /// Foreground domains that still live; the run is over when there are none.
     foreground: usize,
     /// When the run is ended from outside, in nanoseconds.
@@ -88,6 +90,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             },
             worlds: Vec::new(),
             loaded: None,
+            armed_ns: u64::MAX,
             foreground: 0,
             limit_ns,
             is_tracing: false,
@@ -164,48 +167,65 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return self.put_back(world);
         }
         let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
-        let mut next = self.run_turn(world, slice_end_ns);
-        // Whoever waits for an answer lends the rest of its slice to the one that is to give it.
-        while let Some(world) = next.and_then(|id| self.take(id)) {
-            next = self.run_turn(world, slice_end_ns);
-        }
+        self.load(&mut world);
+        self.attend(&mut world, slice_end_ns);
+        self.limit_run(&mut world, slice_end_ns);
+        self.run_slice(world, slice_end_ns);
         self.check_limit();
     }
 
-    /// Lets a vcpu run until it leaves the CPU; returns the one to which it hands the CPU over.
-    fn run_turn(&mut self, mut world: Box<World<V, P>>, slice_end_ns: u64) -> Option<VcpuId> {
-        let id = world.object.id();
-        self.load_extended_state(&mut world);
-        let started = self.context.platform.ticks();
-        let flow = self.run_slice(&mut world, slice_end_ns);
-        world.counters.ticks += self.context.platform.ticks().wrapping_sub(started);
-        let mut next = None;
-        match flow {
-            Flow::Continue | Flow::Yield => self.context.scheduler.requeue(id),
-            Flow::Block(deadline) => {
-                self.context.scheduler.block(id, deadline);
-                next = self.context.scheduler.take_over();
+    /// Lets a vcpu run until it leaves the CPU. If it goes to sleep and has handed the CPU over, the
+    /// other one goes on in the same slice: whoever waits for an answer lends the rest of its slice
+    /// to the one that is to give it.
+    fn run_slice(&mut self, mut world: Box<World<V, P>>, slice_end_ns: u64) {
+        let mut started = self.context.platform.ticks();
+        loop {
+            let flow = match self.resume(&mut world) {
+                Flow::Continue => self.run_guest(&mut world, slice_end_ns),
+                flow => flow,
+            };
+            let stopped = self.context.platform.ticks();
+            world.counters.ticks += stopped.wrapping_sub(started);
+            started = stopped;
+            let id = world.object.id();
+            let next = match flow {
+                Flow::Block(deadline) => {
+                    self.context.scheduler.block(id, deadline);
+                    self.context.scheduler.take_over()
+                }
+                Flow::End(reason, detail) => return self.end(world, reason, detail),
+                Flow::Continue | Flow::Yield => {
+                    self.context.scheduler.requeue(id);
+                    None
+                }
+            };
+            self.put_back(world);
+            match next.and_then(|next| self.take(next)) {
+                Some(next) => world = next,
+                None => return,
             }
-            Flow::End(reason, detail) => {
-                self.end(world, reason, detail);
-                return None;
-            }
+            self.switch_to(&mut world, slice_end_ns);
         }
-        self.put_back(world);
-        next
     }
 
-    fn run_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
-        self.vendor.load(&mut world.vcpu);
-        self.attend(world, slice_end_ns);
-        self.limit_run(world, slice_end_ns);
-        if core::mem::take(&mut world.call_again) {
-            match self.repeat_call(world) {
-                Flow::Continue => {}
-                flow => return flow,
-            }
+    /// Goes on with another vcpu in the same slice.
+    #[inline]
+    fn switch_to(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        self.load(world);
+        self.prepare(world);
+        // What is due may be earlier now, but not for the slice: it has its end already.
+        let earliest_ns = self.context.scheduler.earliest_deadline();
+        let is_late = earliest_ns.is_some_and(|earliest_ns| earliest_ns < self.armed_ns);
+        if V::Vcpu::LIMITS_RUNS || is_late {
+            self.limit_run(world, slice_end_ns);
         }
-        self.run_guest(world, slice_end_ns)
+    }
+
+    /// Makes the CPU this vcpu's.
+    #[inline]
+    fn load(&mut self, world: &mut World<V, P>) {
+        self.vendor.load(&mut world.vcpu);
+        self.load_extended_state(world);
     }
 
     /// Enters the guest again and again, until an exit means that it must leave the CPU.
@@ -218,7 +238,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 self.attend(world, slice_end_ns);
             }
             let flow = match self.vendor.run(&mut world.vcpu) {
-                Left::ByCall => self.first_call(world),
+                Left::ByCall => self.call(world),
                 Left::ByExit => self.handle(world, slice_end_ns),
             };
             if flow != Flow::Continue {
@@ -236,9 +256,18 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         let scheduler = &mut self.context.scheduler;
         let became_ready = scheduler.attend();
+        self.prepare(world);
+        if became_ready {
+            self.limit_slice(world, slice_end_ns);
+        }
+    }
+
+    /// Hands an upcall to the vcpu that runs next, and has it forget translations that are wrong.
+    #[inline]
+    fn prepare(&mut self, world: &mut World<V, P>) {
         let id = world.object.id();
-        if scheduler.has_upcall(id) {
-            scheduler.clear_upcall(id);
+        if self.context.scheduler.has_upcall(id) {
+            self.context.scheduler.clear_upcall(id);
             if let Some(vector) = world.object.page().upcall_vector() {
                 world.vcpu.request_upcall(vector);
             }
@@ -247,9 +276,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if flushes != world.seen_flushes {
             world.seen_flushes = flushes;
             world.vcpu.flush_translations();
-        }
-        if became_ready {
-            self.limit_slice(world, slice_end_ns);
         }
     }
 
@@ -268,18 +294,28 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Makes sure that the vcpu leaves the CPU when something is due.
     fn limit_run(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
         let due_ns = self.arm_timer(slice_end_ns);
-        let platform = &self.context.platform;
-        let ticks = due_ns.map(|due_ns| platform.ticks_until(due_ns));
-        world.vcpu.limit_run(ticks);
+        if V::Vcpu::LIMITS_RUNS {
+            let platform = &self.context.platform;
+            world
+                .vcpu
+                .limit_run(due_ns.map(|due_ns| platform.ticks_until(due_ns)));
+        }
     }
 
     /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while
     /// others wait, the end of the slice. When nothing is due there is no tick. Returns when it is.
+    ///
+    /// A timer that runs is left alone if it fires before that: most deadlines are gone before they
+    /// are due, and then one early interrupt costs less than what would have been programmed for
+    /// nothing.
     fn arm_timer(&mut self, slice_end_ns: u64) -> Option<u64> {
         let slice = self.context.scheduler.has_ready().then_some(slice_end_ns);
         let due = [slice, self.context.earliest_deadline(), self.limit_ns];
         let due_ns = due.into_iter().flatten().min();
-        self.context.platform.arm_timer(due_ns);
+        if due_ns.is_some_and(|due_ns| due_ns < self.armed_ns) {
+            self.context.platform.arm_timer(due_ns);
+            self.armed_ns = due_ns.unwrap_or(u64::MAX);
+        }
         due_ns
     }
 
@@ -290,6 +326,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         self.arm_timer(u64::MAX);
         self.context.platform.idle();
+        self.armed_ns = u64::MAX;
         let now_ns = self.context.platform.now_ns();
         self.context.expire(now_ns);
         self.check_limit();
@@ -304,6 +341,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
+    #[inline]
     fn load_extended_state(&mut self, world: &mut World<V, P>) {
         let id = world.object.id();
         if self.loaded == Some(id) {
@@ -317,10 +355,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .switch_extended_state(from, &mut world.extended);
     }
 
+    #[inline]
     fn take(&mut self, id: VcpuId) -> Option<Box<World<V, P>>> {
         self.worlds.get_mut(id.0 as usize)?.take()
     }
 
+    #[inline]
     fn put_back(&mut self, world: Box<World<V, P>>) {
         let id = world.object.id();
         if let Some(place) = self.worlds.get_mut(id.0 as usize) {

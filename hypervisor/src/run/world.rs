@@ -25,8 +25,6 @@ pub struct World<V: Vendor, P: Platform> {
     pub vcpu: V::Vcpu,
     /// Its vector and debug registers.
     pub extended: P::Extended,
-    /// Its call has put it to sleep and is made again before it runs.
-    pub call_again: bool,
     /// The space's flush number that its cached translations agree with.
     pub seen_flushes: u64,
     /// Whether the run goes on without it.
@@ -80,7 +78,8 @@ impl<V: Vendor, P: Platform> World<V, P> {
     /// Records the call that the vcpu has made since it was last looked at, if calls are recorded
     /// and it has its answer.
     pub fn record_call(&mut self) {
-        if let (Some(trace), false) = (&mut self.trace, self.call_again) {
+        let is_in_call = self.object.sleeper().is_in_call();
+        if let (Some(trace), false) = (&mut self.trace, is_in_call) {
             trace.record(
                 &self.counters.calls,
                 Some(self.vcpu.register(Register::RAX)),
@@ -122,7 +121,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
             object,
             vcpu,
             extended,
-            call_again: false,
             background,
             overdrawn_ns: 0,
             counters: Counters::default(),

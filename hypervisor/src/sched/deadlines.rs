@@ -72,6 +72,7 @@ impl<I: Numbered> DeadlineQueue<I> {
     }
 
     /// Takes an owner's deadline away, if it has one.
+    #[inline]
     pub fn clear(&mut self, id: I) {
         if let Some(place) = self.places[id.index()] {
             self.remove(place as usize);
@@ -79,6 +80,7 @@ impl<I: Numbered> DeadlineQueue<I> {
     }
 
     /// The earliest deadline, in nanoseconds.
+    #[inline]
     pub fn earliest(&self) -> Option<u64> {
         self.heap.first().map(|item| item.deadline_ns)
     }
@@ -93,6 +95,7 @@ impl<I: Numbered> DeadlineQueue<I> {
         Some(first.id)
     }
 
+    #[inline(never)]
     fn remove(&mut self, place: usize) {
         let removed = self.heap.swap_remove(place);
         self.places[removed.id.index()] = None;

@@ -14,13 +14,18 @@ pub struct Scheduler {
     vcpus: Vec<Slot>,
     /// Numbers of vcpus that are gone.
     free: Vec<VcpuId>,
-    /// Something has changed that the loop must look at before it enters a guest again.
-    attention: bool,
+    /// What the loop must look at before it enters a guest again: [`OFFER`] and [`NEWS`].
+    attention: u8,
     /// A vcpu has become ready since the loop last looked, or another time is due.
     became_ready: bool,
     /// The vcpu that gets the CPU if the running one goes to sleep before the loop looks.
     handed_over: Option<VcpuId>,
 }
+
+/// Of [`Scheduler::attention`]: the CPU was handed over, and the running vcpu has not gone to sleep.
+const OFFER: u8 = 1 << 0;
+/// Of [`Scheduler::attention`]: anything else has changed.
+const NEWS: u8 = 1 << 1;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -99,6 +104,7 @@ impl Scheduler {
     }
 
     /// The running vcpu goes to sleep.
+    #[inline]
     pub fn block(&mut self, id: VcpuId, deadline: Deadline) {
         self.set(id, State::Blocked);
         if deadline != Deadline::NEVER {
@@ -115,40 +121,51 @@ impl Scheduler {
     }
 
     /// Makes a sleeping vcpu ready; nothing happens to any other.
+    #[inline]
     pub fn wake(&mut self, id: VcpuId) {
         if self
             .slot(id)
             .is_some_and(|slot| slot.state == State::Blocked)
         {
-            self.deadlines.clear(id);
-            self.requeue(id);
-            self.attention = true;
-            self.became_ready = true;
+            self.rouse(id);
         }
     }
 
-    /// Makes a sleeping vcpu ready, and the one to run if the running one goes to sleep now.
+    #[inline(never)]
+    fn rouse(&mut self, id: VcpuId) {
+        self.deadlines.clear(id);
+        self.requeue(id);
+        self.attend_again();
+    }
+
+    /// Makes a vcpu that sleeps, or that something else has woken already, the one to run if the
+    /// running one goes to sleep now.
+    #[inline(always)]
     pub fn hand_over(&mut self, id: VcpuId) {
-        if self
-            .slot(id)
-            .is_some_and(|slot| slot.state == State::Blocked)
-        {
-            self.keep_in_line();
-            self.deadlines.clear(id);
-            self.set(id, State::Ready);
-            self.handed_over = Some(id);
-            self.attention = true;
+        self.keep_in_line();
+        match self.slot(id).map(|slot| slot.state) {
+            Some(State::Blocked) => {
+                self.deadlines.clear(id);
+                self.set(id, State::Ready);
+            }
+            Some(State::Ready) => self.queue.remove(id),
+            _ => return,
         }
+        self.handed_over = Some(id);
+        self.attention |= OFFER;
     }
 
     /// Takes the vcpu to which the CPU was handed over; it is the running one now.
+    #[inline]
     pub fn take_over(&mut self) -> Option<VcpuId> {
         let id = self.handed_over.take()?;
+        self.attention &= !OFFER;
         self.set(id, State::Running);
         Some(id)
     }
 
     /// Nobody went to sleep for it: it queues up like all others.
+    #[inline]
     fn keep_in_line(&mut self) {
         if let Some(id) = self.handed_over.take() {
             self.queue.push(id);
@@ -157,10 +174,11 @@ impl Scheduler {
     }
 
     /// Records that a vcpu has an upcall to get, and wakes it.
+    #[inline]
     pub fn signal(&mut self, id: VcpuId) {
         if let Some(slot) = self.slot_mut(id) {
             slot.upcall = true;
-            self.attention = true;
+            self.attention |= NEWS;
         }
         self.wake(id);
     }
@@ -172,6 +190,7 @@ impl Scheduler {
     }
 
     /// The upcall has been handed over.
+    #[inline]
     pub fn clear_upcall(&mut self, id: VcpuId) {
         if let Some(slot) = self.slot_mut(id) {
             slot.upcall = false;
@@ -181,23 +200,23 @@ impl Scheduler {
     /// Whether a vcpu has become ready or got an upcall since [`Scheduler::attend`].
     #[inline]
     pub fn wants_attention(&self) -> bool {
-        self.attention
+        self.attention != 0
     }
 
     /// Asks the loop to look.
     pub fn call_attention(&mut self) {
-        self.attention = true;
+        self.attention |= NEWS;
     }
 
     /// Asks the loop to look as if a vcpu had become ready.
     pub fn attend_again(&mut self) {
-        self.attention = true;
+        self.attention |= NEWS;
         self.became_ready = true;
     }
 
     /// The loop looks now. Whether a vcpu has become ready since it last did.
     pub fn attend(&mut self) -> bool {
-        self.attention = false;
+        self.attention = 0;
         self.keep_in_line();
         core::mem::take(&mut self.became_ready)
     }
@@ -210,10 +229,12 @@ impl Scheduler {
     }
 
     /// The earliest deadline in nanoseconds.
+    #[inline]
     pub fn earliest_deadline(&self) -> Option<u64> {
         self.deadlines.earliest()
     }
 
+    #[inline]
     fn set(&mut self, id: VcpuId, state: State) {
         if let Some(slot) = self.slot_mut(id) {
             slot.state = state;
@@ -225,6 +246,7 @@ impl Scheduler {
         self.vcpus.get(id.0 as usize)
     }
 
+    #[inline]
     fn slot_mut(&mut self, id: VcpuId) -> Option<&mut Slot> {
         self.vcpus.get_mut(id.0 as usize)
     }
@@ -272,6 +294,63 @@ mod tests {
         scheduler.wake(only);
         scheduler.signal(only);
         assert_eq!(scheduler.pick(), None);
+    }
+
+    #[test]
+    fn a_vcpu_that_an_event_has_woken_is_handed_over_to_before_its_turn() {
+        let mut scheduler = Scheduler::new();
+        let [caller, other, server] = [(); 3].map(|()| scheduler.add());
+        for id in [caller, other, server] {
+            assert_eq!(scheduler.pick(), Some(id));
+            if id == server {
+                scheduler.block(id, Deadline(100));
+            } else {
+                scheduler.requeue(id);
+            }
+        }
+        assert_eq!(scheduler.pick(), Some(caller));
+        scheduler.signal(server);
+        scheduler.hand_over(server);
+        scheduler.block(caller, Deadline::NEVER);
+        assert_eq!(scheduler.take_over(), Some(server));
+        assert!(scheduler.attend(), "the event is still to be looked at");
+        assert_eq!(scheduler.pick(), Some(other));
+        assert_eq!(scheduler.pick(), None, "the server is not queued any more");
+        assert_eq!(scheduler.earliest_deadline(), None);
+    }
+
+    #[test]
+    fn who_was_handed_over_to_queues_up_if_nobody_goes_to_sleep() {
+        let mut scheduler = Scheduler::new();
+        let [caller, server] = [(); 2].map(|()| scheduler.add());
+        scheduler.pick();
+        scheduler.pick();
+        scheduler.block(server, Deadline::NEVER);
+        assert!(!scheduler.wants_attention());
+        scheduler.hand_over(server);
+        assert!(scheduler.wants_attention());
+        assert!(scheduler.attend() && scheduler.has_ready());
+        scheduler.hand_over(caller);
+        scheduler.block(caller, Deadline::NEVER);
+        assert_eq!(
+            scheduler.take_over(),
+            None,
+            "who runs is not handed over to"
+        );
+        assert_eq!(scheduler.pick(), Some(server));
+    }
+
+    #[test]
+    fn taking_over_leaves_no_news_behind() {
+        let mut scheduler = Scheduler::new();
+        let [caller, server] = [(); 2].map(|()| scheduler.add());
+        scheduler.pick();
+        scheduler.pick();
+        scheduler.block(server, Deadline::NEVER);
+        scheduler.hand_over(server);
+        scheduler.block(caller, Deadline::NEVER);
+        assert_eq!(scheduler.take_over(), Some(server));
+        assert!(!scheduler.wants_attention());
     }
 
     #[derive(Clone, Debug)]

@@ -70,10 +70,7 @@ impl Platform for HardwarePlatform {
     }
 
     fn switch_extended_state(&mut self, from: Option<&mut PaidState>, to: &mut PaidState) {
-        if let Some(from) = from {
-            from.state.save();
-        }
-        to.state.restore();
+        ExtendedState::switch(from.map(|from| &mut from.state), &to.state);
     }
 
     fn set_extended_features(&mut self, value: u64) -> bool {

@@ -139,8 +139,12 @@ pub trait VirtualCpu {
     /// Forgets what the CPU has cached of the nested page tables before the next run.
     fn flush_translations(&mut self);
 
+    /// Whether [`VirtualCpu::limit_run`] has to be told. Where guests always leave for the machine's
+    /// timer it has not.
+    const LIMITS_RUNS: bool = false;
+
     /// Has the guest leave the CPU with [`Exit::Interrupt`] after about this many ticks, or when
-    /// it likes. Vendors whose guests always leave for the machine's timer need not do anything.
+    /// it likes.
     fn limit_run(&mut self, _ticks: Option<u64>) {}
 
     /// A system register as the guest sees it. The vcpu is the one that was loaded last: VT-x has its

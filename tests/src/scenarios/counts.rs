@@ -20,11 +20,11 @@ const BUDGETS: [(&str, u64); 11] = [
     ("hello", 145),
     ("query", 200),
     ("notify-coalesced", 195),
-    ("notify", 290),
-    ("send-receive-24", 890),
+    ("notify", 286),
+    ("send-receive-24", 840),
     ("send-receive-64", 1_070),
-    ("call-reply-8", 3_480),
-    ("call-reply-64", 4_000),
+    ("call-reply-8", 1_860),
+    ("call-reply-64", 2_640),
     ("map-unmap", 1_270),
 ];
 

@@ -9,6 +9,7 @@ mod model;
 mod objects;
 mod order;
 mod scheduling;
+mod sleeping;
 mod talking;
 
 use machine::{run, run_traced, stop, Outcome};

@@ -28,7 +28,12 @@ pub(super) fn create(guest: &mut Guest, what: Create) -> Answered<(Handle, Optio
     }))
 }
 
-fn send_transfer(guest: &mut Guest, port: Handle, handle: Handle, rights: Rights) -> Answered<()> {
+pub(super) fn send_transfer(
+    guest: &mut Guest,
+    port: Handle,
+    handle: Handle,
+    rights: Rights,
+) -> Answered<()> {
     let transfer = Transfer { handle, rights };
     let message = Outgoing::Registers {
         length: 8,

@@ -91,7 +91,7 @@ impl VmxVcpu {
             launched: false,
             ept_pointer: start.nested_root.start().0 | 3 << 3 | 6 | accessed_and_dirty,
             upcall: None,
-            is_limited: false,
+            is_limited: true,
             timer_shift: features.timer_shift,
             cr4_hidden: features.cr4_fixed & !start_state::CR4,
             limits: features.limits,
@@ -219,6 +219,8 @@ impl VmxVcpu {
 }
 
 impl VirtualCpu for VmxVcpu {
+    const LIMITS_RUNS: bool = true;
+
     fn exit(&mut self) -> Exit {
         if self.entry_refused {
             return Exit::BadState;
@@ -306,8 +308,11 @@ impl VirtualCpu for VmxVcpu {
     /// Not every CPU lets an interrupt stop a guest that does not take interrupts itself (Bochs
     /// does not), so the preemption timer runs beside the machine's.
     fn limit_run(&mut self, ticks: Option<u64>) {
-        self.is_limited = ticks.is_some();
-        self.run_for(ticks.unwrap_or(u64::MAX));
+        // Without a limit before and after, whatever is left will do.
+        if ticks.is_some() || self.is_limited {
+            self.is_limited = ticks.is_some();
+            self.run_for(ticks.unwrap_or(u64::MAX));
+        }
     }
 
     #[inline(always)]

@@ -138,7 +138,7 @@ pub enum Sleep {
         port: Id,
         call: u64,
         deadline: u64,
-        buffer: u64,
+        buffer: Option<u64>,
     },
     Halt,
 }
@@ -147,7 +147,10 @@ pub enum Sleep {
 #[derive(Debug)]
 pub enum Answer {
     Awaited,
+    /// It has handles, or there is no memory for it: the caller delivers it when it runs.
     Here(Message),
+    /// It is delivered.
+    Values(Vec<u64>),
     Never,
 }
 
@@ -165,6 +168,8 @@ pub struct Domain {
     pub upcall_on_its_way: bool,
     pub sleeps: Option<Sleep>,
     pub answer: Option<Answer>,
+    /// The message that has come while it slept in `receive`, already delivered.
+    pub arrived: Option<Message>,
     pub frames_limit: u64,
     /// Frames of page tables, as counted in the machine.
     pub table_frames: u64,
@@ -206,6 +211,7 @@ impl Domain {
             upcall_on_its_way: false,
             sleeps: None,
             answer: None,
+            arrived: None,
             frames_limit,
             table_frames: 0,
             kernel_limit,
@@ -433,7 +439,8 @@ impl Model {
                 Some(Sleep::Receive { port, deadline, .. }) => match &self.objects[*port] {
                     Object::Port(port) => {
                         let has_end = !port.queue.is_empty() || port.senders == 0;
-                        has_end || is_ready || passed(*deadline)
+                        let has_come = domain.arrived.is_some();
+                        has_come || has_end || is_ready || passed(*deadline)
                     }
                     _ => false,
                 },
@@ -476,6 +483,7 @@ impl Model {
         let mappings = core::mem::take(&mut domain.mappings);
         let answer = domain.answer.take();
         let sleeps = domain.sleeps.take();
+        domain.arrived = None;
         match answer {
             Some(Answer::Here(message)) => {
                 for held in message.handles {

@@ -113,6 +113,19 @@ fn is_short(message: &Message) -> bool {
     message.length.div_ceil(8) as usize + message.handles.len() <= 3
 }
 
+/// The values of a message, but for its handles.
+fn values(message: &Message) -> Vec<u64> {
+    let in_memory = !is_short(message);
+    let count = message.handles.len() as u64;
+    let header = message.length | u64::from(in_memory) << 7 | count << 8;
+    let byte_words = message.length.div_ceil(8) as usize;
+    let mut values = vec![header, message.badge, 0, 0, 0];
+    if !in_memory {
+        values[2..2 + byte_words].copy_from_slice(&message.words[..byte_words]);
+    }
+    values
+}
+
 impl Model {
     /// A call, at the time when it is made.
     pub fn call(&mut self, me: usize, raw: &RawCall, seen: Option<Seen>) -> Try<Next> {
@@ -195,7 +208,14 @@ impl Model {
                 deadline,
                 buffer,
             }) => {
+                if let Some(message) = self.domains[me].arrived.take() {
+                    let token = self.learn_token(port, &message, seen);
+                    let mut values = values(&message);
+                    values[0] |= token << 32;
+                    return Ok(Next::Done(values));
+                }
                 self.port(port).is_waited_for = false;
+                self.check_buffer(me, buffer)?;
                 self.receive(me, port, deadline, buffer, seen)
             }
             Some(Sleep::Call {
@@ -251,8 +271,11 @@ impl Model {
     }
 
     fn check_buffer(&self, me: usize, buffer: u64) -> Try<()> {
-        let is_usable = buffer.is_multiple_of(128) && self.at(me, buffer, READ | WRITE).is_some();
-        is(buffer == 0 || is_usable, Error::BadAddress)
+        is(buffer == 0 || self.is_usable(me, buffer), Error::BadAddress)
+    }
+
+    fn is_usable(&self, me: usize, buffer: u64) -> bool {
+        buffer.is_multiple_of(128) && self.at(me, buffer, READ | WRITE).is_some()
     }
 
     /// The bytes of a message, and copies of its handles.
@@ -314,8 +337,40 @@ impl Model {
         })
     }
 
-    /// Queues a message, with which its handles count.
+    /// Writes a message without handles to a buffer, or keeps its words for registers; whether that
+    /// can be done.
+    fn arrive(&mut self, me: usize, message: &Message, buffer: Option<u64>) -> bool {
+        let is_there = buffer.is_none_or(|buffer| self.is_usable(me, buffer));
+        let fits = is_short(message) || buffer.is_some();
+        let is_possible = message.handles.is_empty() && fits && is_there;
+        if let (true, false, Some(buffer)) = (is_possible, is_short(message), buffer) {
+            self.store_message(me, message, buffer);
+        }
+        is_possible
+    }
+
+    fn store_message(&mut self, me: usize, message: &Message, buffer: u64) {
+        if let Some((memory, first)) = self.at(me, buffer, READ | WRITE) {
+            for (word, number) in message.words.into_iter().zip(first..) {
+                self.store((memory, number), word);
+            }
+        }
+    }
+
+    /// Queues a message, with which its handles count, or leaves it to a receiver that waits.
     fn queue(&mut self, port: Id, message: Message) {
+        let to = self.port(port);
+        if let (Some((receiver, _)), true) = (to.receiver, to.is_waited_for) {
+            let Some(Sleep::Receive { buffer, .. }) = self.domains[receiver].sleeps else {
+                panic!("domain {receiver} does not wait for a message");
+            };
+            let buffer = Some(buffer).filter(|buffer| *buffer != 0);
+            if self.arrive(receiver, &message, buffer) {
+                self.port(port).is_waited_for = false;
+                self.domains[receiver].arrived = Some(message);
+                return;
+            }
+        }
         for held in &message.handles {
             self.hold(held);
         }
@@ -395,17 +450,11 @@ impl Model {
         seen: Option<Seen>,
     ) -> Vec<u64> {
         let in_memory = !is_short(&message);
-        let count = message.handles.len() as u64;
-        let header = message.length | u64::from(in_memory) << 7 | count << 8;
         let byte_words = message.length.div_ceil(8) as usize;
         let place = self.at(me, buffer, READ | WRITE);
-        let mut values = vec![header, message.badge, 0, 0, 0];
-        if !in_memory {
-            values[2..2 + byte_words].copy_from_slice(&message.words[..byte_words]);
-        } else if let Some((memory, first)) = place {
-            for (word, number) in message.words.into_iter().zip(first..) {
-                self.store((memory, number), word);
-            }
+        let mut values = values(&message);
+        if in_memory {
+            self.store_message(me, &message, buffer);
         }
         for (index, held) in message.handles.into_iter().enumerate() {
             let rights = held.rights << 32;
@@ -683,8 +732,7 @@ impl Model {
             ..
         } = *self.find(me, small(port)?, 5, SEND)?;
         if out.is_in_memory() {
-            let is_usable = first % 128 == 0 && self.at(me, first, READ | WRITE).is_some();
-            is(is_usable, Error::BadAddress)?;
+            is(self.is_usable(me, first), Error::BadAddress)?;
         }
         let mut message = self.pack(me, &out, badge)?;
         self.room(me, 4, 0..0, seen)?;
@@ -693,7 +741,6 @@ impl Model {
         let is_full = to.queue.len() >= to.capacity || to.calls.len() >= to.capacity;
         is(!is_full, Error::QueueFull)?;
         let receiver = to.receiver.map(|(who, _)| who);
-        let sleeper = receiver.filter(|who| *who != me && !self.can_run(*who));
         let waits_here = self.port(port).is_waited_for;
         self.calls_made += 1;
         let call = self.calls_made;
@@ -701,7 +748,7 @@ impl Model {
         message.call = Some(call);
         self.queue(port, message);
         self.domains[me].answer = Some(Answer::Awaited);
-        let buffer = out.buffer();
+        let buffer = out.is_in_memory().then_some(out.buffer());
         let sleep = Sleep::Call {
             port,
             call,
@@ -711,7 +758,7 @@ impl Model {
         if deadline == 0 || self.deadline_passed(deadline) {
             return self.finish_call(me, sleep, seen);
         }
-        self.runs_next = sleeper.filter(|_| waits_here);
+        self.runs_next = receiver.filter(|_| waits_here);
         Ok(Next::Sleeps(sleep))
     }
 
@@ -726,7 +773,14 @@ impl Model {
             return done();
         };
         match self.domains[me].answer.take() {
+            Some(Answer::Values(values)) => Ok(Next::Done(values)),
             Some(Answer::Here(message)) => {
+                if !buffer.is_none_or(|buffer| self.is_usable(me, buffer)) {
+                    let handles = message.handles.into_iter();
+                    handles.for_each(|held| self.give_up(held));
+                    return Err(Error::BadAddress);
+                }
+                let buffer = buffer.unwrap_or(0);
                 let values = self.deliver(me, message, buffer, seen);
                 Ok(Next::Done(values))
             }
@@ -754,19 +808,25 @@ impl Model {
         let call = to.tokens.get(&token).copied().ok_or(Error::PeerGone)?;
         let (caller, has_memory) = *to.calls.get(&call).ok_or(Error::PeerGone)?;
         is(is_short(&message) || has_memory, Error::BadArgument)?;
-        let was_asleep = !self.can_run(caller);
         self.port(port).calls.remove(&call);
         for held in &message.handles {
             self.hold(held);
         }
-        self.domains[caller].answer = Some(Answer::Here(message));
+        let Some(Sleep::Call { buffer, .. }) = self.domains[caller].sleeps else {
+            panic!("domain {caller} does not wait for an answer");
+        };
+        self.domains[caller].answer = Some(if self.arrive(caller, &message, buffer) {
+            Answer::Values(values(&message))
+        } else {
+            Answer::Here(message)
+        });
         if !then_receive {
             return done();
         }
         let buffer = out.buffer();
         self.check_buffer(me, buffer)?;
         let next = self.receive(me, port, NEVER, buffer, seen)?;
-        if matches!(next, Next::Sleeps(_)) && was_asleep {
+        if matches!(next, Next::Sleeps(_)) {
             self.runs_next = Some(caller);
         }
         Ok(next)

@@ -1,0 +1,51 @@
+//! How a vcpu that has slept in a call goes on with it.
+
+use nuncio_abi::{Error, MESSAGE_HANDLES};
+
+use crate::object::{Arrival, Traffic, Waiting};
+
+use super::{call, receive, wait, Answer, Caller, Effects, Outcome};
+
+/// Goes on with the call that has put the vcpu to sleep; `None` if none has.
+///
+/// Mostly whoever has woken it has left the values for it.
+#[inline]
+pub fn resume(
+    caller: Caller<'_>,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Option<Outcome> {
+    let values = match caller.vcpu.sleeper().take_arrival() {
+        Some(Arrival::Message(values)) => {
+            Traffic::count(&caller.domain.traffic.received);
+            values
+        }
+        Some(Arrival::Answer(values)) => {
+            caller.domain.handles.lock().release(MESSAGE_HANDLES);
+            values
+        }
+        None => return look_again(caller, answer, effects),
+    };
+    answer.full(&values);
+    Some(Outcome::Done)
+}
+
+/// It was woken for something else, or has to deliver by itself what has come.
+#[inline(never)]
+fn look_again(
+    caller: Caller<'_>,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Option<Outcome> {
+    match caller.vcpu.sleeper().take() {
+        Waiting::Nothing | Waiting::Upcall | Waiting::Received(_) | Waiting::Answered(_) => None,
+        Waiting::Event(deadline) => Some(wait::wait(caller, deadline, effects)),
+        Waiting::Message(awaited) => Some(receive::resume(caller, awaited, answer, effects)),
+        Waiting::Answer(awaited) => Some(call::wait(caller, awaited, effects)),
+        Waiting::Packed(packed) => Some(call::unpack(caller, packed, answer, effects).into()),
+        Waiting::Unanswered => {
+            caller.domain.handles.lock().release(MESSAGE_HANDLES);
+            Some(Outcome::Error(Error::PeerGone))
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What a vcpu sleeps for, and what whoever wakes it has left for it.
+//!
+//! A message or an answer without handles is put here as the value registers of the call, so that
+//! the vcpu has only to load them. Everything else it finds out by itself when it runs again.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use nuncio_abi::{CallToken, Deadline, Error, Handle, Message, MAX_VALUES};
+use spin::Mutex;
+
+use super::buffer::{deliver, fits_registers, Buffer};
+use super::{Held, Port, Refused, Wake};
+
+/// What a vcpu sleeps for, or finds when it runs again.
+#[derive(Default)]
+pub enum Waiting {
+    /// It does not sleep in a call.
+    #[default]
+    Nothing,
+    /// It sleeps in HLT, until an upcall is due.
+    Upcall,
+    /// In `wait`.
+    Event(Deadline),
+    /// In `receive`, or in a `reply` whose answer has been given.
+    Message(AwaitedMessage),
+    /// In `call`: its message is queued, or received and not answered yet.
+    Answer(AwaitedAnswer),
+    /// The message has come; these are its values.
+    Received([u64; MAX_VALUES]),
+    /// The answer has come; these are its values.
+    Answered([u64; MAX_VALUES]),
+    /// The answer has come, with handles or for memory that is not there.
+    Packed(PackedAnswer),
+    /// Nobody will answer the call: the receiver is gone.
+    Unanswered,
+}
+
+/// A message that is waited for.
+pub struct AwaitedMessage {
+    /// The port.
+    pub port: Handle,
+    /// How long.
+    pub deadline: Deadline,
+    /// Where a message goes that does not fit into registers.
+    pub buffer: Option<Buffer>,
+}
+
+/// An answer that is waited for.
+pub struct AwaitedAnswer {
+    /// Where the call was sent; `None` once it is answered.
+    pub port: Option<Arc<Port>>,
+    /// Its place among the port's calls.
+    pub token: CallToken,
+    /// How long.
+    pub deadline: Deadline,
+    /// Where an answer goes that does not fit into registers.
+    pub buffer: Option<Buffer>,
+}
+
+impl AwaitedAnswer {
+    /// It is not waited for any more.
+    pub fn cancel(self) {
+        if let Some(port) = self.port {
+            port.cancel(self.token);
+        }
+    }
+}
+
+/// An answer that the caller delivers to itself.
+pub struct PackedAnswer {
+    /// The bytes.
+    pub message: Message,
+    /// Copies of handles, which count as held.
+    pub handles: Vec<Held>,
+    /// Where it goes if it does not fit into registers.
+    pub buffer: Option<Buffer>,
+}
+
+/// Whose end a call has come to, with its values.
+pub enum Arrival {
+    /// A message.
+    Message([u64; MAX_VALUES]),
+    /// An answer.
+    Answer([u64; MAX_VALUES]),
+}
+
+/// What one vcpu sleeps for, where those that wake it find it.
+#[derive(Default)]
+pub struct Sleeper(Mutex<Waiting>);
+
+impl Sleeper {
+    /// From now on it sleeps for this.
+    #[inline(always)]
+    pub fn wait_for(&self, waiting: Waiting) {
+        let mut place = self.0.lock();
+        replace_trivial(&mut place, waiting);
+    }
+
+    /// Whether it runs or would run.
+    #[inline]
+    pub fn is_awake(&self) -> bool {
+        matches!(*self.0.lock(), Waiting::Nothing)
+    }
+
+    /// Whether it is in a call that has no end yet.
+    pub fn is_in_call(&self) -> bool {
+        !matches!(*self.0.lock(), Waiting::Nothing | Waiting::Upcall)
+    }
+
+    /// Takes the values that have been left for it.
+    #[inline(always)]
+    pub fn take_arrival(&self) -> Option<Arrival> {
+        let mut waiting = self.0.lock();
+        let arrival = match &*waiting {
+            Waiting::Received(values) => Arrival::Message(*values),
+            Waiting::Answered(values) => Arrival::Answer(*values),
+            _ => return None,
+        };
+        replace_trivial(&mut waiting, Waiting::Nothing);
+        Some(arrival)
+    }
+
+    /// Takes whatever there is; it sleeps for nothing any more.
+    pub fn take(&self) -> Waiting {
+        core::mem::take(&mut self.0.lock())
+    }
+
+    /// It never runs again: nobody waits for the answer to its call any more.
+    pub fn abandon(&self, wake: &mut dyn FnMut(Wake)) {
+        match self.take() {
+            Waiting::Answer(awaited) => awaited.cancel(),
+            Waiting::Packed(answer) => Held::close_all(answer.handles, wake),
+            _ => {}
+        }
+    }
+
+    /// Leaves it the values of a message that fits into registers, if it waits for one and has named no
+    /// buffer that would have to be looked at.
+    #[inline(always)]
+    pub(super) fn receive_short(&self, values: &[u64; MAX_VALUES]) -> bool {
+        let mut waiting = self.0.lock();
+        let waits = matches!(
+            *waiting,
+            Waiting::Message(AwaitedMessage { buffer: None, .. })
+        );
+        if waits {
+            replace_trivial(&mut waiting, Waiting::Received(*values));
+        }
+        waits
+    }
+
+    /// Leaves it the values of such an answer, as [`Sleeper::receive_short`] does.
+    #[inline(always)]
+    pub(super) fn answer_short(&self, values: &[u64; MAX_VALUES]) -> bool {
+        let mut waiting = self.0.lock();
+        let Waiting::Answer(AwaitedAnswer {
+            port, buffer: None, ..
+        }) = &mut *waiting
+        else {
+            return false;
+        };
+        *port = None;
+        replace_trivial(&mut waiting, Waiting::Answered(*values));
+        true
+    }
+
+    /// Leaves it a message that has no handles, if it waits for one and can take this. If not, it
+    /// finds the message in the queue, and out for itself what is wrong.
+    #[inline(always)]
+    pub(super) fn receive(
+        &self,
+        message: &Message,
+        badge: u64,
+        token: Option<CallToken>,
+    ) -> Result<(), Error> {
+        let mut waiting = self.0.lock();
+        let Waiting::Message(AwaitedMessage { buffer, .. }) = &mut *waiting else {
+            return Err(Error::PeerGone);
+        };
+        let values = arrive(buffer.as_ref(), message, badge, token)?;
+        *buffer = None;
+        replace_trivial(&mut waiting, Waiting::Received(values));
+        Ok(())
+    }
+
+    /// Leaves it the answer to its call.
+    ///
+    /// # Errors
+    /// `BadArgument` if it has no memory for so long an answer; `PeerGone` if it waits for none.
+    #[inline(always)]
+    pub(super) fn answer(&self, message: &Message, handles: Vec<Held>) -> Result<(), Refused> {
+        let mut waiting = self.0.lock();
+        let Waiting::Answer(AwaitedAnswer { port, buffer, .. }) = &mut *waiting else {
+            return Err((Error::PeerGone, handles));
+        };
+        if buffer.is_none() && !fits_registers(message, handles.len()) {
+            return Err((Error::BadArgument, handles));
+        }
+        if handles.is_empty() {
+            if let Ok(values) = arrive(buffer.as_ref(), message, 0, None) {
+                *buffer = None;
+                *port = None;
+                replace_trivial(&mut waiting, Waiting::Answered(values));
+                // As above: nothing to give back.
+                core::mem::forget(handles);
+                return Ok(());
+            }
+        }
+        let buffer = buffer.take();
+        *waiting = Waiting::Packed(PackedAnswer {
+            message: *message,
+            handles,
+            buffer,
+        });
+        Ok(())
+    }
+
+    /// Nobody will answer its call; whether it waits for an answer.
+    pub(super) fn give_up_hope(&self) -> bool {
+        let mut waiting = self.0.lock();
+        let waits = matches!(*waiting, Waiting::Answer(_));
+        if waits {
+            *waiting = Waiting::Unanswered;
+        }
+        waits
+    }
+}
+
+/// Puts another state where one is that has nothing to give back, which the compiler does not see: it
+/// would look through all states.
+#[inline(always)]
+fn replace_trivial(place: &mut Waiting, waiting: Waiting) {
+    debug_assert!(matches!(
+        place,
+        Waiting::Nothing
+            | Waiting::Message(AwaitedMessage { buffer: None, .. })
+            | Waiting::Answer(AwaitedAnswer {
+                port: None,
+                buffer: None,
+                ..
+            })
+            | Waiting::Received(_)
+            | Waiting::Answered(_)
+    ));
+    core::mem::forget(core::mem::replace(place, waiting));
+}
+
+#[inline(always)]
+fn arrive(
+    buffer: Option<&Buffer>,
+    message: &Message,
+    badge: u64,
+    token: Option<CallToken>,
+) -> Result<[u64; MAX_VALUES], Error> {
+    let place = buffer.map(Buffer::place).transpose()?;
+    deliver(message, 0, badge, token, place)
+}
