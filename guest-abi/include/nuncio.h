@@ -34,7 +34,7 @@ enum nuncio_verb {
     NUNCIO_VERB_CLOSE = 7,
     /* Ask what a handle names and what it has used. */
     NUNCIO_VERB_QUERY = 8,
-    /* End a domain with an exit code. */
+    /* End a domain with an exit code, or stop a vcpu. */
     NUNCIO_VERB_STOP = 9,
     /* Make an object from the domain's own quota. */
     NUNCIO_VERB_CREATE = 10,
@@ -48,6 +48,8 @@ enum nuncio_verb {
     NUNCIO_VERB_REPLY = 14,
     /* Let a vcpu run. */
     NUNCIO_VERB_START = 15,
+    /* Run a vcpu until it needs its runner. */
+    NUNCIO_VERB_RUN = 16,
 };
 
 /* Errors: what comes back in RAX; 0 is success. */
@@ -154,8 +156,8 @@ enum nuncio_stop {
 #define NUNCIO_RIGHT_RECEIVE (UINT64_C(1) << 4) /* port: to receive from it */
 #define NUNCIO_RIGHT_NOTIFY (UINT64_C(1) << 5) /* event: to set its bits */
 #define NUNCIO_RIGHT_WAIT (UINT64_C(1) << 6) /* event: nothing to call: its word lies in the holder's vcpu page */
-#define NUNCIO_RIGHT_MAP (UINT64_C(1) << 7) /* space: to map into it and unmap from it */
-#define NUNCIO_RIGHT_STOP (UINT64_C(1) << 8) /* domain: to end it */
+#define NUNCIO_RIGHT_MAP (UINT64_C(1) << 7) /* space: to map into it, unmap from it, and run a vcpu in it */
+#define NUNCIO_RIGHT_STOP (UINT64_C(1) << 8) /* domain or vcpu: to end the domain; to stop the vcpu */
 #define NUNCIO_RIGHT_GRANT (UINT64_C(1) << 9) /* any object: to copy the handle, and to send it in a message */
 #define NUNCIO_RIGHT_ARM (UINT64_C(1) << 10) /* timer: to set its time */
 #define NUNCIO_RIGHT_REVOKE (UINT64_C(1) << 11) /* memory: to take it back from everybody, by closing the handle */
@@ -281,13 +283,15 @@ struct nuncio_slot {
 struct nuncio_vcpu_page {
     _Atomic(uint64_t) ready;         /* written by both */
     _Atomic(uint64_t) upcall_vector; /* written by the guest */
-    uint64_t reserved[62];
+    _Atomic(uint64_t) threshold;     /* written by the guest */
+    uint64_t reserved[61];
     struct nuncio_slot slots[64];
     uint64_t reserved_behind[320];
 };
 _Static_assert(sizeof(struct nuncio_slot) == 16, "slot");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ready) == 0, "ready");
 _Static_assert(offsetof(struct nuncio_vcpu_page, upcall_vector) == 8, "upcall_vector");
+_Static_assert(offsetof(struct nuncio_vcpu_page, threshold) == 16, "threshold");
 _Static_assert(offsetof(struct nuncio_vcpu_page, slots) == 512, "slots");
 _Static_assert(sizeof(struct nuncio_vcpu_page) == 4096, "vcpu_page");
 
@@ -322,6 +326,7 @@ _Static_assert(sizeof(struct nuncio_time_page) == 4096, "time_page");
 #define NUNCIO_STATE_EXITS 0 /* which exits go to the monitor */
 #define NUNCIO_STATE_SAVE 1 /* the groups that are written at an exit */
 #define NUNCIO_STATE_LOAD 2 /* the groups that are read before the vcpu goes on */
+#define NUNCIO_STATE_EXCEPTIONS 3 /* which exceptions go to the monitor */
 #define NUNCIO_STATE_RIP 32 /* RIP */
 #define NUNCIO_STATE_RFLAGS 33 /* RFLAGS */
 #define NUNCIO_STATE_SHADOW 34 /* bit 0: an interrupt shadow is in effect, as of STI or MOV SS */
@@ -474,13 +479,13 @@ static inline uint64_t nuncio_query(uint64_t text_page, uint64_t handle, uint64_
     return nuncio_enter(text_page, NUNCIO_VERB_QUERY, handle, item, 0, 0, 0, values);
 }
 
-/* End a domain with an exit code.
- *   domain: domain, with stop
+/* End a domain with an exit code, or stop a vcpu.
+ *   object: domain or vcpu, with stop
  *   code: exit code
- * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone. */
-static inline uint64_t nuncio_stop(uint64_t text_page, uint64_t domain, uint64_t code)
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, queue-full. */
+static inline uint64_t nuncio_stop(uint64_t text_page, uint64_t object, uint64_t code)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_STOP, domain, code, 0, 0, 0, NULL);
+    return nuncio_enter(text_page, NUNCIO_VERB_STOP, object, code, 0, 0, 0, NULL);
 }
 
 /* Make an object from the domain's own quota.
@@ -499,12 +504,23 @@ static inline uint64_t nuncio_create_domain(uint64_t text_page, uint64_t frames,
 /* Make an object from the domain's own quota.
  *   domain: domain, with build
  *   page: memory, with read+write
+ *   monitor: port, with send
+ *   state: memory, with read+write
  * Returns first in rdx.
  * Returns second in r10.
  * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
-static inline uint64_t nuncio_create_vcpu(uint64_t text_page, uint64_t domain, uint64_t page, struct nuncio_values *values)
+static inline uint64_t nuncio_create_vcpu(uint64_t text_page, uint64_t domain, uint64_t page, uint64_t monitor, uint64_t state, struct nuncio_values *values)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_VCPU, domain, page, 0, 0, values);
+    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_VCPU, domain, page, monitor, state, values);
+}
+
+/* Make an object from the domain's own quota.
+ * Returns first in rdx.
+ * Returns second in r10.
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
+static inline uint64_t nuncio_create_space(uint64_t text_page, struct nuncio_values *values)
+{
+    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_SPACE, 0, 0, 0, 0, values);
 }
 
 /* Make an object from the domain's own quota.
@@ -608,6 +624,21 @@ static inline uint64_t nuncio_reply(uint64_t text_page, uint64_t port, uint64_t 
 static inline uint64_t nuncio_start(uint64_t text_page, uint64_t vcpu, uint64_t entry, uint64_t stack, uint64_t argument, uint64_t page_table)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_START, vcpu, entry, stack, argument, page_table, NULL);
+}
+
+/* Run a vcpu until it needs its runner.
+ *   vcpu: vcpu, with start
+ *   space: space, with map
+ *   resume: how it goes on
+ *   results: results
+ * Returns exit in rdx.
+ * Returns where in r10.
+ * Returns value in r8.
+ * Returns zero in rdi, rsi.
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, interrupted. */
+static inline uint64_t nuncio_run(uint64_t text_page, uint64_t vcpu, uint64_t space, uint64_t resume, uint64_t results_0, uint64_t results_1, struct nuncio_values *values)
+{
+    return nuncio_enter(text_page, NUNCIO_VERB_RUN, vcpu, space, resume, results_0, results_1, values);
 }
 
 #endif

@@ -1,7 +1,8 @@
 //! Calls with their arguments typed, and both directions of the conversion from registers.
 
+use crate::create::handle_or_zero;
 use crate::{
-    CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Rights, Verb,
+    CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Resume, Rights, Verb,
     MAX_ARGUMENTS, PAGE_BYTES, REGISTER_WORDS, VERSION,
 };
 
@@ -183,18 +184,18 @@ pub enum Call {
         /// What to ask.
         item: QueryItem,
     },
-    /// End a domain.
+    /// End a domain, or stop a vcpu.
     ///
     /// ```
     /// use nuncio_abi::{Call, Handle};
     ///
-    /// let call = Call::Stop { domain: Handle::new(0, 1), code: 0 };
+    /// let call = Call::Stop { object: Handle::new(0, 1), code: 0 };
     /// assert_eq!(call.encode().arguments, [0x1_0000, 0, 0, 0, 0]);
     /// ```
     Stop {
-        /// A domain with [`Rights::STOP`].
-        domain: Handle,
-        /// The exit code; 0 is success.
+        /// A domain or a vcpu with [`Rights::STOP`].
+        object: Handle,
+        /// The exit code of a domain, of which 0 is success; 0 for a vcpu.
         code: u64,
     },
     /// Make an object.
@@ -230,6 +231,29 @@ pub enum Call {
         /// The domain, with [`Rights::BUILD`], in whose table the copy is put; the caller's own if
         /// there is none.
         to: Option<Handle>,
+    },
+    /// Run a vcpu until it needs its runner.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, ExitKind, Handle, Reply, Resume, VcpuExit};
+    ///
+    /// let (vcpu, space) = (Handle::new(9, 1), Some(Handle::new(4, 1)));
+    /// let call = Call::Run { vcpu, space, resume: Resume::GO };
+    /// assert_eq!(call.to_string(), "run vcpu=0x10009 space=0x10004 resume=go results=0x0,0x0");
+    ///
+    /// // What comes back: it has executed HLT at 0x1000.
+    /// let reply = Reply::from_registers(0, [5 | 1 << 16, 0, 0x1000, 0, 0]);
+    /// let [first, second, third, ..] = reply.result().unwrap();
+    /// let exit = VcpuExit::from_words([first, second, third]).unwrap();
+    /// assert_eq!(exit.kind(), ExitKind::Halt);
+    /// ```
+    Run {
+        /// A vcpu with [`Rights::START`].
+        vcpu: Handle,
+        /// The space, with [`Rights::MAP`], in which it runs; its domain's if there is none.
+        space: Option<Handle>,
+        /// What becomes of the instruction at which it stopped, and what arrives.
+        resume: Resume,
     },
     /// Let a vcpu run.
     Start {
@@ -332,6 +356,7 @@ impl Call {
             Call::Call { .. } => Verb::Call,
             Call::Reply { .. } => Verb::Reply,
             Call::Start { .. } => Verb::Start,
+            Call::Run { .. } => Verb::Run,
         }
     }
 
@@ -343,6 +368,7 @@ impl Call {
     /// let call = Call::Notify { event: Handle::new(3, 1), bits: 0b100 };
     /// assert_eq!(Call::decode(&call.encode()), Ok(call));
     /// ```
+    #[inline(always)]
     pub fn encode(&self) -> RawCall {
         let arguments = match *self {
             Call::Hello { version } => [u64::from(version), 0, 0, 0, 0],
@@ -378,7 +404,7 @@ impl Call {
             } => [space.raw(), address, length, 0, 0],
             Call::Close { handle } => [handle.raw(), 0, 0, 0, 0],
             Call::Query { handle, item } => [handle.raw(), item.number(), 0, 0, 0],
-            Call::Stop { domain, code } => [domain.raw(), code, 0, 0, 0],
+            Call::Stop { object, code } => [object.raw(), code, 0, 0, 0],
             Call::Create(create) => create.encode(),
             Call::Grant {
                 handle,
@@ -396,6 +422,15 @@ impl Call {
                 argument,
                 page_table,
             } => [vcpu.raw(), entry, stack, argument, page_table],
+            Call::Run {
+                vcpu,
+                space,
+                resume,
+            } => {
+                let [first, second, third] = resume.to_words();
+                let space = space.map_or(0, Handle::raw);
+                [vcpu.raw(), space, first, second, third]
+            }
             Call::Arm { timer, deadline } => [timer.raw(), deadline.0, 0, 0, 0],
             Call::Call {
                 port,
@@ -434,6 +469,23 @@ impl Call {
     /// bit, an unused register that is not zero or a number outside its table.
     #[inline(always)]
     pub fn decode(raw: &RawCall) -> Result<Call, Error> {
+        if raw.verb < Self::FIRST_RARE {
+            Self::decode_frequent(raw)
+        } else {
+            Self::decode_rare(raw)
+        }
+    }
+
+    /// The first verb that costs much more than the way to it.
+    pub const FIRST_RARE: u64 = Verb::Create.number();
+
+    /// As [`Call::decode`], for verbs below [`Call::FIRST_RARE`]: what a hypervisor inlines into its
+    /// path of calls.
+    ///
+    /// # Errors
+    /// As [`Call::decode`], and `UnknownVerb` for the others.
+    #[inline(always)]
+    pub fn decode_frequent(raw: &RawCall) -> Result<Call, Error> {
         let verb = Verb::from_number(raw.verb).ok_or(Error::UnknownVerb)?;
         let [first, second, third, ..] = raw.arguments;
         match verb {
@@ -486,10 +538,23 @@ impl Call {
             }),
             Verb::Stop => unused(raw, 2).and_then(|()| {
                 Ok(Call::Stop {
-                    domain: handle(first)?,
+                    object: handle(first)?,
                     code: second,
                 })
             }),
+            _ => Err(Error::UnknownVerb),
+        }
+    }
+
+    /// As [`Call::decode`], for verbs from [`Call::FIRST_RARE`] on.
+    ///
+    /// # Errors
+    /// As [`Call::decode`], and `UnknownVerb` for the others.
+    #[inline(always)]
+    pub fn decode_rare(raw: &RawCall) -> Result<Call, Error> {
+        let verb = Verb::from_number(raw.verb).ok_or(Error::UnknownVerb)?;
+        let [first, second, third, ..] = raw.arguments;
+        match verb {
             Verb::Create => Create::decode(&raw.arguments).map(Call::Create),
             Verb::Grant => unused(raw, 4).and_then(|()| {
                 let rights = Rights::from_bits(second).ok_or(Error::BadArgument)?;
@@ -498,10 +563,7 @@ impl Call {
                     handle: handle(first)?,
                     rights,
                     badge: third,
-                    to: match to {
-                        0 => None,
-                        raw => Some(handle(raw)?),
-                    },
+                    to: handle_or_zero(to)?,
                 })
             }),
             Verb::Start => {
@@ -515,6 +577,14 @@ impl Call {
                     stack: third,
                     argument,
                     page_table,
+                })
+            }
+            Verb::Run => {
+                let [vcpu, space, words @ ..] = raw.arguments;
+                Ok(Call::Run {
+                    resume: Resume::from_words(words)?,
+                    vcpu: handle(vcpu)?,
+                    space: handle_or_zero(space)?,
                 })
             }
             Verb::Arm => unused(raw, 2).and_then(|()| {
@@ -540,6 +610,7 @@ impl Call {
                     then_receive: header & Header::THEN_RECEIVE != 0,
                 })
             }
+            _ => Err(Error::UnknownVerb),
         }
     }
 }

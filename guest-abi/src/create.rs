@@ -34,12 +34,20 @@ pub enum Create {
         /// The bits of the event.
         bits: u64,
     },
+    /// A space in which no domain lives.
+    Space,
     /// The vcpu of a domain.
     Vcpu {
         /// The domain, with [`crate::Rights::BUILD`].
         domain: Handle,
         /// Memory with [`crate::Rights::WRITE`], whose first page becomes the vcpu page.
         page: Handle,
+        /// A port, with [`crate::Rights::SEND`], to which its exits go; only with `state`. Without
+        /// one the vcpu runs by [`crate::Verb::Run`] alone.
+        monitor: Option<Handle>,
+        /// Memory as that of `page`, whose first page becomes the state page of a vcpu that has a
+        /// monitor.
+        state: Option<Handle>,
     },
     /// A timer.
     Timer {
@@ -59,6 +67,7 @@ impl Create {
             Create::Event { .. } => ObjectKind::Event,
             Create::Timer { .. } => ObjectKind::Timer,
             Create::Domain { .. } => ObjectKind::Domain,
+            Create::Space => ObjectKind::Space,
             Create::Vcpu { .. } => ObjectKind::Vcpu,
         }
     }
@@ -75,14 +84,17 @@ impl Create {
                 kernel_bytes,
                 event,
                 bits,
+            } => [kind, frames, kernel_bytes, raw_or_zero(event), bits],
+            Create::Space => [kind, 0, 0, 0, 0],
+            Create::Vcpu {
+                domain,
+                page,
+                monitor,
+                state,
             } => {
-                let event = match event {
-                    Some(event) => event.raw(),
-                    None => 0,
-                };
-                [kind, frames, kernel_bytes, event, bits]
+                let (monitor, state) = (raw_or_zero(monitor), raw_or_zero(state));
+                [kind, domain.raw(), page.raw(), monitor, state]
             }
-            Create::Vcpu { domain, page } => [kind, domain.raw(), page.raw(), 0, 0],
         }
     }
 
@@ -117,19 +129,20 @@ impl Create {
             Some(ObjectKind::Domain) => Create::Domain {
                 frames: first,
                 kernel_bytes: second,
-                event: match third {
-                    0 => None,
-                    raw => Some(handle(raw)?),
-                },
+                event: handle_or_zero(third)?,
                 bits: fourth,
             },
-            Some(ObjectKind::Vcpu) => {
-                two_only()?;
-                Create::Vcpu {
-                    domain: handle(first)?,
-                    page: handle(second)?,
-                }
+            Some(ObjectKind::Space) => Create::Space,
+            // What a monitor is told lies in the state page.
+            Some(ObjectKind::Vcpu) if third != 0 && fourth == 0 => {
+                return Err(Error::BadArgument);
             }
+            Some(ObjectKind::Vcpu) => Create::Vcpu {
+                domain: handle(first)?,
+                page: handle(second)?,
+                monitor: handle_or_zero(third)?,
+                state: handle_or_zero(fourth)?,
+            },
             _ => return Err(Error::BadArgument),
         };
         // What encodes to other registers had a bit where none belongs.
@@ -141,6 +154,20 @@ impl Create {
     }
 }
 
+const fn raw_or_zero(handle: Option<Handle>) -> u64 {
+    match handle {
+        Some(handle) => handle.raw(),
+        None => 0,
+    }
+}
+
+pub(crate) fn handle_or_zero(raw: u64) -> Result<Option<Handle>, Error> {
+    match raw {
+        0 => Ok(None),
+        raw => handle(raw).map(Some),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +176,7 @@ mod tests {
     fn only_what_can_be_made_is_decoded() {
         let kind = |kind: ObjectKind| kind.number();
         for arguments in [
-            [kind(ObjectKind::Space), 0, 0, 0, 0],
+            [kind(ObjectKind::Space), 1, 0, 0, 0],
             [kind(ObjectKind::Domain), 1, 1, 0, 1],
             [kind(ObjectKind::Vcpu), 0x1_0001, 0x1_0001, 1, 0],
             [0, 0, 0, 0, 0],

@@ -5,8 +5,8 @@ use core::fmt::{self, Formatter};
 use crate::message::mask;
 use crate::signature::{Argument, Meaning, Register, Signature};
 use crate::{
-    Call, CallToken, Handle, Header, ObjectKind, QueryItem, RawCall, Rights, Transfer, Verb,
-    Version, PAGE_BYTES,
+    Call, CallToken, Handle, Header, ObjectKind, QueryItem, RawCall, Resume, Rights, Transfer,
+    Verb, Version, PAGE_BYTES,
 };
 
 /// `send port=0x10003 length=5 words=0x6f6c6c6568`: the verb and its arguments, as they were meant.
@@ -87,12 +87,12 @@ fn described(
             }
             meaning => {
                 write!(formatter, " {}=", argument.name)?;
-                // Bits without the event whose bits they are.
-                let is_bare = meaning == Meaning::BitsOfEvent
-                    && word != 0
-                    && Register::R10.argument(call) == 0;
+                let is_bare = word != 0 && lacks_its_other(meaning, call);
                 if !write_word(word, meaning, signature, formatter)? || is_bare {
                     formatter.write_str("?")?;
+                }
+                for register in argument.registers.iter().skip(1) {
+                    write!(formatter, ",{:#x}", register.argument(call))?;
                 }
             }
         }
@@ -102,6 +102,15 @@ fn described(
         arguments.any(|argument| argument.registers.contains(&register))
     };
     others(call, is_named, "?", formatter)
+}
+
+/// Whether the register is missing without which such an argument means nothing.
+fn lacks_its_other(meaning: Meaning, call: &RawCall) -> bool {
+    match meaning {
+        Meaning::BitsOfEvent => Register::R10.argument(call) == 0,
+        Meaning::Monitor => Register::R8.argument(call) == 0,
+        _ => false,
+    }
 }
 
 /// The registers that should be zero and are not.
@@ -187,7 +196,7 @@ fn write_word(
             let version = u32::try_from(word).ok().map(Version::from_raw);
             write_if(version, word, formatter)
         }
-        Meaning::Handle { .. } => {
+        Meaning::Handle { .. } | Meaning::Monitor => {
             write!(formatter, "{word:#x}")?;
             Ok(Handle::from_raw(word).is_some())
         }
@@ -198,6 +207,7 @@ fn write_word(
             let kind = ObjectKind::from_number(word).filter(is_taken);
             write_if(kind, word, formatter)
         }
+        Meaning::Resume => write_if(Resume::from_words([word, 0, 0]).ok(), word, formatter),
         Meaning::RightSet => write_if(Rights::from_bits(word), word, formatter),
         Meaning::LengthAndAccess => write_access(word, formatter),
         Meaning::Deadline => write_deadline(word, formatter).map(|()| true),

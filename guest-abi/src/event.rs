@@ -14,6 +14,7 @@ pub const EVENT_SLOTS: usize = 64;
 /// | --- | --- | --- |
 /// | 0 | ready: bit *s* says that slot *s* has become pending | both |
 /// | 1 | upcall vector, 32 to 255, or 0 for none (x86-64 binding) | guest |
+/// | 2 | threshold: slots from that number on make no upcall while the vcpu runs; 0 for none | guest |
 /// | 64 + 2 *s* | pending bits of slot *s* | both |
 /// | 65 + 2 *s* | enabled bits of slot *s*; the others pend without waking anybody | guest |
 ///
@@ -43,6 +44,8 @@ impl<'a> VcpuPage<'a> {
     pub const READY: usize = 0;
     /// The word with the vector of upcalls.
     pub const UPCALL_VECTOR: usize = 1;
+    /// The word with the number of slots that make upcalls while the vcpu runs, or 0 for all.
+    pub const THRESHOLD: usize = 2;
     /// The word with the pending bits of slot 0; the word behind it has the enabled bits.
     pub const FIRST_SLOT: usize = 64;
     /// From the words of one slot to those of the next.
@@ -74,6 +77,14 @@ impl<'a> VcpuPage<'a> {
         self.words[Self::UPCALL_VECTOR].store(u64::from(vector), Ordering::Relaxed);
     }
 
+    /// Lets only slots below this number make upcalls while the vcpu runs; 0 lets all. Needs no exit.
+    ///
+    /// Whoever lets more slots than before looks at [`VcpuPage::ready`] afterwards: what has become
+    /// ready meanwhile is not announced again.
+    pub fn set_threshold(self, slots: usize) {
+        self.words[Self::THRESHOLD].store(slots as u64, Ordering::SeqCst);
+    }
+
     /// The event word of a slot, if there is one of that number.
     #[inline]
     pub fn slot(self, slot: usize) -> Option<EventWord<'a>> {
@@ -85,7 +96,9 @@ impl<'a> VcpuPage<'a> {
             ready: &self.words[Self::READY],
             pending: self.words.get(first)?,
             enabled: self.words.get(first + 1)?,
+            threshold: &self.words[Self::THRESHOLD],
             ready_bit: 1 << slot,
+            slot: slot as u64,
         })
     }
 }
@@ -95,6 +108,8 @@ impl<'a> VcpuPage<'a> {
 pub enum Posted {
     /// An enabled bit became pending that was not: the vcpu has to be told.
     Announced,
+    /// The same in a slot beyond the threshold: the vcpu has to be told if it sleeps.
+    Quiet,
     /// Bits became pending, none of them enabled: they wait to be enabled.
     Masked,
     /// Every bit was pending already.
@@ -107,7 +122,9 @@ pub struct EventWord<'a> {
     ready: &'a AtomicU64,
     pending: &'a AtomicU64,
     enabled: &'a AtomicU64,
+    threshold: &'a AtomicU64,
     ready_bit: u64,
+    slot: u64,
 }
 
 impl EventWord<'_> {
@@ -120,7 +137,13 @@ impl EventWord<'_> {
         let fresh = bits & !before;
         if fresh & self.enabled.load(Ordering::SeqCst) != 0 {
             self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
-            Posted::Announced
+            // 0 lets all slots through, and so has to be the largest number here.
+            let last = self.threshold.load(Ordering::SeqCst).wrapping_sub(1);
+            if self.slot <= last {
+                Posted::Announced
+            } else {
+                Posted::Quiet
+            }
         } else if fresh != 0 {
             Posted::Masked
         } else {
@@ -177,6 +200,27 @@ mod tests {
         assert_eq!((page.ready(), word.take()), (0, 0));
         word.enable(0b10);
         assert_eq!((page.ready(), word.take()), (1, 0b10));
+    }
+
+    #[test]
+    fn slots_beyond_the_threshold_become_ready_quietly() {
+        let words = page();
+        let page = VcpuPage::new(&words);
+        for (threshold, slot, posted) in [
+            (0, 0, Posted::Announced),
+            (0, 63, Posted::Announced),
+            (4, 3, Posted::Announced),
+            (4, 4, Posted::Quiet),
+            (64, 63, Posted::Announced),
+            (usize::MAX, 63, Posted::Announced),
+        ] {
+            page.set_threshold(threshold);
+            let word = page.slot(slot).unwrap();
+            word.enable(1);
+            assert_eq!(word.post(1), posted, "{threshold} {slot}");
+            assert_eq!(page.ready(), 1 << slot);
+            assert_eq!(word.take(), 1);
+        }
     }
 
     #[test]

@@ -84,6 +84,7 @@ abi_table! {
         0 Exits "exits" "which exits go to the monitor",
         1 Save "save" "the groups that are written at an exit",
         2 Load "load" "the groups that are read before the vcpu goes on",
+        3 Exceptions "exceptions" "which exceptions go to the monitor",
         32 Rip "rip" "RIP",
         33 Rflags "rflags" "RFLAGS",
         34 Shadow "shadow" "bit 0: an interrupt shadow is in effect, as of STI or MOV SS",
@@ -187,6 +188,16 @@ impl<'a> StatePage<'a> {
         self.set(StateWord::Exits, bits);
     }
 
+    /// Which exceptions go to the monitor, a bit for each vector.
+    pub fn exceptions(self) -> u64 {
+        self.get(StateWord::Exceptions)
+    }
+
+    /// Says which exceptions go to the monitor.
+    pub fn set_exceptions(self, vectors: u64) {
+        self.set(StateWord::Exceptions, vectors);
+    }
+
     /// The groups that are written at an exit; `None` if a reserved bit is set.
     pub fn save(self) -> Option<StateGroups> {
         StateGroups::from_bits(self.get(StateWord::Save))
@@ -263,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_register_is_in_one_group() {
-        for word in StateWord::ALL.iter().filter(|word| word.number() > 2) {
+        for word in StateWord::ALL.iter().filter(|word| word.number() > 3) {
             assert_eq!(group_of(word.number() as usize).len(), 1, "{word}");
         }
         for number in 0..16 {

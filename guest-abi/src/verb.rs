@@ -14,12 +14,13 @@ abi_table! {
         6 Unmap "unmap" "Take pages out of an address space.",
         7 Close "close" "Drop a handle.",
         8 Query "query" "Ask what a handle names and what it has used.",
-        9 Stop "stop" "End a domain with an exit code.",
+        9 Stop "stop" "End a domain with an exit code, or stop a vcpu.",
         10 Create "create" "Make an object from the domain's own quota.",
         11 Grant "grant" "Make a weaker copy of a handle.",
         12 Arm "arm" "Set the time of a timer.",
         13 Call "call" "Send a message and wait for the answer to it.",
         14 Reply "reply" "Answer a call, and receive the next message if asked to.",
         15 Start "start" "Let a vcpu run.",
+        16 Run "run" "Run a vcpu until it needs its runner.",
     }
 }

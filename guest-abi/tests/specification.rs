@@ -7,10 +7,10 @@ use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
-    BootInfo, ClockScale, Error, Field, ImageNote, Meaning, Module, NamedHandle, ObjectKind,
-    QueryItem, Register, Reply, Rights, StateGroups, StatePage, StateSegment, StateWord,
-    StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC, LIMITS, NOTE_NAME, NOTE_TYPE,
-    TIME_PAGE_WORDS, VERSION,
+    BootInfo, ClockScale, Error, ExitKind, Field, ImageNote, Meaning, Module, NamedHandle,
+    ObjectKind, QueryItem, Register, Reply, Rights, StateGroups, StatePage, StateSegment,
+    StateWord, StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC, LIMITS, NOTE_NAME,
+    NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
 };
 
 use document::{first_column, heading, section, table, tables, Row, SPECIFICATION};
@@ -32,6 +32,7 @@ fn numbered_tables_are_those_of_the_crate() {
     assert_eq!(table("The model", "Kind"), numbered!(ObjectKind));
     assert_eq!(table(&heading(Verb::Query), "Item"), numbered!(QueryItem));
     assert_eq!(table("How a domain ends", "Number"), numbered!(StopReason));
+    assert_eq!(table("Exits and monitors", "Number"), numbered!(ExitKind));
 }
 
 #[test]
@@ -232,6 +233,7 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     let expected = [
         ["0", "0"],
         ["1", "8"],
+        ["2", "16"],
         ["64 + 2 s", "512 + 16 s"],
         ["65 + 2 s", "520 + 16 s"],
     ];
@@ -239,11 +241,12 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     let words = empty_page();
     let page = VcpuPage::new(&words);
     page.set_upcall_vector(99);
+    page.set_threshold(7);
     let slot = page.slot(5).unwrap();
     slot.enable(0b11);
     slot.post(0b10);
     let value = |word: usize| words[word].load(Relaxed);
-    assert_eq!((value(0), value(1)), (1 << 5, 99));
+    assert_eq!((value(0), value(1), value(2)), (1 << 5, 99, 7));
     assert_eq!((value(64 + 2 * 5), value(65 + 2 * 5)), (0b10, 0b11));
 }
 

@@ -11,8 +11,8 @@ pub enum Meaning {
     Version,
     /// A handle.
     Handle {
-        /// Of which kind of object; `None` for any.
-        kind: Option<ObjectKind>,
+        /// Of which kind of object, one of these; none for any.
+        kinds: &'static [ObjectKind],
         /// With which rights; for the memory of a `map`, those that the access asks for.
         rights: Rights,
     },
@@ -60,6 +60,12 @@ pub enum Meaning {
     FirstArgument,
     /// The guest-physical address of page tables, a multiple of 4096.
     PageTable,
+    /// A port that is told of the exits of a vcpu that has a state page, or 0 for none.
+    Monitor,
+    /// How a vcpu goes on.
+    Resume,
+    /// The results of the instruction at which a vcpu has stopped.
+    Results,
 }
 
 /// Not a handle: any of bits 32 to 63 is set.
@@ -93,6 +99,9 @@ impl Meaning {
             Meaning::StackPointer => "its stack pointer",
             Meaning::FirstArgument => "what it finds in RDI",
             Meaning::PageTable => "guest-physical address of its first page tables",
+            Meaning::Monitor => "port, with send",
+            Meaning::Resume => "how it goes on",
+            Meaning::Results => "results",
         }
     }
 
@@ -103,7 +112,7 @@ impl Meaning {
         match self {
             Meaning::Version => &[VERSION_WORD, 0, VERSION_WORD + 1, 1 << 16, WIDE - 1, WIDE],
             // The first places of a table in their first generation, and what is no handle.
-            Meaning::Handle { .. } => &[
+            Meaning::Handle { .. } | Meaning::Monitor => &[
                 0x1_0000,
                 0x1_0001,
                 0x1_0002,
@@ -202,6 +211,24 @@ impl Meaning {
                 u64::MAX - PAGE + 1,
                 u64::MAX,
             ],
+            // Both actions, an interrupt, exceptions with and without an error code, and stray bits.
+            Meaning::Resume => &[
+                0,
+                1,
+                2,
+                0x1_2000,
+                0x2_0600,
+                0x6_0D00,
+                0x2_0D00,
+                0x6_0600,
+                0x2_0200,
+                0x3_2000,
+                0x100,
+                0x8_0000,
+                WIDE,
+                u64::MAX,
+            ],
+            Meaning::Results => &[0, 1, 0x61, u64::MAX],
             Meaning::Code => &[0, 1, u64::MAX],
             Meaning::Item => &[0, 1, 2, 3, 4, WIDE, u64::MAX],
             Meaning::Kind => &[4, 5, 6, 7, 1, 2, 3, 0, 8, WIDE | 4, u64::MAX],
@@ -216,8 +243,14 @@ impl Meaning {
 impl fmt::Display for Meaning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Meaning::Handle { kind, rights } => {
-                formatter.write_str(kind.map_or("any handle", ObjectKind::name))?;
+            Meaning::Handle { kinds, rights } => {
+                if kinds.is_empty() {
+                    formatter.write_str("any handle")?;
+                }
+                for (index, kind) in kinds.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { " or " };
+                    write!(formatter, "{separator}{kind}")?;
+                }
                 if *rights != Rights::NONE {
                     write!(formatter, ", with {rights}")?;
                 }

@@ -58,16 +58,28 @@ macro_rules! is_given {
 
 /// A handle of an object of that kind, with that right.
 const fn handle(kind: ObjectKind, rights: Rights) -> Meaning {
-    Meaning::Handle {
-        kind: Some(kind),
-        rights,
-    }
+    let kinds = match kind {
+        ObjectKind::Domain => &[ObjectKind::Domain],
+        ObjectKind::Vcpu => &[ObjectKind::Vcpu],
+        ObjectKind::Space => &[ObjectKind::Space],
+        ObjectKind::Memory => &[ObjectKind::Memory],
+        ObjectKind::Port => &[ObjectKind::Port],
+        ObjectKind::Event => &[ObjectKind::Event],
+        ObjectKind::Timer => &[ObjectKind::Timer],
+    };
+    Meaning::Handle { kinds, rights }
 }
 
 /// A handle of any object, with that right.
 const fn any(rights: Rights) -> Meaning {
-    Meaning::Handle { kind: None, rights }
+    Meaning::Handle { kinds: &[], rights }
 }
+
+/// What can be stopped.
+const STOPPABLE: Meaning = Meaning::Handle {
+    kinds: &[ObjectKind::Domain, ObjectKind::Vcpu],
+    rights: Rights::STOP,
+};
 
 /// What the memory of a vcpu page must allow.
 const PAGE_RIGHTS: Rights = Rights::from_set(&[Rights::READ, Rights::WRITE]);
@@ -134,10 +146,11 @@ signatures! {
         errors BadArgument BadHandle WrongKind PeerGone;
     }
     Stop {
-        in Rdi "domain" handle(ObjectKind::Domain, Rights::STOP),
+        in Rdi "object" STOPPABLE,
             Rsi "code" Code;
         out;
-        errors BadArgument BadHandle WrongKind MissingRight PeerGone;
+        errors BadArgument BadHandle WrongKind MissingRight BadArgument PeerGone WrongState
+            QueueFull;
     }
     Create {
         in Rdi "kind" Kind;
@@ -146,7 +159,10 @@ signatures! {
             R10 "event" handle(ObjectKind::Event, Rights::NOTIFY),
             R8 "bits" BitsOfEvent;
         kind Vcpu Rsi "domain" handle(ObjectKind::Domain, Rights::BUILD),
-            Rdx "page" handle(ObjectKind::Memory, PAGE_RIGHTS);
+            Rdx "page" handle(ObjectKind::Memory, PAGE_RIGHTS),
+            R10 "monitor" Monitor,
+            R8 "state" handle(ObjectKind::Memory, PAGE_RIGHTS);
+        kind Space;
         kind Memory Rsi "length" Length;
         kind Port Rsi "capacity" Capacity, Rdx "slot" Slot;
         kind Event Rsi "slot" Slot;
@@ -195,5 +211,14 @@ signatures! {
             R8 "page-table" PageTable;
         out;
         errors BadArgument BadHandle WrongKind MissingRight PeerGone WrongState QuotaExhausted;
+    }
+    Run {
+        in Rdi "vcpu" handle(ObjectKind::Vcpu, Rights::START),
+            Rsi "space" handle(ObjectKind::Space, Rights::MAP),
+            Rdx "resume" Resume,
+            R10 R8 "results" Results;
+        out Rdx "exit", R10 "where", R8 "value", Rdi Rsi "zero";
+        errors BadArgument BadHandle WrongKind MissingRight BadHandle WrongKind MissingRight
+            PeerGone WrongState BadArgument Interrupted PeerGone;
     }
 }

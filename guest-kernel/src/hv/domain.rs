@@ -17,7 +17,12 @@ impl<M: Machine> Domain<'_, M> {
     /// `BadHandle` or `MissingRight`.
     pub fn stop(&self, code: u64) -> Result<(), Error> {
         let domain = self.object.handle();
-        self.object.invoke(Call::Stop { domain, code }).map(|_| ())
+        self.object
+            .invoke(Call::Stop {
+                object: domain,
+                code,
+            })
+            .map(|_| ())
     }
 
     /// Frames used and frames allowed.

@@ -16,7 +16,7 @@ pub trait Gate {
     fn call(&self, raw: RawCall) -> Reply;
 
     /// Makes a typed call; the values are zeros where the verb has none.
-    #[inline]
+    #[inline(always)]
     fn invoke(&self, call: Call) -> Result<[u64; MAX_VALUES], Error> {
         self.call(call.encode()).result()
     }

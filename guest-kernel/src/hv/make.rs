@@ -2,7 +2,7 @@
 
 use nuncio_abi::{Call, Create, Error, Handle, QueryItem, Rights, StopReason};
 
-use super::{Client, Event, Machine, Memory, Object, Port, Space, Timer};
+use super::{Client, Event, Machine, Memory, Object, Port, Space, Timer, Vcpu};
 
 /// The two ends of what connects domains: the first stays here, the second can be given away.
 pub struct Ends<T> {
@@ -51,6 +51,12 @@ impl<'m, M: Machine> Client<'m, M> {
         let event = event.object().handle();
         let (object, _) = self.create(Create::Timer { event, bits })?;
         Ok(Timer::new(object))
+    }
+
+    /// A space in which no domain lives.
+    pub fn create_space(&self) -> Result<Space<'m, M>, Error> {
+        let (object, _) = self.create(Create::Space)?;
+        Ok(Space::new(object))
     }
 
     fn create(&self, what: Create) -> Result<(Object<'m, M>, Option<Object<'m, M>>), Error> {
@@ -139,22 +145,30 @@ impl<'m, M: Machine> Child<'m, M> {
     /// # Errors
     /// `QuotaExhausted`; `WrongState` if it has one.
     pub fn start(&self, page: &Memory<'m, M>, start: Start) -> Result<(), Error> {
+        let vcpu = self.create_vcpu(page, None, None)?;
+        vcpu.start(start)?;
+        vcpu.object().close()
+    }
+
+    /// Makes its vcpu, with the first page of `page` as its vcpu page. With a state page it has a
+    /// monitor: the port, or whoever runs it.
+    ///
+    /// # Errors
+    /// `QuotaExhausted`; `WrongState` if it has one; `BadArgument` for a port without a state page.
+    pub fn create_vcpu(
+        &self,
+        page: &Memory<'m, M>,
+        monitor: Option<&Port<'m, M>>,
+        state: Option<&Memory<'m, M>>,
+    ) -> Result<Vcpu<'m, M>, Error> {
         let [vcpu, ..] = self.domain.invoke(Call::Create(Create::Vcpu {
             domain: self.domain.handle(),
             page: page.object().handle(),
+            monitor: monitor.map(|port| port.object().handle()),
+            state: state.map(|memory| memory.object().handle()),
         }))?;
-        let vcpu = Object::new(
-            self.domain.machine(),
-            Handle::from_raw(vcpu).ok_or(Error::BadHandle)?,
-        );
-        vcpu.invoke(Call::Start {
-            vcpu: vcpu.handle(),
-            entry: start.entry,
-            stack: start.stack,
-            argument: start.argument,
-            page_table: start.page_table,
-        })?;
-        vcpu.close()
+        let handle = Handle::from_raw(vcpu).ok_or(Error::BadHandle)?;
+        Ok(Vcpu::new(Object::new(self.domain.machine(), handle)))
     }
 
     /// Why it ended, and the detail; `Running` before.

@@ -21,6 +21,7 @@ mod object;
 mod pause;
 mod port;
 mod timer;
+mod vcpu;
 
 pub use client::Client;
 pub use domain::Domain;
@@ -32,3 +33,4 @@ pub use object::Object;
 pub use pause::rest_until;
 pub use port::{Handles, Port, Received};
 pub use timer::Timer;
+pub use vcpu::Vcpu;

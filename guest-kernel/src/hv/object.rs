@@ -36,7 +36,7 @@ impl<'m, M: Gate> Object<'m, M> {
     }
 
     /// Makes a call.
-    #[inline]
+    #[inline(always)]
     pub fn invoke(&self, call: Call) -> Result<[u64; MAX_VALUES], Error> {
         self.machine.invoke(call)
     }

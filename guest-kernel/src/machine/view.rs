@@ -4,8 +4,9 @@
 
 use core::arch::asm;
 use core::slice;
+use core::sync::atomic::AtomicU64;
 
-use nuncio_abi::Module;
+use nuncio_abi::{Module, PAGE_BYTES};
 
 use crate::hv::SharedView;
 
@@ -24,6 +25,16 @@ impl WindowView {
             bytes,
             is_writable,
         }
+    }
+
+    /// A page of the window as words, if it is writable.
+    pub fn words(&self, page: u64) -> Option<&[AtomicU64; 512]> {
+        let offset = page.checked_mul(PAGE_BYTES)?;
+        let start = self.address(offset, PAGE_BYTES as usize)?;
+        // SAFETY: the page lies in the mapped window, which is page-aligned and writable. Whoever else
+        // writes to it writes bytes or words, and here they are atomics.
+        self.is_writable
+            .then(|| unsafe { &*(start as *const [AtomicU64; 512]) })
     }
 
     fn address(&self, offset: u64, length: usize) -> Option<u64> {

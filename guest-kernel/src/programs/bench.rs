@@ -4,14 +4,22 @@
 //! loop, less an empty loop. Prints `bench <name> <ticks per operation>`.
 //! Command line: `n=ITERATIONS` per round.
 //! Uses, if the domain has them: an event with notify (and wait), a port with send and receive
-//! under the same name, a port `service` whose receiver answers calls, memory with read and write.
+//! under the same name, a port `service` whose receiver answers calls, memory with read and write. It
+//! makes a child for `run-exit`, a CPUID that comes back from `run` and is completed, and one for
+//! `exit-to-domain`, what a CPUID takes the child if a port's receiver answers, with the four
+//! instructions of the loop around it.
 
 use core::hint::black_box;
 
-use nuncio_abi::{Call, Deadline, Message, ObjectKind, Rights, PAGE_BYTES};
+use nuncio_abi::{
+    BootInfo, Call, Deadline, ExitKind, Message, ObjectKind, Resume, Rights, StateGroups,
+    PAGE_BYTES,
+};
 use sha2::{Digest, Sha256};
 
-use super::{Context, ExitCode, GOOD};
+use super::monitor::code;
+use super::monitor::stage::{Miss, Stage, Way};
+use super::{Context, ExitCode, FAILED, GOOD};
 use crate::hv::{Client, Gate, Machine};
 use crate::instructions::{cpuid, time_stamp_counter};
 use crate::machine::Native;
@@ -22,6 +30,7 @@ const ROUNDS: u32 = 8;
 struct Bench<'a> {
     machine: &'a Native,
     client: Client<'a, Native>,
+    boot: &'a BootInfo,
     iterations: u64,
     empty_ticks: u64,
 }
@@ -35,6 +44,7 @@ pub fn run(context: &mut Context<'_, Native>) -> ExitCode {
     let mut bench = Bench {
         machine: context.machine,
         client: context.client(),
+        boot: context.boot,
         iterations,
         empty_ticks: 0,
     };
@@ -45,7 +55,13 @@ pub fn run(context: &mut Context<'_, Native>) -> ExitCode {
     bench.measure_ports();
     bench.measure_calls();
     bench.measure_memory();
-    GOOD
+    match bench.measure_exits() {
+        Ok(()) => GOOD,
+        Err(miss) => {
+            println!("bench: {miss:?}");
+            FAILED
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -149,6 +165,31 @@ impl Bench<'_> {
             let _ = black_box(space.map(&memory, window, 0, PAGE_BYTES, Rights::READ));
             space.unmap(window, PAGE_BYTES)
         });
+    }
+
+    /// What a child's CPUID costs: a round of `run` for its runner, and the instruction for the child
+    /// when a port's receiver answers.
+    fn measure_exits(&self) -> Result<(), Miss> {
+        const CPUIDS: u64 = 200;
+        const R15: usize = 15;
+        let stage = Stage::new(Client::new(self.machine, self.boot))?;
+        let (none, exits) = (StateGroups::NONE, [ExitKind::Cpuid, ExitKind::Halt]);
+        let guest = stage.child(Way::Run, code::asks_for_ever(), &exits, none)?;
+        guest.go_until(Resume::GO, ExitKind::Cpuid)?;
+        let vcpu = &guest.vcpu;
+        self.report("run-exit", || vcpu.run(None, Resume::complete(0)));
+        guest.go_until(Resume::complete(0), ExitKind::Cpuid)?;
+        guest.destroy()?;
+        let guest = stage.child(Way::Port, code::measures(), &exits, none)?;
+        let mut resume = Resume::GO;
+        while guest.go(resume)?.kind() == ExitKind::Cpuid {
+            resume = Resume::complete(0);
+        }
+        stage.state()?.set_save(StateGroups::GENERAL);
+        guest.go_until(Resume::GO, ExitKind::Halt)?;
+        let ticks = stage.state()?.general(R15);
+        println!("bench exit-to-domain {}", (ticks + CPUIDS / 2) / CPUIDS);
+        guest.destroy()
     }
 
     fn report<T>(&self, name: &str, operation: impl FnMut() -> T) {

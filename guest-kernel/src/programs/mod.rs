@@ -24,6 +24,8 @@ mod children;
 #[cfg(feature = "bare-metal")]
 mod hostile;
 #[cfg(feature = "bare-metal")]
+mod monitor;
+#[cfg(feature = "bare-metal")]
 mod probe;
 #[cfg(feature = "bare-metal")]
 mod table;

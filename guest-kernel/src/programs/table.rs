@@ -1,6 +1,6 @@
 //! The programs by name.
 
-use super::{bench, children, conformance, consumer, echo, hostile, producer};
+use super::{bench, children, conformance, consumer, echo, hostile, monitor, producer};
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
@@ -8,12 +8,13 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 7] = [
+const PROGRAMS: [(&str, Program); 8] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
     ("bench", bench::run),
     ("children", children::run),
+    ("monitor", monitor::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),
 ];

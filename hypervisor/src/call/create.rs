@@ -8,8 +8,8 @@ use nuncio_abi::{
 
 use crate::mem::OutOfFrames;
 use crate::object::{
-    Domain, Event, HandleTable, Held, Made as MadeBy, Memory, Object, Port, Space, Target, Timer,
-    Vcpu,
+    Domain, Event, HandleTable, Held, Made as MadeBy, Memory, Monitor, Object, Port, Space, Target,
+    Timer, Vcpu,
 };
 
 use super::{Answer, Caller, Effects};
@@ -49,7 +49,21 @@ pub(super) fn create(
             };
             domain(caller, &mut table, frames, kernel_bytes, watcher, effects)?
         }
-        Create::Vcpu { domain, page } => vcpu(caller, &mut table, domain, page, effects)?,
+        Create::Space => space(caller, &mut table)?,
+        Create::Vcpu {
+            domain,
+            page,
+            monitor,
+            state,
+        } => {
+            let handles = VcpuHandles {
+                domain,
+                page,
+                monitor,
+                state,
+            };
+            vcpu(caller, &mut table, handles, effects)?
+        }
     };
     answer.pair(first.raw(), second.map_or(0, Handle::raw));
     Ok(())
@@ -144,27 +158,72 @@ fn domain(
     Ok((handle, Some(space)))
 }
 
+fn space(caller: Caller<'_>, table: &mut HandleTable) -> Made {
+    let own = caller.domain;
+    let charge = own.account.charge_kernel(&[size_of::<Space>()]);
+    let charge = charge.map_err(exhausted)?;
+    let space = own.space.sibling(&own.account).map_err(exhausted)?;
+    table.ensure(MOST_HANDLES)?;
+    let space = Arc::new(space.paid_by(charge));
+    let handle = table.insert(held(Object::Space(space), Rights::MAP | Rights::GRANT))?;
+    Ok((handle, None))
+}
+
+/// What a vcpu is made of.
+struct VcpuHandles {
+    domain: Handle,
+    page: Handle,
+    monitor: Option<Handle>,
+    state: Option<Handle>,
+}
+
 fn vcpu(
     caller: Caller<'_>,
     table: &mut HandleTable,
-    domain: Handle,
-    page: Handle,
+    handles: VcpuHandles,
     effects: &mut impl Effects,
 ) -> Made {
-    let domain = table.domain(domain, Rights::BUILD)?;
-    let page = table.memory(page, Rights::READ | Rights::WRITE)?.clone();
+    let page_rights = Rights::READ | Rights::WRITE;
+    // That it no longer exists counts after the other handles.
+    let domain = match table.domain(handles.domain, Rights::BUILD) {
+        Err(error) if error != Error::PeerGone => return Err(error),
+        domain => domain,
+    };
+    let page = table.memory(handles.page, page_rights)?.clone();
+    let port = match handles.monitor {
+        Some(monitor) => {
+            let (port, badge) = table.port(monitor, Rights::SEND)?;
+            let (object, rights) = (Object::Port(port.clone()), Rights::SEND);
+            Some(Held {
+                object,
+                rights,
+                badge,
+            })
+        }
+        None => None,
+    };
+    let state = match handles.state {
+        Some(state) => Some(table.memory(state, page_rights)?.clone()),
+        None => None,
+    };
+    let domain = domain?;
     if domain.ending().is_some() || !domain.lacks_vcpu() {
         return Err(Error::WrongState);
     }
-    let charge = domain
-        .account
-        .charge_kernel(&[size_of::<Vcpu>(), VCPU_PLACE_BYTES]);
+    let charge =
+        domain
+            .account
+            .charge_kernel(&[size_of::<Vcpu>(), size_of::<Monitor>(), VCPU_PLACE_BYTES]);
     let charge = charge.map_err(exhausted)?;
     let physical = caller.domain.space.physical();
-    let vcpu = Vcpu::made(page, physical, charge).map_err(exhausted)?;
     table.ensure(MOST_HANDLES)?;
+    let monitor = state.map(|state| Monitor::new(state, port, physical));
+    let vcpu = monitor
+        .transpose()
+        .and_then(|monitor| Vcpu::made(page, monitor, physical, charge))
+        .map_err(exhausted)?;
     domain.add_vcpu(vcpu.numbered(effects.new_vcpu_id()));
-    let rights = Rights::START | Rights::GRANT;
+    let rights = Rights::START | Rights::STOP | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
     Ok((handle, None))
 }

@@ -30,6 +30,7 @@ mod query;
 mod receive;
 mod reply;
 mod resume;
+mod run;
 mod send;
 mod start;
 mod stop;
@@ -109,6 +110,10 @@ pub enum Outcome {
     Stop(DomainId, u64),
     /// The vcpu that [`Effects::start`] was told starts; the caller goes on with a status.
     Start,
+    /// That vcpu, which the caller runs, exits where it is; the caller goes on with the exit.
+    Recall(VcpuId),
+    /// That vcpu exits where it is; the caller goes on.
+    StopVcpu(VcpuId),
 }
 
 impl From<Result<(), Error>> for Outcome {
@@ -131,10 +136,10 @@ pub fn dispatch(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    if raw.verb >= Verb::Create.number() {
+    if raw.verb >= Call::FIRST_RARE {
         return dispatch_long(caller, *raw, answer, effects);
     }
-    let call = match Call::decode(raw) {
+    let call = match Call::decode_frequent(raw) {
         Ok(call) => call,
         Err(error) => return Outcome::Error(error),
     };
@@ -169,13 +174,8 @@ pub fn dispatch(
         } => unmap::unmap(caller, space, address, length, effects).into(),
         Call::Close { handle } => close::close(caller, handle, effects).into(),
         Call::Query { handle, item } => query::query(caller, handle, item, answer).into(),
-        Call::Stop { domain, code } => stop::stop(caller, domain, code),
-        Call::Create(_)
-        | Call::Grant { .. }
-        | Call::Arm { .. }
-        | Call::Call { .. }
-        | Call::Reply { .. }
-        | Call::Start { .. } => dispatch_rare(caller, *raw, answer, effects),
+        Call::Stop { object, code } => stop::stop(caller, object, code),
+        _ => dispatch_rare(caller, *raw, answer, effects),
     }
 }
 
@@ -200,7 +200,7 @@ fn dispatch_long(
 /// Decodes a call whose verb is known, which leaves little of the decoding.
 #[inline(always)]
 fn decode(verb: Verb, raw: RawCall) -> Result<Call, Error> {
-    Call::decode(&RawCall {
+    Call::decode_rare(&RawCall {
         verb: verb.number(),
         arguments: raw.arguments,
     })
@@ -246,7 +246,7 @@ fn dispatch_rare(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    let call = match Call::decode(&raw) {
+    let call = match Call::decode_rare(&raw) {
         Ok(call) => call,
         Err(error) => return Outcome::Error(error),
     };
@@ -273,6 +273,11 @@ fn dispatch_rare(
             };
             start::start(caller, vcpu, entry, effects)
         }
+        Call::Run {
+            vcpu,
+            space,
+            resume,
+        } => run::run(caller, vcpu, space, resume, effects),
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),

@@ -18,6 +18,7 @@ pub(super) fn notify(
     Traffic::count(&caller.domain.traffic.notified);
     match posted {
         Posted::Announced => effects.wake(Wake::Event(vcpu)),
+        Posted::Quiet => effects.wake(Wake::Quiet(vcpu)),
         Posted::Masked => {}
         Posted::Coalesced => Traffic::count(&caller.domain.traffic.coalesced),
     }

@@ -4,7 +4,7 @@ use nuncio_abi::{Error, MESSAGE_HANDLES};
 
 use crate::object::{Arrival, Traffic, Waiting};
 
-use super::{call, receive, wait, Answer, Caller, Effects, Outcome};
+use super::{call, receive, run, wait, Answer, Caller, Effects, Outcome};
 
 /// Goes on with the call that has put the vcpu to sleep; `None` if none has.
 ///
@@ -24,6 +24,7 @@ pub fn resume(
             caller.domain.handles.lock().release(MESSAGE_HANDLES);
             values
         }
+        Some(Arrival::Exit(values)) => values,
         None => return look_again(caller, answer, effects),
     };
     answer.full(&values);
@@ -38,7 +39,14 @@ fn look_again(
     effects: &mut impl Effects,
 ) -> Option<Outcome> {
     match caller.vcpu.sleeper().take() {
-        Waiting::Nothing | Waiting::Upcall | Waiting::Received(_) | Waiting::Answered(_) => None,
+        // What `take_arrival` has taken, and what is the loop's business.
+        Waiting::Nothing
+        | Waiting::Upcall
+        | Waiting::Received(_)
+        | Waiting::Answered(_)
+        | Waiting::Exited(_)
+        | Waiting::Monitor(_)
+        | Waiting::Resumed(_) => None,
         Waiting::Event(deadline) => Some(wait::wait(caller, deadline, effects)),
         Waiting::Message(awaited) => Some(receive::resume(caller, awaited, answer, effects)),
         Waiting::Answer(awaited) => Some(call::wait(caller, awaited, effects)),
@@ -47,5 +55,7 @@ fn look_again(
             caller.domain.handles.lock().release(MESSAGE_HANDLES);
             Some(Outcome::Error(Error::PeerGone))
         }
+        Waiting::Run(monitor) => Some(run::wait(caller, monitor)),
+        Waiting::Ended => Some(Outcome::Error(Error::PeerGone)),
     }
 }

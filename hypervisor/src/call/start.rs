@@ -14,8 +14,11 @@ pub(super) fn start(
     effects: &mut impl Effects,
 ) -> Outcome {
     let domain = match caller.domain.handles.lock().vcpu(vcpu, Rights::START) {
-        Ok(domain) => domain,
+        Ok(domain) => domain.upgrade(),
         Err(error) => return Outcome::Error(error),
+    };
+    let Some(domain) = domain else {
+        return Outcome::Error(Error::PeerGone);
     };
     if domain.ending().is_some() {
         return Outcome::Error(Error::PeerGone);

@@ -46,6 +46,11 @@ impl Calls {
         }
     }
 
+    /// Whether another caller could be taken in.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// The token that [`Calls::insert`] gives next; `None` if the table is full.
     #[inline(always)]
     pub(super) fn next(&self) -> Option<CallToken> {

@@ -10,7 +10,7 @@ use spin::{Mutex, Once};
 use crate::mem::{Account, KernelCharge};
 use crate::sched::VcpuId;
 
-use super::{Event, HandleTable, Held, LineBuffer, Space, Vcpu, Wake};
+use super::{Event, HandleTable, Held, LineBuffer, Monitor, Space, Vcpu, Wake};
 
 /// The number of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,7 @@ pub struct Domain {
     /// What it has sent and received.
     pub traffic: Traffic,
     vcpu: Mutex<VcpuPlace>,
+    monitor: Once<Arc<Monitor>>,
     ending: Once<Ending>,
     made: Option<Made>,
 }
@@ -130,6 +131,7 @@ impl Domain {
             console: Mutex::new(LineBuffer::new()),
             traffic: Traffic::default(),
             vcpu: Mutex::default(),
+            monitor: Once::new(),
             ending: Once::new(),
             made,
         }
@@ -154,6 +156,12 @@ impl Domain {
 
     /// Gives it its vcpu, which has not started.
     pub fn add_vcpu(&self, vcpu: Vcpu) {
+        if let Some(monitor) = vcpu.monitor() {
+            self.monitor.call_once(|| {
+                monitor.open();
+                monitor.clone()
+            });
+        }
         *self.vcpu.lock() = VcpuPlace::Waiting(vcpu);
     }
 
@@ -186,6 +194,11 @@ impl Domain {
         }
     }
 
+    /// Who is told of the exits of its vcpu.
+    pub fn monitor(&self) -> Option<&Arc<Monitor>> {
+        self.monitor.get()
+    }
+
     /// How it ended; `None` while it lives.
     pub fn ending(&self) -> Option<Ending> {
         self.ending.get().copied()
@@ -201,6 +214,9 @@ impl Domain {
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
         Held::close_all(handles, wake);
         *self.vcpu.lock() = VcpuPlace::None;
+        if let Some(monitor) = self.monitor.get() {
+            monitor.end(wake);
+        }
         self.space.clear();
         let watcher = self.made.as_ref().and_then(|made| made.watcher.as_ref());
         if let Some(news) = watcher.and_then(|(event, bits)| event.announce(*bits).ok()) {

@@ -46,8 +46,9 @@ impl Event {
     /// # Errors
     /// As [`Event::notify`].
     pub fn announce(&self, bits: u64) -> Result<Option<Wake>, Error> {
-        let (posted, vcpu) = self.notify(bits)?;
-        Ok((posted == Posted::Announced).then_some(Wake::Event(vcpu)))
+        let target = self.target.lock();
+        let target = target.as_ref().ok_or(Error::PeerGone)?;
+        Ok(target.announce(bits))
     }
 
     /// The waiter is gone: its page must not be touched again.

@@ -305,16 +305,14 @@ impl HandleTable {
         }
     }
 
-    /// The domain, which still exists, of a vcpu.
+    /// The domain of a vcpu, which may not exist any more.
     ///
     /// # Errors
-    /// `BadHandle`, `WrongKind`, `MissingRight`, `PeerGone`.
-    pub fn vcpu(&self, handle: Handle, needed: Rights) -> Result<Arc<Domain>, Error> {
+    /// `BadHandle`, `WrongKind`, `MissingRight`.
+    pub fn vcpu(&self, handle: Handle, needed: Rights) -> Result<&Weak<Domain>, Error> {
         let held = self.get(handle)?;
         match &held.object {
-            Object::Vcpu(domain) => held
-                .with(needed, domain)
-                .and_then(|domain| Weak::upgrade(domain).ok_or(Error::PeerGone)),
+            Object::Vcpu(domain) => held.with(needed, domain),
             _ => Err(Error::WrongKind),
         }
     }
@@ -334,8 +332,12 @@ impl Held {
         }
     }
 
+    /// The object, if the handle has these rights.
+    ///
+    /// # Errors
+    /// `MissingRight`.
     #[inline]
-    fn with<T>(&self, needed: Rights, object: T) -> Result<T, Error> {
+    pub fn with<T>(&self, needed: Rights, object: T) -> Result<T, Error> {
         if self.rights.contains(needed) {
             Ok(object)
         } else {

@@ -27,6 +27,7 @@ mod event;
 mod handles;
 mod lending;
 mod memory;
+mod monitor;
 mod port;
 mod ring;
 mod space;
@@ -45,11 +46,14 @@ pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
 pub use event::Event;
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
+pub use monitor::{Monitor, Next, Order, Runner};
 pub use port::{Delivery, Port, Queued, Refused};
 pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
-pub use waiting::{Arrival, AwaitedAnswer, AwaitedMessage, PackedAnswer, Sleeper, Waiting};
+pub use waiting::{
+    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, PackedAnswer, Sleeper, Waiting,
+};
 
 use crate::sched::TimerId;
 pub use crate::sched::VcpuId;
@@ -130,6 +134,8 @@ pub enum Wake {
     Blocked(VcpuId),
     /// One of its event words has become pending.
     Event(VcpuId),
+    /// The same, which matters only if it sleeps.
+    Quiet(VcpuId),
     /// Nobody holds this timer any more.
     TimerGone(TimerId),
     /// The maker of this domain has given it up.

@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{CallToken, Error, Message, Posted, MAX_VALUES, MESSAGE_HANDLES};
+use nuncio_abi::{CallToken, Error, Message, MAX_VALUES, MESSAGE_HANDLES};
 use spin::Mutex;
 
 use crate::mem::{Account, KernelCharge, OutOfFrames};
@@ -133,6 +133,15 @@ impl Port {
             return Err((error, handles));
         }
         Ok(state.take_in(message, badge, None, handles))
+    }
+
+    /// Whether a call could be queued, or nobody is left who could answer one.
+    pub fn takes_calls(&self) -> bool {
+        let state = self.state.lock();
+        match state.check_room() {
+            Ok(()) => state.calls.has_room(),
+            Err(error) => error == Error::PeerGone,
+        }
     }
 
     /// Queues a message whose sender waits for the answer, as [`Port::send`] does. Returns the token
@@ -381,8 +390,7 @@ impl State {
                 if blocked.take().is_some() {
                     return Some(Wake::Blocked(target.vcpu));
                 }
-                let posted = target.post(ARRIVAL);
-                (posted == Posted::Announced).then_some(Wake::Event(target.vcpu))
+                target.announce(ARRIVAL)
             }
             Receiver::Console | Receiver::Gone => None,
         }

@@ -18,14 +18,19 @@ use super::Memory;
 /// Mappings that one space can hold; each costs the hypervisor some bookkeeping.
 pub const MAX_REGIONS: usize = 1024;
 
+/// The number of the next space.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// A guest-physical address space.
 pub struct Space {
+    id: u64,
     physical: &'static dyn PhysicalMemory,
     /// The first address that cannot be mapped.
     limit: u64,
     state: Mutex<State>,
     /// Grows with every change after which cached translations are wrong.
     flushes: AtomicU64,
+    _charge: Option<KernelCharge>,
 }
 
 struct State {
@@ -133,6 +138,7 @@ impl Space {
         limit: u64,
     ) -> Result<Self, OutOfFrames> {
         Ok(Space {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             physical,
             limit,
             state: Mutex::new(State {
@@ -145,6 +151,7 @@ impl Space {
                 },
             }),
             flushes: AtomicU64::new(0),
+            _charge: None,
         })
     }
 
@@ -157,9 +164,21 @@ impl Space {
         Self::new(account, self.physical, format, self.limit)
     }
 
+    /// Paid by that charge beside its page tables.
+    pub fn paid_by(self, charge: KernelCharge) -> Self {
+        let mut space = self;
+        space._charge = Some(charge);
+        space
+    }
+
     /// The memory behind it.
     pub const fn physical(&self) -> &'static dyn PhysicalMemory {
         self.physical
+    }
+
+    /// A number that no other space has ever had.
+    pub const fn id(&self) -> u64 {
+        self.id
     }
 
     /// The root of the page tables.
@@ -384,6 +403,13 @@ impl Space {
             return Err(Error::BadAddress);
         }
         Ok((address.0 >> PAGE_SHIFT, length >> PAGE_SHIFT))
+    }
+}
+
+impl Drop for Space {
+    /// What was mapped counts its mappings.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

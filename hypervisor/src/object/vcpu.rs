@@ -7,7 +7,7 @@ use nuncio_abi::{Posted, VcpuPage};
 use crate::mem::{KernelCharge, OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
-use super::{Memory, Sleeper};
+use super::{Memory, Monitor, Sleeper, Wake};
 
 /// A virtual CPU; its registers are the vcpu loop's.
 pub struct Vcpu {
@@ -15,6 +15,7 @@ pub struct Vcpu {
     page: &'static Words,
     memory: Arc<Memory>,
     sleeper: Arc<Sleeper>,
+    monitor: Option<Arc<Monitor>>,
     _charge: Option<KernelCharge>,
 }
 
@@ -48,6 +49,7 @@ impl Vcpu {
             page,
             memory,
             sleeper: Arc::default(),
+            monitor: None,
             _charge: None,
         })
     }
@@ -59,12 +61,19 @@ impl Vcpu {
     /// As [`Vcpu::new`].
     pub fn made(
         memory: Arc<Memory>,
+        monitor: Option<Monitor>,
         physical: &'static dyn PhysicalMemory,
         charge: KernelCharge,
     ) -> Result<Self, OutOfFrames> {
         let mut vcpu = Self::new(VcpuId(u32::MAX), memory, physical)?;
+        vcpu.monitor = monitor.map(Arc::new);
         vcpu._charge = Some(charge);
         Ok(vcpu)
+    }
+
+    /// Who is told of its exits.
+    pub const fn monitor(&self) -> Option<&Arc<Monitor>> {
+        self.monitor.as_ref()
     }
 
     /// With that number.
@@ -111,5 +120,14 @@ impl Target {
         VcpuPage::new(self.page)
             .slot(usize::from(self.slot))
             .map_or(Posted::Masked, |word| word.post(bits))
+    }
+
+    /// Posts bits to the slot, and says whom to wake if that is news.
+    pub fn announce(&self, bits: u64) -> Option<Wake> {
+        match self.post(bits) {
+            Posted::Announced => Some(Wake::Event(self.vcpu)),
+            Posted::Quiet => Some(Wake::Quiet(self.vcpu)),
+            Posted::Masked | Posted::Coalesced => None,
+        }
     }
 }

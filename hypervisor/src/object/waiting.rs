@@ -6,11 +6,14 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{CallToken, Deadline, Error, Handle, Message, MAX_VALUES};
+use nuncio_abi::{
+    CallToken, Deadline, Error, ExitKind, Handle, Message, Resume, VcpuExit, MAX_VALUES,
+};
 use spin::Mutex;
 
 use super::buffer::{deliver, fits_registers, Buffer};
-use super::{Held, Port, Refused, Wake};
+use super::monitor::answer_to_exit;
+use super::{Held, Monitor, Port, Refused, Wake};
 
 /// What a vcpu sleeps for, or finds when it runs again.
 #[derive(Default)]
@@ -34,6 +37,26 @@ pub enum Waiting {
     Packed(PackedAnswer),
     /// Nobody will answer the call: the receiver is gone.
     Unanswered,
+    /// In `run`: the vcpu with that monitor runs for it.
+    Run(Arc<Monitor>),
+    /// The vcpu that it runs has exited; these are the values.
+    Exited([u64; MAX_VALUES]),
+    /// The domain of the vcpu that it runs has ended.
+    Ended,
+    /// In an exit: its monitor has not said how it goes on.
+    Monitor(AwaitedResume),
+    /// Its monitor has said how it goes on.
+    Resumed(Resume),
+}
+
+/// A monitor's answer to an exit that is waited for.
+pub struct AwaitedResume {
+    /// Where the exit was sent.
+    pub port: Arc<Port>,
+    /// Its place among the port's calls.
+    pub token: CallToken,
+    /// The kind of the exit.
+    pub kind: ExitKind,
 }
 
 /// A message that is waited for.
@@ -83,6 +106,8 @@ pub enum Arrival {
     Message([u64; MAX_VALUES]),
     /// An answer.
     Answer([u64; MAX_VALUES]),
+    /// An exit of the vcpu that it runs.
+    Exit([u64; MAX_VALUES]),
 }
 
 /// What one vcpu sleeps for, where those that wake it find it.
@@ -115,6 +140,7 @@ impl Sleeper {
         let arrival = match &*waiting {
             Waiting::Received(values) => Arrival::Message(*values),
             Waiting::Answered(values) => Arrival::Answer(*values),
+            Waiting::Exited(values) => Arrival::Exit(*values),
             _ => return None,
         };
         replace_trivial(&mut waiting, Waiting::Nothing);
@@ -131,6 +157,8 @@ impl Sleeper {
         match self.take() {
             Waiting::Answer(awaited) => awaited.cancel(),
             Waiting::Packed(answer) => Held::close_all(answer.handles, wake),
+            Waiting::Run(monitor) => monitor.given_up(),
+            Waiting::Monitor(awaited) => awaited.port.cancel(awaited.token),
             _ => {}
         }
     }
@@ -192,7 +220,7 @@ impl Sleeper {
     pub(super) fn answer(&self, message: &Message, handles: Vec<Held>) -> Result<(), Refused> {
         let mut waiting = self.0.lock();
         let Waiting::Answer(AwaitedAnswer { port, buffer, .. }) = &mut *waiting else {
-            return Err((Error::PeerGone, handles));
+            return answer_monitored(&mut waiting, message, handles);
         };
         if buffer.is_none() && !fits_registers(message, handles.len()) {
             return Err((Error::BadArgument, handles));
@@ -216,10 +244,38 @@ impl Sleeper {
         Ok(())
     }
 
+    /// Leaves it the exit of the vcpu that it runs.
+    pub(super) fn exit(&self, exit: VcpuExit) {
+        let [first, second, third] = exit.to_words();
+        self.end_run(Waiting::Exited([first, second, third, 0, 0]));
+    }
+
+    /// The domain of the vcpu that it runs has ended.
+    pub(super) fn runs_nothing(&self) {
+        self.end_run(Waiting::Ended);
+    }
+
+    fn end_run(&self, end: Waiting) {
+        let mut waiting = self.0.lock();
+        if matches!(*waiting, Waiting::Run(_)) {
+            *waiting = end;
+        }
+    }
+
+    /// Whether it waits for its monitor.
+    pub fn awaits_monitor(&self) -> bool {
+        matches!(*self.0.lock(), Waiting::Monitor(_))
+    }
+
+    /// Whether it sleeps in HLT.
+    pub fn is_halted(&self) -> bool {
+        matches!(*self.0.lock(), Waiting::Upcall)
+    }
+
     /// Nobody will answer its call; whether it waits for an answer.
     pub(super) fn give_up_hope(&self) -> bool {
         let mut waiting = self.0.lock();
-        let waits = matches!(*waiting, Waiting::Answer(_));
+        let waits = matches!(*waiting, Waiting::Answer(_) | Waiting::Monitor(_));
         if waits {
             *waiting = Waiting::Unanswered;
         }
@@ -242,8 +298,28 @@ fn replace_trivial(place: &mut Waiting, waiting: Waiting) {
             })
             | Waiting::Received(_)
             | Waiting::Answered(_)
+            | Waiting::Exited(_)
     ));
     core::mem::forget(core::mem::replace(place, waiting));
+}
+
+/// Leaves a vcpu that has exited its monitor's answer.
+#[cold]
+fn answer_monitored(
+    waiting: &mut Waiting,
+    message: &Message,
+    handles: Vec<Held>,
+) -> Result<(), Refused> {
+    let Waiting::Monitor(AwaitedResume { kind, .. }) = waiting else {
+        return Err((Error::PeerGone, handles));
+    };
+    match answer_to_exit(message, *kind) {
+        Ok(resume) if handles.is_empty() => {
+            *waiting = Waiting::Resumed(resume);
+            Ok(())
+        }
+        _ => Err((Error::BadArgument, handles)),
+    }
 }
 
 #[inline(always)]

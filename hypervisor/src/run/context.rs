@@ -28,6 +28,7 @@ impl<P> Context<P> {
         match wake {
             Wake::Blocked(id) => self.scheduler.wake(id),
             Wake::Event(id) => self.scheduler.signal(id),
+            Wake::Quiet(id) => self.scheduler.signal_asleep(id),
             Wake::TimerGone(id) => self.timers.remove(id),
             Wake::Orphaned(id) => {
                 self.domains.orphan(id);

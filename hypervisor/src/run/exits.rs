@@ -1,11 +1,12 @@
 //! What each exit means.
 
-use nuncio_abi::{Deadline, StopReason, MAX_VALUES};
+use nuncio_abi::{Deadline, Error, StopReason, MAX_VALUES};
 
 use crate::call::{dispatch, resume, Answer, Caller, Outcome};
 use crate::mem::GuestPhysical;
-use crate::object::{DomainId, Waiting};
+use crate::object::{Arrival, DomainId, Waiting};
 use crate::policy::{cpuid, msr};
+use crate::sched::VcpuId;
 use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
 
 use super::{Flow, Platform, Runner, World};
@@ -18,7 +19,14 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub(super) fn handle(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         let exit = world.vcpu.exit();
         world.counters.count_exit(exit.kind());
+        if world.monitoring.is_some() {
+            if let Some(flow) = self.leave_to_monitor(world, exit) {
+                return flow;
+            }
+        }
         match exit {
+            // Its monitor has gone: the instruction is executed once more, as a call of its own.
+            Exit::Call { privilege: 0 } => Flow::Continue,
             Exit::Call { .. } => inject(world, GuestException::InvalidOpcode),
             Exit::Interrupt | Exit::Nmi => self.interrupt(world, slice_end_ns),
             Exit::Cpuid { leaf, subleaf } => self.cpuid(world, leaf, subleaf),
@@ -58,6 +66,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Goes on with what has put the vcpu to sleep, if something has.
     #[inline(always)]
     pub(super) fn resume(&mut self, world: &mut World<V, P>) -> Flow {
+        if world.monitoring.is_some() {
+            return self.resume_monitored(world);
+        }
+        self.resume_call(world)
+    }
+
+    /// Goes on with the call that has put the vcpu to sleep, if one has.
+    #[inline(always)]
+    pub(super) fn resume_call(&mut self, world: &mut World<V, P>) -> Flow {
         let caller = Caller {
             domain: &world.domain,
             vcpu: &world.object,
@@ -77,7 +94,40 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Outcome::Block(deadline) => return Flow::Block(deadline),
             Outcome::Stop(id, code) => return self.stop(world, id, code),
             Outcome::Start => return self.start_made(world),
+            Outcome::Recall(id) => self.finish_run(world, id),
+            Outcome::StopVcpu(id) => return self.stop_vcpu(world, id),
         }
+        Flow::Continue
+    }
+
+    /// Has the vcpu exit that this one runs, and completes the call that runs it.
+    #[cold]
+    fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) {
+        let recalled = self.recall(id);
+        self.vendor.load(&mut world.vcpu);
+        let exit = recalled
+            .ok()
+            .and_then(|()| world.object.sleeper().take_arrival());
+        match exit {
+            Some(Arrival::Exit(values)) => {
+                world.vcpu.set_values(&values);
+                world.vcpu.complete_call(0);
+            }
+            _ => {
+                world.object.sleeper().take();
+                world.vcpu.complete_call(Error::PeerGone.number());
+            }
+        }
+    }
+
+    #[cold]
+    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Flow {
+        if id == world.object.id() {
+            return self.stop_itself(world);
+        }
+        let status = self.recall(id).map_or_else(Error::number, |()| 0);
+        self.vendor.load(&mut world.vcpu);
+        world.vcpu.complete_call(status);
         Flow::Continue
     }
 

@@ -14,6 +14,7 @@ mod context;
 mod domains;
 mod endings;
 mod exits;
+mod monitoring;
 mod platform;
 mod report;
 mod starting;
@@ -236,6 +237,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         loop {
             if self.context.scheduler.wants_attention() {
                 self.attend(world, slice_end_ns);
+                if self.runner_is_awake(world) {
+                    return Flow::Yield;
+                }
             }
             let flow = match self.vendor.run(&mut world.vcpu) {
                 Left::ByCall => self.call(world),
@@ -272,7 +276,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 world.vcpu.request_upcall(vector);
             }
         }
-        let flushes = world.domain.space.flushes();
+        let flushes = world.space().flushes();
         if flushes != world.seen_flushes {
             world.seen_flushes = flushes;
             world.vcpu.flush_translations();

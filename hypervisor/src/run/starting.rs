@@ -62,8 +62,16 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if self.worlds.len() <= id.index() {
             self.worlds.resize_with(id.index() + 1, || None);
         }
+        let monitor = world.object.monitor().cloned();
+        world.read_wishes();
         self.put_back(Box::new(world));
         self.context.scheduler.start(id);
+        if let Some(monitor) = monitor {
+            monitor.started(id);
+            if monitor.port().is_none() {
+                self.context.scheduler.suspend(id);
+            }
+        }
         Ok(())
     }
 }

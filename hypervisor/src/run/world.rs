@@ -9,6 +9,7 @@ use crate::mem::KernelCharge;
 use crate::object::{Domain, Vcpu};
 use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
 
+use super::monitoring::Monitoring;
 use super::{CallTrace, Platform};
 
 /// The most that a vcpu can owe: about what the longest call costs. A stall of the whole machine,
@@ -25,6 +26,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub vcpu: V::Vcpu,
     /// Its vector and debug registers.
     pub extended: P::Extended,
+    /// What goes with its monitor, if it has one.
+    pub monitoring: Option<Box<Monitoring>>,
     /// The space's flush number that its cached translations agree with.
     pub seen_flushes: u64,
     /// Whether the run goes on without it.
@@ -115,8 +118,10 @@ impl<V: Vendor, P: Platform> World<V, P> {
         extended: P::Extended,
         background: bool,
     ) -> Self {
+        let monitor = object.monitor();
         World {
             seen_flushes: domain.space.flushes(),
+            monitoring: monitor.map(|monitor| Monitoring::new(monitor, &domain)),
             domain,
             object,
             vcpu,

@@ -120,6 +120,21 @@ impl Scheduler {
         self.deadlines.clear(id);
     }
 
+    /// Puts a vcpu to sleep that does not run at the moment.
+    pub fn suspend(&mut self, id: VcpuId) {
+        if self.slot(id).is_some_and(|slot| slot.state == State::Ready) {
+            self.handed_over = self.handed_over.filter(|next| *next != id);
+            self.queue.remove(id);
+            self.set(id, State::Blocked);
+        }
+    }
+
+    /// Whether a vcpu sleeps.
+    pub fn is_blocked(&self, id: VcpuId) -> bool {
+        self.slot(id)
+            .is_some_and(|slot| slot.state == State::Blocked)
+    }
+
     /// Makes a sleeping vcpu ready; nothing happens to any other.
     #[inline]
     pub fn wake(&mut self, id: VcpuId) {
@@ -181,6 +196,13 @@ impl Scheduler {
             self.attention |= NEWS;
         }
         self.wake(id);
+    }
+
+    /// As [`Scheduler::signal`], if the vcpu sleeps.
+    pub fn signal_asleep(&mut self, id: VcpuId) {
+        if self.is_blocked(id) {
+            self.signal(id);
+        }
     }
 
     /// Whether the vcpu has an upcall to get.

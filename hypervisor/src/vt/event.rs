@@ -50,7 +50,8 @@ impl Event {
         let (vector, error_code) = match exception {
             GuestException::InvalidOpcode => (INVALID_OPCODE, None),
             GuestException::GeneralProtection => (GENERAL_PROTECTION, Some(0)),
-            GuestException::Reflected { vector, error_code } => (vector, error_code),
+            GuestException::Reflected { vector, error_code }
+            | GuestException::Raised { vector, error_code } => (vector, error_code),
         };
         let information = Self::VALID | Self::EXCEPTION | vector as u32;
         match error_code {

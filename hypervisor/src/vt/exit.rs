@@ -35,6 +35,13 @@ pub enum GuestException {
         /// Its error code, if it has one.
         error_code: Option<u32>,
     },
+    /// An exception that the guest's monitor raises.
+    Raised {
+        /// Its vector, 0 to 31.
+        vector: u8,
+        /// Its error code, if it has one.
+        error_code: Option<u32>,
+    },
 }
 
 /// Why the guest stopped running.

@@ -44,6 +44,9 @@ pub struct Clock {
     pub fired: bool,
 }
 
+/// Where every page fault is.
+pub const FAULT_ADDRESS: u64 = 0xFA_0000;
+
 /// What an exit costs, in nanoseconds.
 const EXIT_NS: u64 = 1_000;
 
@@ -112,6 +115,10 @@ struct Shared {
     call: Option<RawCall>,
     state: State,
     effects: Effects,
+    /// The nested tables, if they are not those of the start.
+    root: Option<Frame>,
+    /// Exceptions that exit.
+    caught: u32,
 }
 
 enum Step {
@@ -128,6 +135,7 @@ pub struct FakeVcpu {
     computing_ns: u64,
     /// Why it left the CPU.
     last_exit: Option<Exit>,
+    calls_exit: bool,
     registers: Registers,
 }
 
@@ -158,8 +166,12 @@ impl Guest {
     /// Makes a call with these registers.
     pub fn raw_call(&mut self, raw: RawCall) -> Result<Result<[u64; MAX_VALUES], Error>, Gone> {
         lock(&self.shared).call = Some(raw);
-        let effects = self.exit(Exit::Call { privilege: 0 })?;
-        Ok(effects.reply.expect("a call has a reply").result())
+        // A monitor may have the instruction executed once more.
+        loop {
+            if let Some(reply) = self.exit(Exit::Call { privilege: 0 })?.reply {
+                return Ok(reply.result());
+            }
+        }
     }
 
     /// Runs for so long without an exit of its own.
@@ -197,7 +209,7 @@ impl Guest {
     /// The page at a guest-physical address, found as the CPU would find it.
     pub fn words(&self, address: GuestPhysical) -> Option<&'static Words> {
         let page = address.0 >> 12;
-        let mut table = self.start.nested_root;
+        let mut table = lock(&self.shared).root.unwrap_or(self.start.nested_root);
         for level in Level::DOWNWARD {
             let entry = self.physical.words(table)?[level.index(page)]
                 .load(core::sync::atomic::Ordering::Relaxed);
@@ -297,8 +309,10 @@ impl Vendor for Fake {
         };
         thread::spawn(move || {
             if guest.go.recv().is_ok() && script(&mut guest).is_ok() {
-                // A script that just ends is a guest that falls off its code.
-                let _ = guest.steps.send(Step::Exit(Exit::Shutdown));
+                // A script that just ends is a guest that falls off its code, and whenever its
+                // monitor has it go on, it does so again.
+                let falls = || guest.steps.send(Step::Exit(Exit::Shutdown)).is_ok();
+                while falls() && guest.go.recv().is_ok() {}
             }
         });
         Ok(FakeVcpu {
@@ -307,6 +321,7 @@ impl Vendor for Fake {
             steps,
             computing_ns: 0,
             last_exit: None,
+            calls_exit: false,
             registers: Registers::default(),
         })
     }
@@ -315,11 +330,14 @@ impl Vendor for Fake {
 
     fn run(&mut self, vcpu: &mut FakeVcpu) -> Left {
         match self.next_exit(vcpu) {
-            Exit::Call { privilege: 0 } => {
+            Exit::Call { privilege: 0 } if !vcpu.calls_exit => {
                 vcpu.load_call();
                 Left::ByCall
             }
             exit => {
+                if let Exit::Call { .. } = exit {
+                    vcpu.load_call();
+                }
                 vcpu.last_exit = Some(exit);
                 Left::ByExit
             }
@@ -393,7 +411,9 @@ impl Clock {
 impl FakeVcpu {
     /// Puts the script's call into the registers.
     fn load_call(&mut self) {
-        let call = lock(&self.shared).call.expect("registers of a call");
+        let Some(call) = lock(&self.shared).call else {
+            return;
+        };
         self.registers[Register::RAX] = call.verb;
         for (register, argument) in ARGUMENTS.into_iter().zip(call.arguments) {
             self.registers[register] = argument;
@@ -414,6 +434,7 @@ impl FakeVcpu {
             steps: channel().1,
             computing_ns: 0,
             last_exit: None,
+            calls_exit: false,
             registers: Registers::default(),
         }
     }
@@ -475,6 +496,23 @@ impl VirtualCpu for FakeVcpu {
 
     fn flush_translations(&mut self) {
         self.effects(|effects| effects.flushes += 1);
+    }
+
+    fn set_nested_root(&mut self, root: Frame) {
+        lock(&self.shared).root = Some(root);
+        self.flush_translations();
+    }
+
+    fn set_calls_exit(&mut self, calls_exit: bool) {
+        self.calls_exit = calls_exit;
+    }
+
+    fn catch_exceptions(&mut self, vectors: u32) {
+        lock(&self.shared).caught = vectors;
+    }
+
+    fn fault_address(&self) -> u64 {
+        FAULT_ADDRESS
     }
 
     fn system_register(&self, register: SystemRegister) -> u64 {

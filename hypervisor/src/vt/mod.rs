@@ -33,7 +33,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{RawCall, MAX_VALUES};
 
-use crate::mem::{Account, OutOfFrames};
+use crate::mem::{Account, Frame, OutOfFrames};
 use crate::nested::EntryFormat;
 
 pub use entry_rules::EntryFailure;
@@ -88,6 +88,15 @@ pub enum Left {
     ByExit,
 }
 
+/// The privilege level at which the call instruction is a call; none if all of them are exits.
+const fn calls_at(calls_exit: bool) -> u8 {
+    if calls_exit {
+        u8::MAX
+    } else {
+        0
+    }
+}
+
 /// The registers that decide in which mode a guest runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ControlRegisters {
@@ -138,6 +147,18 @@ pub trait VirtualCpu {
 
     /// Forgets what the CPU has cached of the nested page tables before the next run.
     fn flush_translations(&mut self);
+
+    /// Has the guest run on these nested tables, which may not be those that it ran on before.
+    fn set_nested_root(&mut self, root: Frame);
+
+    /// Whether calls of its kernel are exits like all others instead of [`Left::ByCall`].
+    fn set_calls_exit(&mut self, calls_exit: bool);
+
+    /// Has these exceptions exit, a bit each, beside those that always do.
+    fn catch_exceptions(&mut self, vectors: u32);
+
+    /// The guest-virtual address of the page fault that has exited.
+    fn fault_address(&self) -> u64;
 
     /// Whether [`VirtualCpu::limit_run`] has to be told. Where guests always leave for the machine's
     /// timer it has not.

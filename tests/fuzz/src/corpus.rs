@@ -54,7 +54,7 @@ pub fn calls() -> Vec<Vec<u8>> {
             item: QueryItem::Usage,
         },
         Call::Stop {
-            domain: handle,
+            object: handle,
             code: 1,
         },
         Call::Create(Create::Port {

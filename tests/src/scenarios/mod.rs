@@ -12,6 +12,7 @@ mod examples;
 mod faults;
 mod fixtures;
 mod image;
+mod monitors;
 mod panics;
 mod refusals;
 mod stream;
@@ -59,6 +60,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("examples", examples::SCENARIOS),
         ("fixtures", fixtures::SCENARIOS),
         ("faults", faults::SCENARIOS),
+        ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
     ];
     if bed.qemu.is_some() {

@@ -80,7 +80,7 @@ fn description(text: &mut String) -> fmt::Result {
 }
 
 fn vcpu_page(text: &mut String) -> fmt::Result {
-    let between = VcpuPage::FIRST_SLOT - VcpuPage::UPCALL_VECTOR - 1;
+    let between = VcpuPage::FIRST_SLOT - VcpuPage::THRESHOLD - 1;
     let behind = WORDS - VcpuPage::FIRST_SLOT - VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS;
     writeln!(
         text,
@@ -93,6 +93,7 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
          struct nuncio_vcpu_page {{\n\
          \x20   _Atomic(uint64_t) ready;         /* written by both */\n\
          \x20   _Atomic(uint64_t) upcall_vector; /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) threshold;     /* written by the guest */\n\
          \x20   uint64_t reserved[{between}];\n\
          \x20   struct nuncio_slot slots[{EVENT_SLOTS}];\n\
          \x20   uint64_t reserved_behind[{behind}];\n\
@@ -106,6 +107,7 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
         "upcall_vector",
         VcpuPage::UPCALL_VECTOR * 8,
     )?;
+    offset(text, "vcpu_page", "threshold", VcpuPage::THRESHOLD * 8)?;
     offset(text, "vcpu_page", "slots", VcpuPage::FIRST_SLOT * 8)?;
     size(text, "vcpu_page", PAGE_BYTES as usize)
 }

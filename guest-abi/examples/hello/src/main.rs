@@ -22,7 +22,13 @@ extern "C" fn start(info: &'static BootInfo) -> ! {
         let [first, second, third, ..] = text.words;
         let message = Outgoing::registers(text.length, [first, second, third]);
         call(info, Call::Send { port, message });
-        call(info, Call::Stop { domain, code: 0 });
+        call(
+            info,
+            Call::Stop {
+                object: domain,
+                code: 0,
+            },
+        );
     }
     loop {
         core::hint::spin_loop();

@@ -58,9 +58,13 @@ impl FakeMachine {
             | Call::Arm { .. }
             | Call::Call { .. }
             | Call::Reply { .. }
-            | Call::Start { .. } => Err(Error::UnknownVerb),
+            | Call::Start { .. }
+            | Call::Run { .. } => Err(Error::UnknownVerb),
             Call::Query { handle, item } => self.query(&state, handle, item),
-            Call::Stop { domain, code } => {
+            Call::Stop {
+                object: domain,
+                code,
+            } => {
                 let object = self.object(&state, domain, Rights::STOP)?;
                 let Object::Domain(number) = state.objects[object] else {
                     return Err(Error::WrongKind);

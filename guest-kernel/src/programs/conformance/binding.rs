@@ -85,6 +85,30 @@ pub(super) const TABLE: Table = Table {
                 subject.works(Verb::Arm, arguments).map(drop)
             })
         }),
+        behaviour("no-upcall-for-a-slot-beyond-the-threshold", |subject| {
+            let page = subject.ground.page();
+            page.set_threshold(SLOT);
+            let quiet = upcalls(subject, false, 0b1, 0, |_, event| {
+                notify(subject, event, 0b1)
+            });
+            page.set_threshold(SLOT + 1);
+            let urgent = upcalls(subject, false, 0b1, 1, |_, event| {
+                notify(subject, event, 0b1)
+            });
+            page.set_threshold(0);
+            quiet.and(urgent)
+        }),
+        behaviour("a-slot-beyond-the-threshold-ends-a-halt", |subject| {
+            let page = subject.ground.page();
+            page.set_threshold(1);
+            let verdict = upcalls(subject, true, 0b1, 1, |subject, event| {
+                let timer = subject.timer(event, 0b1)?;
+                let arguments = [timer, subject.in_ms(2), 0, 0, 0];
+                subject.works(Verb::Arm, arguments).map(drop)
+            });
+            page.set_threshold(0);
+            verdict
+        }),
         behaviour("a-wait-with-upcalls-held-back-still-wakes", |subject| {
             let bell = subject.event(SLOT)?;
             subject.word(SLOT)?.enable(0b1);

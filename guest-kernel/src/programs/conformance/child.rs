@@ -52,6 +52,15 @@ pub(super) const COUNTS: [u64; 8] = words(&[
     0xEB, 0xF6, // jmp behind the sti
 ]);
 
+/// Halts, again and again.
+pub(super) const HALTS: [u64; 8] = words(&[0xF4, 0xEB, 0xFD]);
+
+/// Writes to an I/O port, whose number is 0x80.
+pub(super) const WRITES_TO_A_PORT: [u64; 8] = words(&[0xE6, 0x80, 0xF4]);
+
+/// Counts in no memory, for ever, with interrupts on.
+pub(super) const COMPUTES: [u64; 8] = words(&[0xFB, 0xEB, 0xFE]);
+
 /// Code as the words of a message.
 const fn words(code: &[u8]) -> [u64; 8] {
     let mut words = [0; 8];
@@ -111,6 +120,39 @@ impl Subject<'_> {
 
     /// Fills a child's memory with page tables that map the first 2 MiB to themselves, and code.
     pub(super) fn load(&self, child: Child, code: &[u64; 8]) -> Result<Loaded, String> {
+        let memory = self.load_memory(child, code)?;
+        let vcpu = self.vcpu(child, memory)?;
+        Ok(Loaded {
+            child,
+            memory,
+            vcpu,
+        })
+    }
+
+    /// A child whose vcpu has a monitor, the port or whoever runs it, and has been started. Its state
+    /// page says nothing.
+    pub(super) fn monitored(&self, port: u64, code: &[u64; 8]) -> Result<Loaded, String> {
+        let loaded = self.unstarted(port, code)?;
+        self.start(loaded, 0)?;
+        Ok(loaded)
+    }
+
+    /// The same, before it is started.
+    pub(super) fn unstarted(&self, port: u64, code: &[u64; 8]) -> Result<Loaded, String> {
+        let child = self.watched_child(0, 0)?;
+        let memory = self.load_memory(child, code)?;
+        let state = self.memory(1)?;
+        let arguments = [VCPU, child.domain, memory, port, state];
+        let [vcpu, second, ..] = self.works(Verb::Create, arguments)?;
+        equal("the second handle", second, 0)?;
+        Ok(Loaded {
+            child,
+            memory,
+            vcpu: self.keep(vcpu),
+        })
+    }
+
+    fn load_memory(&self, child: Child, code: &[u64; 8]) -> Result<u64, String> {
         const PRESENT_AND_WRITABLE: u64 = 0b11;
         const LARGE: u64 = 1 << 7;
         let memory = self.memory(PAGES)?;
@@ -143,12 +185,7 @@ impl Subject<'_> {
             Verb::Map,
             [child.space, text, TEXT, 0, PAGE | access.bits()],
         )?;
-        let vcpu = self.vcpu(child, memory)?;
-        Ok(Loaded {
-            child,
-            memory,
-            vcpu,
-        })
+        Ok(memory)
     }
 
     /// Memory that the child counts in.

@@ -27,7 +27,7 @@ pub(super) const TABLE: Table = Table {
             0,
             "kinds-that-cannot-be-made",
             |subject| {
-                for kind in [0, SPACE, 8, 255, 1 << 32, MEMORY | 1 << 63, u64::MAX] {
+                for kind in [0, 8, 255, 1 << 32, MEMORY | 1 << 63, u64::MAX] {
                     for arguments in [[0; 4], [PAGE, 0, 0, 0], [1, 1, 0, 0]] {
                         let [first, second, third, fourth] = arguments;
                         let arguments = [kind, first, second, third, fourth];
@@ -44,9 +44,21 @@ pub(super) const TABLE: Table = Table {
             subject.wants_zeros(CREATE, [EVENT, 0, 0, 0, 0], 2)?;
             subject.wants_zeros(CREATE, [TIMER, bell.far, 1, 0, 0], 3)?;
             subject.wants_zeros(CREATE, [TIMER, 0, 1, 0, 0], 3)?;
-            let (child, memory) = (subject.child()?, subject.memory(1)?);
-            subject.wants_zeros(CREATE, [VCPU, child.domain, memory, 0, 0], 3)
+            subject.wants_zeros(CREATE, [SPACE, 0, 0, 0, 0], 1)
         }),
+        error(
+            Error::BadArgument,
+            0,
+            "a-port-for-exits-without-a-state-page",
+            |subject| {
+                let (child, memory) = (subject.child()?, subject.memory(1)?);
+                let port = subject.port(1)?;
+                for port in [port.far, port.near, 1 << 32] {
+                    refuses(subject, [VCPU, child.domain, memory, port, 0])?;
+                }
+                Ok(())
+            },
+        ),
         error(Error::BadArgument, 0, "lengths-of-no-memory", |subject| {
             let most = 16 << 20;
             for length in [0, 1, PAGE - 1, PAGE + 1, most + 1, most + PAGE, 1 << 63] {
@@ -82,13 +94,17 @@ pub(super) const TABLE: Table = Table {
             timer(subject)?.wants_a_handle(subject)?;
             watched(subject)?.wants_a_handle_or_none(subject)?;
             vcpu(subject, 1)?.wants_a_handle(subject)?;
-            vcpu(subject, 2)?.wants_a_handle(subject)
+            vcpu(subject, 2)?.wants_a_handle(subject)?;
+            monitored(subject, 3)?.wants_a_handle_or_none(subject)?;
+            monitored(subject, 4)?.wants_a_handle_or_none(subject)
         }),
         error(Error::WrongKind, 0, "every-other-kind", |subject| {
             timer(subject)?.wants_kind(subject, ObjectKind::Event)?;
             watched(subject)?.wants_kind(subject, ObjectKind::Event)?;
             vcpu(subject, 1)?.wants_kind(subject, ObjectKind::Domain)?;
-            vcpu(subject, 2)?.wants_kind(subject, ObjectKind::Memory)
+            vcpu(subject, 2)?.wants_kind(subject, ObjectKind::Memory)?;
+            monitored(subject, 3)?.wants_kind(subject, ObjectKind::Port)?;
+            monitored(subject, 4)?.wants_kind(subject, ObjectKind::Memory)
         }),
         error(Error::MissingRight, 0, "without-notify", |subject| {
             let (bell, place) = (subject.event(SLOT)?, timer(subject)?);
@@ -111,8 +127,11 @@ pub(super) const TABLE: Table = Table {
                 let (page, memory) = (vcpu(subject, 2)?, subject.memory(1)?);
                 for rights in [Rights::NONE, Rights::READ, Rights::WRITE, Rights::EXECUTE] {
                     page.wants_right(subject, subject.grant(memory, rights, 0)?)?;
+                    let state = monitored(subject, 4)?;
+                    state.wants_right(subject, subject.grant(memory, rights, 0)?)?;
                 }
-                Ok(())
+                let port = subject.port(1)?;
+                monitored(subject, 3)?.wants_right(subject, port.near)
             },
         ),
         error(Error::WrongState, 0, "a-second-vcpu", |subject| {
@@ -240,6 +259,52 @@ pub(super) const TABLE: Table = Table {
             refuses(subject, [EVENT, 64, 0, 0, 0])?;
             subject.refuses(CREATE, [TIMER, 0, 0, 0, 0], Error::BadHandle)
         }),
+        behaviour("handles-of-a-vcpu-in-their-order", |subject| {
+            let (child, memory) = (subject.child()?, subject.memory(1)?);
+            let (port, closed) = (subject.port(1)?, subject.closed()?);
+            let (weak, none) = (subject.grant(memory, Rights::READ, 0)?, closed);
+            for (arguments, expected) in [
+                ([none, weak, memory, none], Error::BadHandle),
+                ([memory, none, none, none], Error::WrongKind),
+                ([child.domain, weak, none, none], Error::MissingRight),
+                ([child.domain, memory, memory, none], Error::WrongKind),
+                ([child.domain, memory, port.near, none], Error::MissingRight),
+                ([child.domain, memory, port.far, none], Error::BadHandle),
+                ([child.domain, memory, port.far, weak], Error::MissingRight),
+            ] {
+                let [domain, page, port, state] = arguments;
+                subject.refuses(CREATE, [VCPU, domain, page, port, state], expected)?;
+            }
+            Ok(())
+        }),
+        behaviour("a-space-is-empty-and-gives-back-what-it-took", |subject| {
+            let memory = subject.memory(2)?;
+            // Once before, for what stays.
+            for round in 0..3 {
+                let before = (subject.free_frames()?, subject.kernel_bytes()?);
+                let [space, second, ..] = subject.works(CREATE, [SPACE, 0, 0, 0, 0])?;
+                equal("the second handle", second, 0)?;
+                let space = subject.keep(space);
+                equal(
+                    "mapped",
+                    subject.query(space, QueryItem::Usage.number())?.0,
+                    0,
+                )?;
+                let all = (2 * PAGE) | Rights::ACCESS.bits();
+                subject.works(Verb::Map, [space, memory, 0, 0, all])?;
+                let mapped = subject.query(space, QueryItem::Usage.number())?.0;
+                equal("mapped", mapped, 2 * PAGE)?;
+                ensure(subject.free_frames()? < before.0, || {
+                    "it costs nothing".into()
+                })?;
+                subject.close(space)?;
+                let after = (subject.free_frames()?, subject.kernel_bytes()?);
+                ensure(round == 0 || after == before, || {
+                    "something is not given back".into()
+                })?;
+            }
+            Ok(())
+        }),
         behaviour("memory-is-zeroed", |subject| {
             let port = subject.port(1)?;
             let window = subject.window(2 * PAGE)?;
@@ -262,11 +327,14 @@ pub(super) const TABLE: Table = Table {
             let memory = Rights::ACCESS | Rights::REVOKE | grant;
             let child = subject.child()?;
             let vcpu = subject.vcpu(child, subject.memory(1)?)?;
+            let [space, ..] = subject.works(CREATE, [SPACE, 0, 0, 0, 0])?;
+            let space = subject.keep(space);
             for (handle, kind, rights) in [
                 (subject.memory(1)?, MEMORY, memory),
                 (child.domain, DOMAIN, Rights::STOP | Rights::BUILD | grant),
                 (child.space, SPACE, Rights::MAP | grant),
-                (vcpu, VCPU, Rights::START | grant),
+                (vcpu, VCPU, Rights::START | Rights::STOP | grant),
+                (space, SPACE, Rights::MAP | grant),
                 (port.near, PORT, Rights::RECEIVE),
                 (port.far, PORT, Rights::SEND | grant),
                 (bell.near, EVENT, Rights::WAIT),
@@ -316,17 +384,26 @@ fn vcpu(subject: &Subject<'_>, register: usize) -> Result<Place, String> {
     Ok(Place::at(register, CREATE, arguments))
 }
 
+/// A vcpu with a port and a state page; the register of one of them.
+fn monitored(subject: &Subject<'_>, register: usize) -> Result<Place, String> {
+    let (child, memory) = (subject.child()?, subject.memory(1)?);
+    let port = subject.port(1)?;
+    let arguments = [VCPU, child.domain, memory, port.far, memory];
+    Ok(Place::at(register, CREATE, arguments))
+}
+
 fn timer(subject: &Subject<'_>) -> Result<Place, String> {
     let bell = subject.event(SLOT)?;
     Ok(Place::at(1, CREATE, [TIMER, bell.far, 1, 0, 0]))
 }
 
-const fn every_kind(event: u64) -> [Arguments; 5] {
+const fn every_kind(event: u64) -> [Arguments; 6] {
     [
         [MEMORY, PAGE, 0, 0, 0],
         [PORT, 1, 0, 0, 0],
         [EVENT, 0, 0, 0, 0],
         [TIMER, event, 1, 0, 0],
         of_size(FRAMES, KERNEL_BYTES),
+        [SPACE, 0, 0, 0, 0],
     ]
 }

@@ -19,6 +19,7 @@ mod call;
 mod child;
 mod close;
 mod create;
+mod exits;
 mod fresh;
 mod full;
 mod grant;
@@ -36,6 +37,7 @@ mod query;
 mod reach;
 mod receive;
 mod reply;
+mod run;
 mod send;
 mod snapshot;
 mod start;
@@ -125,6 +127,8 @@ pub const fn tables() -> &'static [Table] {
         call::TABLE,
         reply::TABLE,
         start::TABLE,
+        run::TABLE,
+        exits::TABLE,
         stop::TABLE,
         #[cfg(feature = "bare-metal")]
         binding::TABLE,

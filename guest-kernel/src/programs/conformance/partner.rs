@@ -168,7 +168,10 @@ impl<M: Machine> Partner<'_, M> {
         } else if how == orders::Serves::End as u64 {
             let domain = self.boot.handle("domain").and_then(|entry| entry.handle());
             let domain = domain.ok_or(Error::BadHandle)?;
-            self.machine.invoke(Call::Stop { domain, code: GOOD })?;
+            self.machine.invoke(Call::Stop {
+                object: domain,
+                code: GOOD,
+            })?;
         }
         self.close(handle)
     }

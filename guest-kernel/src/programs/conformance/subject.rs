@@ -362,7 +362,7 @@ impl<'a> Subject<'a> {
 const fn carried(verb: Verb, second: u64) -> usize {
     match verb {
         Verb::Hello | Verb::Query | Verb::Create | Verb::Grant => 2,
-        Verb::Receive | Verb::Call => MAX_VALUES,
+        Verb::Receive | Verb::Call | Verb::Run => MAX_VALUES,
         Verb::Reply if second & 1 << 11 != 0 => MAX_VALUES,
         _ => 0,
     }

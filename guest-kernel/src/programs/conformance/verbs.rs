@@ -13,7 +13,7 @@ pub(super) const TABLE: Table = Table {
             refuses(subject, Verb::ALL.len() as u64)
         }),
         error(Error::UnknownVerb, 0, "any-other-number", |subject| {
-            for bit in 4..64 {
+            for bit in 5..64 {
                 refuses(subject, 1 << bit)?;
                 refuses(subject, 1 << bit | 1)?;
             }

@@ -13,22 +13,22 @@ use super::{run, stop};
 use crate::mem::GuestPhysical;
 use crate::vt::fake::{Gone, Guest};
 
-const ONE: &str = "nuncio-plan 1\n\
+pub const ONE: &str = "nuncio-plan 1\n\
     domain maker image=image memory=4194304 vcpus=1 background=no\n";
 
 /// A slot that the plan has not given to anything.
-const SLOT: u64 = 40;
+pub const SLOT: u64 = 40;
 
 /// A domain that was made, with all that its maker has of it.
 #[derive(Clone, Copy)]
-struct Child {
-    domain: Handle,
-    space: Handle,
-    vcpu: Handle,
-    memory: Handle,
+pub struct Child {
+    pub domain: Handle,
+    pub space: Handle,
+    pub vcpu: Handle,
+    pub memory: Handle,
 }
 
-fn map(guest: &mut Guest, space: Handle, memory: Handle, address: u64) -> Answered<()> {
+pub fn map(guest: &mut Guest, space: Handle, memory: Handle, address: u64) -> Answered<()> {
     let call = Call::Map {
         space,
         memory,
@@ -40,7 +40,7 @@ fn map(guest: &mut Guest, space: Handle, memory: Handle, address: u64) -> Answer
     Ok(guest.call(call)?.map(|_| ()))
 }
 
-fn grant(guest: &mut Guest, handle: Handle, rights: Rights, to: Handle) -> Answered<Handle> {
+pub fn grant(guest: &mut Guest, handle: Handle, rights: Rights, to: Handle) -> Answered<Handle> {
     let call = Call::Grant {
         handle,
         rights,
@@ -54,6 +54,16 @@ fn grant(guest: &mut Guest, handle: Handle, rights: Rights, to: Handle) -> Answe
 
 /// Makes a domain of 32 frames whose vcpu page is its page 0.
 fn make(guest: &mut Guest, event: Option<Handle>) -> Result<Child, Gone> {
+    make_monitored(guest, event, None, None)
+}
+
+/// As [`make`], with a monitor for its vcpu.
+pub fn make_monitored(
+    guest: &mut Guest,
+    event: Option<Handle>,
+    monitor: Option<Handle>,
+    state: Option<Handle>,
+) -> Result<Child, Gone> {
     let bits = if event.is_some() { 0b100 } else { 0 };
     let what = Create::Domain {
         frames: 32,
@@ -68,6 +78,8 @@ fn make(guest: &mut Guest, event: Option<Handle>) -> Result<Child, Gone> {
     let what = Create::Vcpu {
         domain,
         page: memory,
+        monitor,
+        state,
     };
     let (vcpu, _) = create(guest, what)?.unwrap();
     Ok(Child {
@@ -78,7 +90,7 @@ fn make(guest: &mut Guest, event: Option<Handle>) -> Result<Child, Gone> {
     })
 }
 
-fn start(guest: &mut Guest, vcpu: Handle, argument: u64) -> Answered<()> {
+pub fn start(guest: &mut Guest, vcpu: Handle, argument: u64) -> Answered<()> {
     let call = Call::Start {
         vcpu,
         entry: 0x1000,
@@ -89,11 +101,11 @@ fn start(guest: &mut Guest, vcpu: Handle, argument: u64) -> Answered<()> {
     Ok(guest.call(call)?.map(|_| ()))
 }
 
-fn close(guest: &mut Guest, handle: Handle) -> Answered<()> {
+pub fn close(guest: &mut Guest, handle: Handle) -> Answered<()> {
     Ok(guest.call(Call::Close { handle })?.map(|_| ()))
 }
 
-fn status(guest: &mut Guest, handle: Handle) -> Answered<(u64, u64)> {
+pub fn status(guest: &mut Guest, handle: Handle) -> Answered<(u64, u64)> {
     let item = QueryItem::Status;
     let answer = guest.call(Call::Query { handle, item })?;
     Ok(answer.map(|[first, second, ..]| (first, second)))
@@ -138,7 +150,12 @@ fn a_child_runs_is_watched_and_leaves_nothing_behind() {
                 let start = guest.start();
                 assert_eq!((start.entry.0, start.stack.0), (0x1000, 0x2000));
                 let domain = Handle::from_raw(start.argument.0).unwrap();
-                guest.call(Call::Stop { domain, code: 42 }).map(|_| ())
+                guest
+                    .call(Call::Stop {
+                        object: domain,
+                        code: 42,
+                    })
+                    .map(|_| ())
             }),
         ],
     );
@@ -291,6 +308,8 @@ fn a_vcpu_is_made_once_and_from_memory_that_can_be_written() {
             let vcpu = |page| Create::Vcpu {
                 domain: child.domain,
                 page,
+                monitor: None,
+                state: None,
             };
             let second = create(guest, vcpu(child.memory))?;
             assert_eq!(second.err(), Some(Error::WrongState));

@@ -8,12 +8,12 @@ use super::machine::script;
 use super::run;
 use super::talking::PAIR;
 use crate::mem::GuestPhysical;
-use crate::vt::fake::Script;
+use crate::vt::fake::{Guest, Script, ScriptResult};
 use crate::vt::{Access, Exit};
 use std::vec::Vec;
 
 #[derive(Clone, Debug)]
-enum Deed {
+pub enum Deed {
     Call(RawCall),
     Exit(Exit),
     Compute(u64),
@@ -21,7 +21,7 @@ enum Deed {
 }
 
 /// Numbers that a hostile guest would try: handles that exist, page addresses, edges.
-fn number() -> impl Strategy<Value = u64> {
+pub fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => (0u64..10).prop_map(|index| 1 << 16 | index),
         2 => (0u64..4096).prop_map(|page| page << 12),
@@ -64,7 +64,7 @@ fn harmless_exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-fn fatal_exit() -> impl Strategy<Value = Exit> {
+pub fn fatal_exit() -> impl Strategy<Value = Exit> {
     prop_oneof![
         Just(Exit::Shutdown),
         Just(Exit::BadState),
@@ -82,38 +82,46 @@ fn fatal_exit() -> impl Strategy<Value = Exit> {
     ]
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = prop_oneof![
+pub fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
         40 => call().prop_map(Deed::Call),
         6 => harmless_exit().prop_map(Deed::Exit),
         2 => (0u64..20_000_000).prop_map(Deed::Compute),
         6 => (0u64..512, any::<u64>()).prop_map(|(word, value)| Deed::Scribble(word, value)),
         1 => fatal_exit().prop_map(Deed::Exit),
-    ];
-    proptest::collection::vec(deed, 0..80)
+    ]
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    proptest::collection::vec(deed(), 0..80)
 }
 
 fn guest(deeds: Vec<Deed>) -> Script {
     script(move |guest| {
         let vcpu_page = GuestPhysical(guest.boot_info().vcpu_page);
-        for deed in deeds {
-            match deed {
-                Deed::Call(raw) => {
-                    let _ = guest.raw_call(raw)?;
-                }
-                Deed::Exit(exit) => {
-                    guest.exit(exit)?;
-                }
-                Deed::Compute(ns) => guest.compute(ns)?,
-                Deed::Scribble(word, value) => {
-                    if let Some(page) = guest.words(vcpu_page) {
-                        page[word as usize].store(value, core::sync::atomic::Ordering::SeqCst);
-                    }
+        perform(guest, vcpu_page, deeds)
+    })
+}
+
+/// Does these deeds, whatever comes of them.
+pub fn perform(guest: &mut Guest, vcpu_page: GuestPhysical, deeds: Vec<Deed>) -> ScriptResult {
+    for deed in deeds {
+        match deed {
+            Deed::Call(raw) => {
+                let _ = guest.raw_call(raw)?;
+            }
+            Deed::Exit(exit) => {
+                guest.exit(exit)?;
+            }
+            Deed::Compute(ns) => guest.compute(ns)?,
+            Deed::Scribble(word, value) => {
+                if let Some(page) = guest.words(vcpu_page) {
+                    page[word as usize].store(value, core::sync::atomic::Ordering::SeqCst);
                 }
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 proptest! {

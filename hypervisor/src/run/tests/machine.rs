@@ -199,7 +199,12 @@ pub fn stop(guest: &mut Guest, code: u64) -> ScriptResult {
         .unwrap()
         .handle()
         .unwrap();
-    guest.call(Call::Stop { domain, code }).map(|_| ())
+    guest
+        .call(Call::Stop {
+            object: domain,
+            code,
+        })
+        .map(|_| ())
 }
 
 /// The image in the first module frames, a text of 5 bytes in the last.

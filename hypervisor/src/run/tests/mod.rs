@@ -6,6 +6,8 @@ mod faults;
 mod hostile;
 mod machine;
 mod model;
+mod monitored;
+mod monitors;
 mod objects;
 mod order;
 mod scheduling;

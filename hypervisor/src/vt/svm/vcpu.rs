@@ -2,13 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use crate::mem::{Extent, HostPhysical, Words};
-use crate::vt::event::{takes_interrupt, Event};
+use crate::mem::{Extent, Frame, HostPhysical, Words};
+use crate::vt::event::{takes_interrupt, Event, CAUGHT_EXCEPTIONS};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::{
-    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
-    SegmentRegister, StartState, SystemRegister, VirtualCpu, CALL_BYTES,
+    calls_at, EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers,
+    Segment, SegmentRegister, StartState, SystemRegister, VirtualCpu, CALL_BYTES,
 };
 
 use super::control_block::{self as vmcb, VirtualInterrupt, Vmcb};
@@ -37,6 +37,8 @@ pub struct SvmVcpu {
     _frame: Extent,
     /// Whether the CPU saves the address of the next instruction.
     has_next_rip: bool,
+    /// The privilege level at which the call instruction is a call.
+    calls_at: u8,
 }
 
 /// SVM is on; VMRUN insists on it, and guests do not see it.
@@ -65,6 +67,7 @@ impl SvmVcpu {
             block: frame.first().start(),
             _frame: frame,
             has_next_rip: features.next_rip,
+            calls_at: calls_at(false),
         };
         start_state::write(vcpu.vmcb, start);
         vcpu
@@ -79,7 +82,7 @@ impl SvmVcpu {
     #[inline(always)]
     pub(super) fn left(&self) -> Left {
         let is_call = self.vmcb.get(vmcb::EXIT_CODE) == u64::from(exit::VMMCALL);
-        if is_call && self.vmcb.privilege() == 0 {
+        if is_call && self.vmcb.privilege() == self.calls_at {
             Left::ByCall
         } else {
             Left::ByExit
@@ -253,6 +256,27 @@ impl VirtualCpu for SvmVcpu {
     fn flush_translations(&mut self) {
         self.asid.request_flush();
         self.asid_is_stale = true;
+    }
+
+    fn set_nested_root(&mut self, root: Frame) {
+        self.vmcb.set(vmcb::NESTED_CR3, root.start().0);
+        self.flush_translations();
+    }
+
+    fn set_calls_exit(&mut self, calls_exit: bool) {
+        self.calls_at = calls_at(calls_exit);
+    }
+
+    fn catch_exceptions(&mut self, vectors: u32) {
+        let word = self.vmcb.get(vmcb::INTERCEPT_EXCEPTIONS_AND_3);
+        let exceptions = u64::from(CAUGHT_EXCEPTIONS | vectors);
+        let others = word & !u64::from(u32::MAX);
+        self.vmcb
+            .set(vmcb::INTERCEPT_EXCEPTIONS_AND_3, others | exceptions);
+    }
+
+    fn fault_address(&self) -> u64 {
+        self.vmcb.get(vmcb::EXIT_INFO_2)
     }
 
     #[inline(always)]

@@ -8,14 +8,14 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::cpu::system_registers::{add_debug_status, SystemRegisters};
 use crate::cpu::traps;
-use crate::mem::{Extent, Words};
-use crate::vt::event::{takes_interrupt, Event};
+use crate::mem::{Extent, Frame, Words, PAGE_BYTES};
+use crate::vt::event::{takes_interrupt, Event, CAUGHT_EXCEPTIONS};
 use crate::vt::exit::Operands;
 use crate::vt::identifiers::Identifier;
 use crate::vt::start_state::{self, StartState};
 use crate::vt::{
-    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
-    SegmentRegister, SystemRegister, VirtualCpu, CALL_BYTES,
+    calls_at, EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers,
+    Segment, SegmentRegister, SystemRegister, VirtualCpu, CALL_BYTES,
 };
 
 use super::control_block::{self as vmcs, Place, Vmcs};
@@ -44,6 +44,8 @@ pub struct VmxVcpu {
     timer_shift: u32,
     /// Bits of CR4 that are set and that the guest sees clear: it cannot change them.
     cr4_hidden: u64,
+    /// The privilege level at which the call instruction is a call.
+    calls_at: u8,
     limits: RegisterLimits,
     virtual_apic: &'static Words,
     /// As of the last exit; reports ask for it when another vcpu may be loaded.
@@ -54,6 +56,8 @@ pub struct VmxVcpu {
     _frames: [Extent; 2],
 }
 
+/// What stands in the pointer to the nested tables beside their address.
+const PAGE_OFFSET: u64 = PAGE_BYTES - 1;
 const CR0_PROTECTION: u64 = 1 << 0;
 /// "IA-32e mode guest" (table 24-14).
 const ENTRY_LONG_MODE: u64 = 1 << 9;
@@ -94,6 +98,7 @@ impl VmxVcpu {
             is_limited: true,
             timer_shift: features.timer_shift,
             cr4_hidden: features.cr4_fixed & !start_state::CR4,
+            calls_at: calls_at(false),
             limits: features.limits,
             virtual_apic,
             rip: start.entry.0,
@@ -114,7 +119,7 @@ impl VmxVcpu {
         self.reason = self.vmcs.get(vmcs::EXIT_REASON) as u32;
         self.rip = self.vmcs.get(vmcs::RIP);
         let is_call = self.reason == u32::from(exit::VMCALL);
-        if is_call && vmcs::privilege(self.vmcs.get(vmcs::SS_ACCESS)) == 0 {
+        if is_call && vmcs::privilege(self.vmcs.get(vmcs::SS_ACCESS)) == self.calls_at {
             Left::ByCall
         } else {
             Left::ByExit
@@ -303,6 +308,25 @@ impl VirtualCpu for VmxVcpu {
     fn flush_translations(&mut self) {
         self.vpid.request_flush();
         self.needs_attention = true;
+    }
+
+    fn set_nested_root(&mut self, root: Frame) {
+        self.ept_pointer = self.ept_pointer & PAGE_OFFSET | root.start().0;
+        self.vmcs.set(vmcs::EPT_POINTER, self.ept_pointer);
+        self.flush_translations();
+    }
+
+    fn set_calls_exit(&mut self, calls_exit: bool) {
+        self.calls_at = calls_at(calls_exit);
+    }
+
+    fn catch_exceptions(&mut self, vectors: u32) {
+        let exceptions = u64::from(CAUGHT_EXCEPTIONS | vectors);
+        self.vmcs.set(vmcs::EXCEPTION_BITMAP, exceptions);
+    }
+
+    fn fault_address(&self) -> u64 {
+        self.vmcs.get(vmcs::EXIT_QUALIFICATION)
     }
 
     /// Not every CPU lets an interrupt stop a guest that does not take interrupts itself (Bochs

@@ -27,12 +27,15 @@ pub enum Action {
 /// [`OTHERS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Taste {
-    pub verbs: [u32; 15],
+    pub verbs: [u32; 17],
     pub others: [u32; 9],
 }
 
 /// Halt, end, pass, take, enable, vector, write, deliver, nonsense.
 pub const OTHERS: [u32; 9] = [3, 0, 14, 20, 12, 2, 8, 6, 3];
+
+/// No clock comes so far.
+const END_OF_TIME: u64 = 1 << 63;
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a step has all it needs in one number.
 pub struct Random(pub u64);
@@ -117,25 +120,25 @@ impl Driver {
             .copied()
             .collect();
         let action = match random.weighted(&weights) {
-            verb @ 0..15 => Action::Call(self.plausible(me, verb as u64, random)),
-            15 => Action::Halt,
-            16 => match random.below(3) {
+            verb @ 0..17 => Action::Call(self.plausible(me, verb as u64, random)),
+            17 => Action::Halt,
+            18 => match random.below(3) {
                 0 => Action::HaltForEver,
                 1 => Action::Crash(random.next() as u16),
                 _ => Action::Call(self.plausible(me, 9, random)),
             },
-            17 => Action::Pass(match random.below(4) {
+            19 => Action::Pass(match random.below(4) {
                 0 => 1,
                 1 => 12_000_000,
                 _ => random.below(4_000_000),
             }),
-            18 => Action::Take(random.slot() as usize),
-            19 => Action::Enable(random.slot() as usize, random.bits() | random.bits()),
-            20 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
-            21 => self.write(me, random),
-            22 => Action::Deliver,
+            20 => Action::Take(random.slot() as usize),
+            21 => Action::Enable(random.slot() as usize, random.bits() | random.bits()),
+            22 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
+            23 => self.write(me, random),
+            24 => Action::Deliver,
             _ => Action::Call(RawCall {
-                verb: random.below(18),
+                verb: random.below(20),
                 arguments: core::array::from_fn(|_| random.nonsense()),
             }),
         };
@@ -170,8 +173,20 @@ impl Driver {
                 raw.arguments[1] = header | 0xFFFF << 32;
             }
         }
+        // If all slept until the end of time, there would be no time left to run in.
+        let deadline = match raw.verb {
+            4 => Some(0),
+            2 | 12 => Some(1),
+            13 => Some(4),
+            _ => None,
+        };
+        if let Some(place) = deadline {
+            if raw.arguments[place] >= END_OF_TIME {
+                raw.arguments[place] = NEVER;
+            }
+        }
         // The model has no domains that domains make.
-        if raw.verb == 10 && matches!(raw.arguments[0], 1 | 2) {
+        if raw.verb == 10 && raw.arguments[0] == 1 {
             raw.arguments[0] = 3;
         }
         Action::Call(raw)
@@ -209,7 +224,7 @@ impl Driver {
 
     /// A place for a message: often where some are, sometimes where nothing is.
     fn buffer(&self, me: usize, random: &mut Random) -> u64 {
-        let mappings = &self.model.domains[me].mappings;
+        let mappings = &self.model.spaces[me].mappings;
         let starts: Vec<u64> = mappings.keys().copied().collect();
         match random.below(16) {
             0 => random.nonsense(),
@@ -281,8 +296,13 @@ impl Driver {
     }
 
     /// A range of pages: most often one that is mapped, or one just behind.
-    fn range(&self, me: usize, random: &mut Random) -> (u64, u64) {
-        let mappings: Vec<_> = self.model.domains[me].mappings.iter().collect();
+    fn range(&self, me: usize, space: u64, random: &mut Random) -> (u64, u64) {
+        let held = self.model.domains[me].handles.get(&space);
+        let space = match held.map(|held| &self.model.objects[held.object]) {
+            Some(Object::Space(space)) => *space,
+            _ => me,
+        };
+        let mappings: Vec<_> = self.model.spaces[space].mappings.iter().collect();
         let pages = 1 + random.below(4);
         match random.below(12) {
             0 => (random.nonsense(), random.nonsense()),
@@ -341,24 +361,38 @@ impl Driver {
             3 => [self.handle(me, 6, NOTIFY, random), random.bits(), 0, 0, 0],
             4 => [self.deadline(random), 0, 0, 0, 0],
             5 => {
-                let (address, length) = self.range(me, random);
+                let space = self.handle(me, 3, MAP, random);
+                let (address, length) = self.range(me, space, random);
                 let access = random.of(&[READ, READ | WRITE, 7, 3, WRITE, 9]);
                 let offset = PAGE * random.of(&[0, 0, 1, 2, 512]);
                 let memory = self.handle(me, 4, READ, random);
-                let space = self.handle(me, 3, MAP, random);
                 [space, memory, address, offset, length | access]
             }
             6 => {
-                let (address, length) = self.range(me, random);
-                [self.handle(me, 3, MAP, random), address, length, 0, 0]
+                let space = self.handle(me, 3, MAP, random);
+                let (address, length) = self.range(me, space, random);
+                [space, address, length, 0, 0]
             }
             7 => {
-                let kind = random.of(&[4, 5, 5, 6, 7, 0]);
-                [self.handle(me, kind, 0, random), 0, 0, 0, 0]
+                let kind = random.of(&[3, 4, 5, 5, 6, 7, 0]);
+                // A domain that has lost its own space maps nothing any more.
+                let rights = if kind == 3 { GRANT } else { 0 };
+                [self.handle(me, kind, rights, random), 0, 0, 0, 0]
             }
             8 => [self.handle(me, 0, 0, random), random.below(5), 0, 0, 0],
-            9 => [self.handle(me, 1, STOP, random), random.below(3), 0, 0, 0],
-            10 => match random.of(&[4, 5, 5, 6, 7, 8, 3]) {
+            9 => {
+                let kind = random.of(&[1, 1, 2]);
+                let object = self.handle(me, kind, STOP, random);
+                [object, random.below(3), 0, 0, 0]
+            }
+            10 => match random.of(&[2, 3, 3, 4, 4, 5, 5, 6, 7, 8]) {
+                2 => {
+                    let port = self.handle(me, 5, SEND, random);
+                    let memory = self.handle(me, 4, READ | WRITE, random);
+                    let domain = self.handle(me, 1, 0, random);
+                    let (port, state) = (random.of(&[0, port]), random.of(&[0, memory]));
+                    [2, domain, memory, port, state]
+                }
                 4 => [4, PAGE * random.of(&[1, 1, 2, 3, 16, 512, 5000]), 0, 0, 0],
                 5 => [
                     5,
@@ -399,6 +433,17 @@ impl Driver {
                     second,
                     deadline,
                 ]
+            }
+            15 => {
+                let vcpu = self.handle(me, 2, START, random);
+                let tables = random.of(&[0, PAGE, 7]);
+                [vcpu, random.next(), random.next(), random.next(), tables]
+            }
+            16 => {
+                let space = self.handle(me, 3, MAP, random);
+                let vcpu = self.handle(me, 2, START, random);
+                let how = random.of(&[0, 1, 2, 1 << 16, 1 << 17 | 3 << 8, 1 << 19]);
+                [vcpu, random.of(&[0, space]), how, random.below(2), 0]
             }
             _ => {
                 let (header, [first, second, third]) = self.message(me, 3, random);

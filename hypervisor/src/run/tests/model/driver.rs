@@ -25,7 +25,6 @@ pub struct Real {
     pub domain: Weak<Domain>,
     pub account: Arc<Account>,
     pub page: &'static Words,
-    pub root: Frame,
 }
 
 pub struct Driver {
@@ -233,7 +232,8 @@ impl Driver {
             Action::Write(address, words) => {
                 for (word, address) in words.into_iter().zip((address..).step_by(8)) {
                     let place = self.model.at(me, address, WRITE);
-                    let real = self.translate(me, address, WRITE);
+                    let root = self.model.spaces[me].root.map(Frame);
+                    let real = root.and_then(|root| self.translate(root, address, WRITE));
                     if let (Some(place), Some((frame, _))) = (place, real) {
                         self.model.store(place, word);
                         let number = (address % PAGE / 8) as usize;
@@ -357,7 +357,7 @@ impl Driver {
         let mut expected = self.before[who];
         *self
             .seen
-            .entry((expected[Register::RAX].min(15), status))
+            .entry((expected[Register::RAX].min(17), status))
             .or_default() += 1;
         expected[Register::RAX] = status;
         for (register, value) in VALUES.into_iter().zip(values) {
@@ -445,9 +445,8 @@ impl Driver {
 
     /// What the machine chooses and the specification leaves open.
     fn learn(&mut self, who: usize, raw: &RawCall) {
-        if matches!(raw.verb, 5 | 6) && self.model.domains[who].is_alive() {
-            let (tables, _) = self.count(self.real[who].root, 0);
-            self.model.domains[who].table_frames = tables;
+        if matches!(raw.verb, 5 | 6 | 10) {
+            self.learn_tables(who, raw);
         }
         let Some(Object::Memory(memory)) = self.model.objects.last_mut() else {
             return;
@@ -480,6 +479,40 @@ impl Driver {
             self.fail(format!(
                 "domain {who} was given memory that is not zero, or too little"
             ));
+        }
+    }
+
+    /// How many page tables the space has that a call has named or made.
+    fn learn_tables(&mut self, who: usize, raw: &RawCall) {
+        let handles = &self.model.domains[who].handles;
+        let held = match raw.verb {
+            10 => handles.values().max_by_key(|held| held.object),
+            _ => handles.get(&raw.arguments[0]),
+        };
+        let Some(Object::Space(space)) = held.map(|held| &self.model.objects[held.object]) else {
+            return;
+        };
+        let space = *space;
+        let root = match self.model.spaces[space].root {
+            Some(root) => Some(Frame(root)),
+            None => self.root_of_made(who, space),
+        };
+        if let Some(root) = root {
+            self.model.spaces[space].root = Some(root.0);
+            self.model.spaces[space].table_frames = self.count(root, 0).0;
+        }
+    }
+
+    /// The first table of a space from `create`.
+    fn root_of_made(&self, who: usize, space: usize) -> Option<Frame> {
+        let is_it = |held: &Held| matches!(self.model.objects[held.object], Object::Space(it) if it == space);
+        let mut own = self.model.domains[who].handles.iter();
+        let (handle, _) = own.find(|(_, held)| is_it(held))?;
+        let domain = self.real[who].domain.upgrade()?;
+        let table = domain.handles.lock();
+        match &table.get(Handle::from_raw(*handle)?).ok()?.object {
+            RealObject::Space(space) => Some(space.root()),
+            _ => None,
         }
     }
 
@@ -540,7 +573,13 @@ impl Driver {
         }
         if is_deep {
             self.compare_handles(who, &domain)?;
-            self.compare_mappings(who, &domain)?;
+            let spaces = (0..self.model.spaces.len()).filter(|space| {
+                let space = &self.model.spaces[*space];
+                space.owner == who && space.table_frames > 0
+            });
+            for space in spaces {
+                self.compare_mappings(space)?;
+            }
         }
         Ok(())
     }
@@ -566,6 +605,10 @@ impl Driver {
                 (Object::Port(port), Some(RealObject::Port(real))) => {
                     expect("queue", real.usage(), (port.queue.len(), port.capacity))?;
                 }
+                (Object::Space(space), Some(RealObject::Space(real))) => {
+                    let root = self.model.spaces[*space].root;
+                    expect("root", Some(real.root().0), root)?;
+                }
                 (Object::Memory(memory), Some(RealObject::Memory(real))) => {
                     expect("pages", real.pages(), memory.pages)?;
                     let first = real.frame(0).map(|frame| frame.0);
@@ -577,18 +620,24 @@ impl Driver {
         Ok(())
     }
 
-    fn compare_mappings(&self, who: usize, domain: &Domain) -> Result<(), String> {
-        let mappings = &self.model.domains[who].mappings;
-        let (tables, leaves) = self.count(domain.space.root(), 0);
+    fn compare_mappings(&self, space: usize) -> Result<(), String> {
+        let Space {
+            mappings,
+            table_frames,
+            root,
+            ..
+        } = &self.model.spaces[space];
+        let root = Frame(root.ok_or("a space without a table")?);
+        let (tables, leaves) = self.count(root, 0);
         let pages = mappings.values().map(|mapping| mapping.pages).sum::<u64>();
         expect("pages mapped", leaves, pages)?;
-        expect("tables", tables, self.model.domains[who].table_frames)?;
+        expect("tables", tables, *table_frames)?;
         for (start, mapping) in mappings {
             let Object::Memory(memory) = &self.model.objects[mapping.memory] else {
                 continue;
             };
             for page in 0..mapping.pages {
-                let real = self.translate(who, (start + page) * PAGE, 0);
+                let real = self.translate(root, (start + page) * PAGE, 0);
                 let frame = memory.frames[(mapping.offset + page) as usize];
                 let expected = Some((Frame(frame), mapping.access));
                 expect(
@@ -631,8 +680,8 @@ impl Driver {
     }
 
     /// Where a CPU would find an address, and with which access.
-    pub fn translate(&self, who: usize, address: u64, access: u64) -> Option<(Frame, u64)> {
-        let mut table = self.real[who].root;
+    pub fn translate(&self, root: Frame, address: u64, access: u64) -> Option<(Frame, u64)> {
+        let mut table = root;
         let page = address / PAGE;
         for level in Level::DOWNWARD {
             let entry = self.arena.words(table)?[level.index(page)].load(SeqCst);

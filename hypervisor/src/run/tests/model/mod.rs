@@ -29,7 +29,7 @@ use crate::mem::{Account, Frame, FramePool, GuestPhysical};
 use crate::nested::NPT;
 use crate::object::{
     Domain as RealDomain, DomainId, Event as RealEvent, Held as RealHeld, Mapping as RealMapping,
-    Memory as RealMemory, Object as RealObject, Port as RealPort, Space, Vcpu,
+    Memory as RealMemory, Object as RealObject, Port as RealPort, Space as RealSpace, Vcpu,
 };
 use crate::run::Runner;
 use crate::sched::VcpuId;
@@ -166,7 +166,7 @@ impl Stage {
     ) {
         let frames = RAM_PAGES + 5 + setting.slack_frames;
         let account = Account::with_kernel_limit(pool.clone(), frames, setting.kernel_bytes);
-        let space = Arc::new(Space::new(&account, arena, &NPT, ADDRESS_LIMIT).unwrap());
+        let space = Arc::new(RealSpace::new(&account, arena, &NPT, ADDRESS_LIMIT).unwrap());
         let ram = Arc::new(RealMemory::allocate(&account, RAM_PAGES).unwrap());
         let page = Arc::new(RealMemory::allocate(&account, 1).unwrap());
         let vcpu = Vcpu::new(VcpuId(number as u32), page.clone(), arena).unwrap();
@@ -185,10 +185,9 @@ impl Stage {
             domain: Arc::downgrade(&domain),
             account,
             page: crate::mem::PhysicalMemory::words(arena, page.frame(0).unwrap()).unwrap(),
-            root,
         });
         self.domains.push((domain, vcpu));
-        let mut domain = Domain::new(frames, setting.kernel_bytes);
+        let domain = Domain::new(frames, setting.kernel_bytes);
         let memory = self.memory(&ram, number);
         self.model.memory(memory).mappings = 1;
         let mapping = Mapping {
@@ -197,8 +196,11 @@ impl Stage {
             offset: 0,
             access: READ | WRITE | EXECUTE,
         };
-        domain.mappings.insert(0, mapping);
-        domain.table_frames = 4;
+        let mut space = Space::new(number);
+        space.mappings.insert(0, mapping);
+        space.table_frames = 4;
+        space.root = Some(root.0);
+        self.model.spaces.push(space);
         self.model.domains.push(domain);
     }
 
@@ -233,7 +235,11 @@ impl Stage {
                     Object::Space(me),
                     MAP,
                 ),
-                (RealObject::Vcpu(Arc::downgrade(domain)), Object::Vcpu, 0),
+                (
+                    RealObject::Vcpu(Arc::downgrade(domain)),
+                    Object::Vcpu(me),
+                    0,
+                ),
             ];
             for (real, object, rights) in own {
                 let object = self.model.add(object);
@@ -253,6 +259,10 @@ impl Stage {
                 domain,
                 if me == 1 { STOP } else { 0 },
             );
+            let vcpu = self.model.add(Object::Vcpu(me));
+            let real = RealObject::Vcpu(Arc::downgrade(&self.domains[me].0));
+            let rights = START | STOP | GRANT;
+            self.give((me + 1) % domains, real, vcpu, rights);
             self.wire(me, (me + 1) % domains);
         }
     }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use crate::mem::{Account, OutOfFrames};
+use crate::mem::{Account, Frame, OutOfFrames};
 use crate::nested::{EntryFormat, NPT};
 use crate::run::Platform;
 use crate::vt::{
@@ -93,6 +93,16 @@ impl Vendor for Puppets {
 }
 
 impl VirtualCpu for Puppet {
+    fn set_nested_root(&mut self, _root: Frame) {}
+
+    fn set_calls_exit(&mut self, _calls_exit: bool) {}
+
+    fn catch_exceptions(&mut self, _vectors: u32) {}
+
+    fn fault_address(&self) -> u64 {
+        0
+    }
+
     fn exit(&mut self) -> Exit {
         self.exit.take().expect("an exit that is no call")
     }

@@ -28,6 +28,8 @@ pub const START: u64 = 1 << 13;
 pub const ALL_RIGHTS: u64 = (1 << 14) - 1;
 /// Pages of all mappings of a memory that can be taken back.
 pub const MOST_LENT_PAGES: u64 = 1 << 16;
+/// Spaces in which such a memory is mapped.
+pub const MOST_LENT_SPACES: usize = 64;
 
 /// Handles in a table.
 pub const MOST_HANDLES: usize = 1024;
@@ -47,7 +49,8 @@ pub struct Held {
 #[derive(Debug)]
 pub enum Object {
     Domain(usize),
-    Vcpu,
+    Vcpu(usize),
+    /// By its place in [`Model::spaces`].
     Space(usize),
     Memory(Memory),
     Port(Port),
@@ -105,6 +108,32 @@ pub struct Message {
     pub call: Option<u64>,
 }
 
+/// What is mapped where. The first are those of the domains, in their order; others come from `create`.
+#[derive(Debug)]
+pub struct Space {
+    /// Whose account pays.
+    pub owner: usize,
+    /// By the first page.
+    pub mappings: BTreeMap<u64, Mapping>,
+    /// Frames of page tables, as counted in the machine; 0 for one that is gone.
+    pub table_frames: u64,
+    /// The first table in the machine; learned when the space is made.
+    pub root: Option<u64>,
+    pub handles: usize,
+}
+
+impl Space {
+    pub fn new(owner: usize) -> Self {
+        Space {
+            owner,
+            mappings: BTreeMap::new(),
+            table_frames: 0,
+            root: None,
+            handles: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Mapping {
     pub pages: u64,
@@ -160,7 +189,6 @@ pub struct Domain {
     pub handles: BTreeMap<u64, Held>,
     /// Every handle that it has ever had.
     pub ever: BTreeSet<u64>,
-    pub mappings: BTreeMap<u64, Mapping>,
     pub page: VcpuPage,
     /// An upcall is due and the vcpu has not run since.
     pub upcall_due: bool,
@@ -171,8 +199,6 @@ pub struct Domain {
     /// The message that has come while it slept in `receive`, already delivered.
     pub arrived: Option<Message>,
     pub frames_limit: u64,
-    /// Frames of page tables, as counted in the machine.
-    pub table_frames: u64,
     pub kernel_limit: u64,
     pub last_status: u64,
     /// Of the hypervisor's memory, as the machine says; the specification names no exact sizes.
@@ -186,6 +212,7 @@ pub struct Model {
     pub now: u64,
     pub domains: Vec<Domain>,
     pub objects: Vec<Object>,
+    pub spaces: Vec<Space>,
     pub address_limit: u64,
     pub calls_made: u64,
     /// Who must run next, in the same exit.
@@ -200,7 +227,6 @@ impl Domain {
             ending: None,
             handles: BTreeMap::new(),
             ever: BTreeSet::new(),
-            mappings: BTreeMap::new(),
             page: VcpuPage {
                 ready: 0,
                 vector: 0,
@@ -213,7 +239,6 @@ impl Domain {
             answer: None,
             arrived: None,
             frames_limit,
-            table_frames: 0,
             kernel_limit,
             kernel_used: 0,
             last_status: 0,
@@ -252,7 +277,7 @@ impl Model {
     pub fn kind(&self, id: Id) -> u64 {
         match &self.objects[id] {
             Object::Domain(_) => 1,
-            Object::Vcpu => 2,
+            Object::Vcpu(_) => 2,
             Object::Space(_) => 3,
             Object::Memory(_) => 4,
             Object::Port(_) => 5,
@@ -282,6 +307,7 @@ impl Model {
             Object::Port(port) if held.rights & SEND != 0 => port.senders += 1,
             Object::Memory(memory) => memory.handles += 1,
             Object::Timer(timer) => timer.handles += 1,
+            Object::Space(space) => self.spaces[*space].handles += 1,
             _ => {}
         }
     }
@@ -341,6 +367,14 @@ impl Model {
                     timer.due = None;
                 }
             }
+            Object::Space(space) => {
+                let space = *space;
+                self.spaces[space].handles -= 1;
+                // Those of the domains go with them.
+                if space >= self.domains.len() && self.spaces[space].handles == 0 {
+                    self.clear(space);
+                }
+            }
             Object::Memory(memory) => {
                 memory.handles -= 1;
                 if rights & REVOKE != 0 {
@@ -354,26 +388,42 @@ impl Model {
     /// Nobody has the memory any more.
     fn revoke(&mut self, object: Id) {
         let mut taken = 0;
-        for domain in &mut self.domains {
-            let before = domain.mappings.len();
-            domain
-                .mappings
-                .retain(|_, mapping| mapping.memory != object);
-            taken += before - domain.mappings.len();
+        for space in &mut self.spaces {
+            let before = space.mappings.len();
+            space.mappings.retain(|_, mapping| mapping.memory != object);
+            taken += before - space.mappings.len();
         }
         let memory = self.memory(object);
         memory.is_revoked = true;
         memory.mappings -= taken;
     }
 
+    /// A space is gone, or that of a domain that has ended.
+    fn clear(&mut self, space: usize) {
+        self.spaces[space].table_frames = 0;
+        let mappings = core::mem::take(&mut self.spaces[space].mappings);
+        for mapping in mappings.into_values() {
+            self.memory(mapping.memory).mappings -= 1;
+        }
+    }
+
     /// Pages of all mappings of a memory.
     pub fn lent_pages(&self, object: Id) -> u64 {
-        let mappings = self
-            .domains
-            .iter()
-            .flat_map(|domain| domain.mappings.values());
+        let mappings = self.spaces.iter().flat_map(|space| space.mappings.values());
         let of_it = mappings.filter(|mapping| mapping.memory == object);
         of_it.map(|mapping| mapping.pages).sum()
+    }
+
+    /// Spaces in which it is mapped, and this one.
+    pub fn lent_spaces(&self, object: Id, with: usize) -> usize {
+        let has_it = |space: &Space| {
+            let mut mappings = space.mappings.values();
+            mappings.any(|mapping| mapping.memory == object)
+        };
+        let spaces = self.spaces.iter().enumerate();
+        spaces
+            .filter(|(place, space)| *place == with || has_it(space))
+            .count()
     }
 
     /// A message was queued, or the last sender has gone.
@@ -480,7 +530,6 @@ impl Model {
         let domain = &mut self.domains[who];
         domain.ending = Some((reason, detail));
         let handles = core::mem::take(&mut domain.handles);
-        let mappings = core::mem::take(&mut domain.mappings);
         let answer = domain.answer.take();
         let sleeps = domain.sleeps.take();
         domain.arrived = None;
@@ -500,9 +549,7 @@ impl Model {
         for held in handles.into_values() {
             self.give_up(held);
         }
-        for mapping in mappings.into_values() {
-            self.memory(mapping.memory).mappings -= 1;
-        }
+        self.clear(who);
     }
 
     /// Frames that the domain's account pays for.
@@ -515,18 +562,15 @@ impl Model {
         let pages: u64 = alive.map(|memory| memory.pages).sum();
         // The page of the vcpu is the domain's as long as it lives.
         let own = u64::from(self.domains[who].is_alive());
-        let tables = if own == 1 {
-            self.domains[who].table_frames
-        } else {
-            0
-        };
+        let spaces = self.spaces.iter().filter(|space| space.owner == who);
+        let tables: u64 = spaces.map(|space| space.table_frames).sum();
         pages + own + tables
     }
 
     /// The memory at a guest-physical address: which, and the word's number in it.
     pub fn at(&self, who: usize, address: u64, access: u64) -> Option<(Id, u64)> {
         let page = address / PAGE;
-        let (start, mapping) = self.domains[who].mappings.range(..=page).next_back()?;
+        let (start, mapping) = self.spaces[who].mappings.range(..=page).next_back()?;
         let inside = page - start;
         let is_there = inside < mapping.pages && mapping.access & access == access;
         let word = (mapping.offset + inside) * 512 + address % PAGE / 8;

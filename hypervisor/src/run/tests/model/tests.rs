@@ -85,10 +85,10 @@ fn assert_every_verb_succeeds(taste: &Taste, seen: &alloc::collections::BTreeMap
         .iter()
         .zip(0u64..)
         .filter(|(weight, _)| **weight > 0);
-    // Who stops itself gets no answer.
+    // Who stops itself gets no answer, and no vcpu here is to be started or run.
     let missing: Vec<u64> = verbs
         .map(|(_, verb)| verb)
-        .filter(|verb| *verb != 9 && !seen.contains_key(&(*verb, 0)))
+        .filter(|verb| !matches!(verb, 9 | 15 | 16) && !seen.contains_key(&(*verb, 0)))
         .collect();
     assert!(
         missing.is_empty(),
@@ -98,7 +98,7 @@ fn assert_every_verb_succeeds(taste: &Taste, seen: &alloc::collections::BTreeMap
 
 #[test]
 fn everything_at_once_agrees_with_the_model() {
-    let verbs = [1, 10, 12, 8, 4, 8, 6, 5, 4, 0, 8, 6, 5, 10, 10];
+    let verbs = [1, 10, 12, 8, 4, 8, 6, 5, 4, 0, 8, 6, 5, 10, 10, 1, 1];
     let mut others = OTHERS;
     others[1] = 1;
     explore("everything", Taste { verbs, others });
@@ -106,7 +106,7 @@ fn everything_at_once_agrees_with_the_model() {
 
 #[test]
 fn messages_and_calls_agree_with_the_model() {
-    let verbs = [0, 12, 16, 4, 2, 0, 0, 2, 2, 0, 2, 3, 0, 22, 26];
+    let verbs = [0, 12, 16, 4, 2, 0, 0, 2, 2, 0, 2, 3, 0, 22, 26, 0, 0];
     explore(
         "calls",
         Taste {
@@ -118,7 +118,7 @@ fn messages_and_calls_agree_with_the_model() {
 
 #[test]
 fn events_and_timers_agree_with_the_model() {
-    let verbs = [0, 4, 6, 16, 8, 0, 0, 3, 2, 0, 6, 2, 14, 3, 3];
+    let verbs = [0, 4, 6, 16, 8, 0, 0, 3, 2, 0, 6, 2, 14, 3, 3, 0, 0];
     let mut others = OTHERS;
     others[0] = 5;
     explore("events", Taste { verbs, others });
@@ -126,7 +126,7 @@ fn events_and_timers_agree_with_the_model() {
 
 #[test]
 fn memory_and_handles_agree_with_the_model() {
-    let verbs = [0, 4, 5, 0, 1, 20, 16, 6, 5, 0, 14, 10, 0, 2, 2];
+    let verbs = [0, 4, 5, 0, 1, 20, 16, 6, 5, 0, 14, 10, 0, 2, 2, 1, 2];
     let mut others = OTHERS;
     others[2] = 3;
     explore("memory", Taste { verbs, others });

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Error, RawCall, StopReason, VERSION};
+use nuncio_abi::{Error, RawCall, Resume, StopReason, VERSION};
 
 use super::state::*;
 
@@ -129,9 +129,11 @@ fn values(message: &Message) -> Vec<u64> {
 impl Model {
     /// A call, at the time when it is made.
     pub fn call(&mut self, me: usize, raw: &RawCall, seen: Option<Seen>) -> Try<Next> {
-        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 4, 2, 5, 5, 5];
-        let used = *used.get(raw.verb as usize).ok_or(Error::UnknownVerb)?;
-        is(raw.verb < 16, Error::UnknownVerb)?;
+        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 4, 2, 5, 5, 5, 5];
+        let used = usize::try_from(raw.verb)
+            .ok()
+            .and_then(|verb| used.get(verb));
+        let used = *used.ok_or(Error::UnknownVerb)?;
         let rest = &raw.arguments[used..];
         is(rest.iter().all(|word| *word == 0), Error::BadArgument)?;
         let [first, second, third, fourth, fifth] = raw.arguments;
@@ -164,19 +166,7 @@ impl Model {
                 done()
             }
             8 => self.query(me, first, second),
-            9 => {
-                let held = self.find(me, small(first)?, 1, STOP)?;
-                let Object::Domain(who) = self.objects[held.object] else {
-                    return Err(Error::WrongKind);
-                };
-                is(self.domains[who].is_alive(), Error::PeerGone)?;
-                self.end(who, StopReason::Exited, second);
-                if who == me {
-                    Ok(Next::Gone)
-                } else {
-                    done()
-                }
-            }
+            9 => self.stop(me, first, second),
             10 => self.create(me, raw, seen),
             11 => self.grant(me, [first, second, third, fourth], seen),
             12 => {
@@ -187,14 +177,49 @@ impl Model {
                 self.fire_timers();
                 done()
             }
-            // Nobody here has a vcpu that could be started.
+            13 => self.call_and_wait(me, raw, seen),
+            14 => self.reply(me, raw, seen),
             15 => {
                 is(fifth % PAGE == 0, Error::BadArgument)?;
-                self.find(me, small(first)?, 2, START)?;
-                Err(Error::WrongState)
+                let vcpu = self.find(me, small(first)?, 2, START)?.object;
+                self.vcpu_without_monitor(vcpu)
             }
-            13 => self.call_and_wait(me, raw, seen),
-            _ => self.reply(me, raw, seen),
+            _ => {
+                Resume::from_words([third, fourth, fifth])?;
+                let (vcpu, space) = (small(first)?, small(second)?);
+                let vcpu = self.find(me, vcpu, 2, START)?.object;
+                if space != 0 {
+                    self.find(me, space, 3, MAP)?;
+                }
+                self.vcpu_without_monitor(vcpu)
+            }
+        }
+    }
+
+    fn stop(&mut self, me: usize, object: u64, code: u64) -> Try<Next> {
+        let object = small(object)?;
+        let held = self.domains[me].handles.get(&object);
+        let kind = held.map(|held| self.kind(held.object));
+        let kind = kind.filter(|kind| *kind == 2).unwrap_or(1);
+        let object = self.find(me, object, kind, STOP)?.object;
+        let Object::Domain(who) = self.objects[object] else {
+            is(code == 0, Error::BadArgument)?;
+            return self.vcpu_without_monitor(object);
+        };
+        is(self.domains[who].is_alive(), Error::PeerGone)?;
+        self.end(who, StopReason::Exited, code);
+        if who == me {
+            Ok(Next::Gone)
+        } else {
+            done()
+        }
+    }
+
+    /// All vcpus here are those of domains from a manifest: they have been started, and have no monitor.
+    fn vcpu_without_monitor(&self, vcpu: Id) -> Try<Next> {
+        match self.objects[vcpu] {
+            Object::Vcpu(who) if self.domains[who].is_alive() => Err(Error::WrongState),
+            _ => Err(Error::PeerGone),
         }
     }
 
@@ -483,24 +508,26 @@ impl Model {
         let (length, access) = (last & !0xFFF, last & 0xFFF);
         is(access <= 7 && access & READ != 0, Error::BadArgument)?;
         let (space, memory) = (small(space)?, small(memory)?);
-        self.find(me, space, 3, MAP)?;
+        let space = self.find_space(me, space)?;
         let memory = self.find(me, memory, 4, access)?.object;
         self.check_range(address, length)?;
         let bytes = self.memory(memory).pages * PAGE;
         let is_inside = offset % PAGE == 0 && offset.saturating_add(length) <= bytes;
         is(is_inside, Error::BadAddress)?;
         is(
-            self.domains[me].mappings.len() < 1024,
+            self.spaces[space].mappings.len() < 1024,
             Error::QuotaExhausted,
         )?;
         let (start, pages) = (address / PAGE, length / PAGE);
-        let is_free = (start..start + pages).all(|page| self.mapped(me, page).is_none());
+        let is_free = (start..start + pages).all(|page| self.mapped(space, page).is_none());
         is(is_free, Error::AlreadyMapped)?;
         is(!self.memory(memory).is_revoked, Error::PeerGone)?;
         let is_lent = self.memory(memory).owner != usize::MAX;
         let lent = self.lent_pages(memory) + pages;
-        is(!is_lent || lent <= MOST_LENT_PAGES, Error::QuotaExhausted)?;
-        self.check_tables(me, seen)?;
+        let spaces = self.lent_spaces(memory, space);
+        let may_lend = lent <= MOST_LENT_PAGES && spaces <= MOST_LENT_SPACES;
+        is(!is_lent || may_lend, Error::QuotaExhausted)?;
+        self.check_tables(space, seen)?;
         let mapping = Mapping {
             pages,
             memory,
@@ -508,12 +535,19 @@ impl Model {
             access,
         };
         self.memory(memory).mappings += 1;
-        self.domains[me].mappings.insert(start, mapping);
+        self.spaces[space].mappings.insert(start, mapping);
         done()
     }
 
-    fn mapped(&self, me: usize, page: u64) -> Option<u64> {
-        let (start, mapping) = self.domains[me].mappings.range(..=page).next_back()?;
+    fn find_space(&self, me: usize, handle: u64) -> Try<usize> {
+        match self.objects[self.find(me, handle, 3, MAP)?.object] {
+            Object::Space(space) => Ok(space),
+            _ => Err(Error::WrongKind),
+        }
+    }
+
+    fn mapped(&self, space: usize, page: u64) -> Option<u64> {
+        let (start, mapping) = self.spaces[space].mappings.range(..=page).next_back()?;
         (page - start < mapping.pages).then_some(*start)
     }
 
@@ -527,41 +561,50 @@ impl Model {
         is(is_good && ends, Error::BadAddress)
     }
 
-    /// How many frames the tables need is the machine's affair: it may say that the account cannot
-    /// pay for them only if that can be so. 16 MiB take up to nine last-level tables, and at most
-    /// two at each of two levels above them.
-    fn check_tables(&self, me: usize, seen: Option<Seen>) -> Try<()> {
+    /// How many frames the tables need, and how many bytes the list of what is mapped, is the machine's
+    /// affair: it may say that the account of the space cannot pay for them only if that can be so. 16
+    /// MiB take up to nine last-level tables, and at most two at each of two levels above them.
+    fn check_tables(&self, space: usize, seen: Option<Seen>) -> Try<()> {
         let says_so = seen.is_some_and(|seen| seen.status == Error::QuotaExhausted.number());
-        let left = self.domains[me]
-            .frames_limit
-            .saturating_sub(self.frames_used(me));
-        is(!(says_so && left < 13), Error::QuotaExhausted)
+        let Space {
+            owner, mappings, ..
+        } = &self.spaces[space];
+        let list_bytes = 64 * (mappings.len() + 2).next_power_of_two().max(16) as u64;
+        let account = &self.domains[*owner];
+        let bytes_left = account.kernel_limit - account.kernel_used;
+        let is_scarce = self.frames_left(*owner) < 13 || bytes_left < list_bytes;
+        is(!(says_so && is_scarce), Error::QuotaExhausted)
+    }
+
+    fn frames_left(&self, who: usize) -> u64 {
+        let limit = self.domains[who].frames_limit;
+        limit.saturating_sub(self.frames_used(who))
     }
 
     fn unmap(&mut self, me: usize, arguments: [u64; 3], seen: Option<Seen>) -> Try<Next> {
         let [space, address, length] = arguments;
-        self.find(me, small(space)?, 3, MAP)?;
+        let space = self.find_space(me, small(space)?)?;
         self.check_range(address, length)?;
         let (start, end) = (address / PAGE, (address + length) / PAGE);
-        let is_all = (start..end).all(|page| self.mapped(me, page).is_some());
+        let is_all = (start..end).all(|page| self.mapped(space, page).is_some());
         is(is_all, Error::NotMapped)?;
-        let cuts = self.mapped(me, start).is_some_and(|first| {
-            let mapping = &self.domains[me].mappings[&first];
+        let cuts = self.mapped(space, start).is_some_and(|first| {
+            let mapping = &self.spaces[space].mappings[&first];
             first < start && first + mapping.pages > end
         });
-        let has_room = !cuts || self.domains[me].mappings.len() < 1024;
+        let has_room = !cuts || self.spaces[space].mappings.len() < 1024;
         is(has_room, Error::QuotaExhausted)?;
-        self.check_tables(me, seen)?;
+        self.check_tables(space, seen)?;
         let mut page = start;
-        while let Some(first) = self.mapped(me, page).filter(|_| page < end) {
-            page = self.take_out(me, first, start, end);
+        while let Some(first) = self.mapped(space, page).filter(|_| page < end) {
+            page = self.take_out(space, first, start, end);
         }
         done()
     }
 
     /// Takes a range out of one mapping; returns the page behind what was there.
-    fn take_out(&mut self, me: usize, first: u64, start: u64, end: u64) -> u64 {
-        let Some(old) = self.domains[me].mappings.remove(&first) else {
+    fn take_out(&mut self, space: usize, first: u64, start: u64, end: u64) -> u64 {
+        let Some(old) = self.spaces[space].mappings.remove(&first) else {
             return end;
         };
         let behind = first + old.pages;
@@ -574,7 +617,7 @@ impl Model {
                     ..old.clone()
                 };
                 self.memory(old.memory).mappings += 1;
-                self.domains[me].mappings.insert(from, part);
+                self.spaces[space].mappings.insert(from, part);
             }
         }
         behind
@@ -606,8 +649,8 @@ impl Model {
             Object::Memory(memory) => vec![memory.pages * PAGE, 0],
             Object::Port(port) => vec![port.queue.len() as u64, port.capacity as u64],
             Object::Event { slot, .. } => vec![*slot, 0],
-            Object::Space(who) => {
-                let mappings = self.domains[*who].mappings.values();
+            Object::Space(space) => {
+                let mappings = self.spaces[*space].mappings.values();
                 let pages: u64 = mappings.map(|mapping| mapping.pages).sum();
                 vec![pages * PAGE, first_past]
             }
@@ -617,15 +660,27 @@ impl Model {
 
     fn create(&mut self, me: usize, raw: &RawCall, seen: Option<Seen>) -> Try<Next> {
         let [kind, first, second, rest @ ..] = raw.arguments;
+        if kind == 2 {
+            return self.create_vcpu(me, raw);
+        }
         let is_used = matches!(kind, 5 | 7) || second == 0;
         is(rest == [0, 0] && is_used, Error::BadArgument)?;
         let (object, rights, bytes) = match kind {
+            3 => {
+                is(first == 0, Error::BadArgument)?;
+                let place = self.spaces.len();
+                self.spaces.push(Space::new(me));
+                let is_paid = self.check_tables(place, seen);
+                if let Err(error) = is_paid.and(self.room(me, 2, 64..1024, seen)) {
+                    self.spaces.pop();
+                    return Err(error);
+                }
+                (Object::Space(place), [MAP | GRANT, 0], 0..0)
+            }
             4 => {
                 let is_good = first != 0 && first % PAGE == 0 && first <= 16 << 20;
                 is(is_good, Error::BadArgument)?;
-                let left = self.domains[me]
-                    .frames_limit
-                    .saturating_sub(self.frames_used(me));
+                let left = self.frames_left(me);
                 // One piece of bookkeeping for each run of frames, of which there is one at least.
                 self.room(me, 2, 64..first / PAGE * 64 + 256, seen)?;
                 is(first / PAGE <= left, Error::QuotaExhausted)?;
@@ -692,6 +747,17 @@ impl Model {
             }
         }
         Ok(Next::Done(values[..2].to_vec()))
+    }
+
+    /// Nobody here may build a domain.
+    fn create_vcpu(&self, me: usize, raw: &RawCall) -> Try<Next> {
+        let [_, domain, page, port, state] = raw.arguments;
+        is(port == 0 || state != 0, Error::BadArgument)?;
+        for handle in [domain, page, port, state] {
+            small(handle)?;
+        }
+        self.find(me, domain, 1, BUILD)?;
+        Err(Error::WrongState)
     }
 
     /// A new handle under the number that the machine has chosen.

@@ -1,0 +1,60 @@
+//! Vcpus of domains that this one has made.
+
+use nuncio_abi::{Call, Error, Resume, VcpuExit};
+
+use super::{Machine, Object, Space, Start};
+
+/// A virtual CPU.
+pub struct Vcpu<'m, M> {
+    object: Object<'m, M>,
+}
+
+impl<'m, M: Machine> Vcpu<'m, M> {
+    pub(super) const fn new(object: Object<'m, M>) -> Self {
+        Vcpu { object }
+    }
+
+    /// Its handle.
+    pub const fn object(&self) -> &Object<'m, M> {
+        &self.object
+    }
+
+    /// Lets it run; one that has a state page and no port waits for [`Vcpu::run`].
+    ///
+    /// # Errors
+    /// `WrongState` if it has been started; `QuotaExhausted` if its domain cannot pay for it.
+    pub fn start(&self, start: Start) -> Result<(), Error> {
+        let call = Call::Start {
+            vcpu: self.object.handle(),
+            entry: start.entry,
+            stack: start.stack,
+            argument: start.argument,
+            page_table: start.page_table,
+        };
+        self.object.invoke(call).map(drop)
+    }
+
+    /// Runs it until it exits, in that space or in that of its domain.
+    ///
+    /// # Errors
+    /// `WrongState` if it cannot be run so; `BadArgument` if there is no instruction to complete;
+    /// `Interrupted` if an event is pending; `PeerGone` if its domain has ended.
+    pub fn run(&self, space: Option<&Space<'m, M>>, resume: Resume) -> Result<VcpuExit, Error> {
+        let [first, second, third, ..] = self.object.invoke(Call::Run {
+            vcpu: self.object.handle(),
+            space: space.map(|space| space.object().handle()),
+            resume,
+        })?;
+        VcpuExit::from_words([first, second, third]).ok_or(Error::BadArgument)
+    }
+
+    /// Has it exit where it is, if it has a monitor.
+    ///
+    /// # Errors
+    /// `WrongState` if it has none or has not been started; `QueueFull` if its monitor's port has no
+    /// room; `PeerGone`.
+    pub fn stop(&self) -> Result<(), Error> {
+        let object = self.object.handle();
+        self.object.invoke(Call::Stop { object, code: 0 }).map(drop)
+    }
+}

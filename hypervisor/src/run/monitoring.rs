@@ -1,0 +1,521 @@
+//! Exits that go to a monitor, and how a vcpu goes on after the answer.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use nuncio_abi::{
+    Arrival, Deadline, Error, ExitKind, Message, ResumeAction, Rights, StatePage, StopReason,
+    VcpuExit, EXIT_WORDS,
+};
+
+use crate::call::Effects;
+use crate::object::{
+    AwaitedResume, CallingVcpu, Domain, Held, Monitor, Next, Object, Order, Port, Space, Waiting,
+};
+use crate::sched::VcpuId;
+use crate::vt::{state, Access, Exit, GuestException, Register, Vendor, VirtualCpu};
+
+use super::{Flow, Platform, Runner, World};
+
+const PAGE_FAULT: u8 = 14;
+
+/// NMIs and machine checks are the machine's.
+const NO_EXCEPTIONS: u32 = 1 << 2 | 1 << 18;
+
+/// What the loop keeps of a vcpu that has a monitor.
+pub struct Monitoring {
+    monitor: Arc<Monitor>,
+    /// Kinds of exits that go there, a bit each.
+    exits: u64,
+    /// Exceptions that go there, a bit each.
+    exceptions: u32,
+    phase: Phase,
+    /// The last exit that was told of and has no answer yet.
+    exited: Option<VcpuExit>,
+    /// Where it runs, if not in the space of its domain, for as long as it runs.
+    space: Option<Arc<Space>>,
+    /// The space whose tables its control block names.
+    loaded_space: u64,
+    /// Somebody has stopped it while it slept in a call of its own.
+    is_recalled: bool,
+    /// It was stopped while it slept in HLT.
+    was_halted: bool,
+}
+
+/// Where a vcpu with a monitor is.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// It runs, if its monitor lets it.
+    Running,
+    /// It has exited, and the port had no room.
+    Untold(VcpuExit),
+    /// It waits for the answer.
+    Asking,
+}
+
+impl Monitoring {
+    /// Of a vcpu that has not run yet.
+    pub fn new(monitor: &Arc<Monitor>, domain: &Domain) -> Box<Self> {
+        Box::new(Monitoring {
+            monitor: monitor.clone(),
+            exits: 0,
+            exceptions: 0,
+            phase: Phase::Running,
+            exited: None,
+            space: None,
+            loaded_space: domain.space.id(),
+            is_recalled: false,
+            was_halted: false,
+        })
+    }
+
+    /// Where it runs, if not in the space of its domain.
+    pub fn space(&self) -> Option<&Space> {
+        self.space.as_deref()
+    }
+
+    fn port(&self) -> Option<(&Arc<Port>, u64)> {
+        match self.monitor.port() {
+            Some(Held {
+                object: Object::Port(port),
+                badge,
+                ..
+            }) => Some((port, *badge)),
+            _ => None,
+        }
+    }
+
+    /// Kinds of exits that always go to the monitor.
+    fn always(&self) -> u64 {
+        let of_all = ExitKind::Refused.bit() | ExitKind::Recalled.bit();
+        match self.port() {
+            Some(_) => of_all,
+            None => of_all | ExitKind::Call.bit() | ExitKind::Halt.bit(),
+        }
+    }
+
+    /// Whether such an exit goes to the monitor.
+    fn wants(&self, exit: VcpuExit) -> bool {
+        let is_of_kind = self.exits & exit.kind().bit() != 0;
+        match exit {
+            VcpuExit::Exception { vector, .. } => is_of_kind && self.exceptions & 1 << vector != 0,
+            _ => is_of_kind,
+        }
+    }
+
+    /// Whether it stands still because it has exited, or because nobody runs it.
+    fn stands_still(&self) -> bool {
+        !matches!(self.phase, Phase::Running)
+            || (self.port().is_none() && self.monitor.runner().is_none())
+    }
+}
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// Leaves an exit to the monitor, if it goes there.
+    #[cold]
+    pub(super) fn leave_to_monitor(&mut self, world: &mut World<V, P>, exit: Exit) -> Option<Flow> {
+        let exit = describe(exit, &world.vcpu)?;
+        if world.monitoring.as_ref()?.wants(exit) {
+            self.tell(world, exit)
+        } else {
+            None
+        }
+    }
+
+    /// Before a vcpu with a monitor runs: whether it may, and with what.
+    #[cold]
+    pub(super) fn resume_monitored(&mut self, world: &mut World<V, P>) -> Flow {
+        let Some(monitoring) = &mut world.monitoring else {
+            return Flow::Continue;
+        };
+        let flow = match monitoring.phase {
+            Phase::Running if monitoring.port().is_some() => self.resume_call(world),
+            Phase::Running => match monitoring.monitor.next() {
+                Next::Stand => Flow::Block(Deadline::NEVER),
+                Next::Go(None) => Flow::Continue,
+                Next::Go(Some(order)) => self.follow(world, order),
+            },
+            Phase::Untold(exit) => self.tell(world, exit).unwrap_or_else(|| unanswered(exit)),
+            Phase::Asking => self.take_answer(world),
+        };
+        match &mut world.monitoring {
+            Some(monitoring) if flow == Flow::Continue && monitoring.is_recalled => {
+                monitoring.is_recalled = false;
+                let exit = recalled(&world.vcpu);
+                self.tell(world, exit).unwrap_or(Flow::Continue)
+            }
+            _ => flow,
+        }
+    }
+
+    fn take_answer(&mut self, world: &mut World<V, P>) -> Flow {
+        let sleeper = world.object.sleeper();
+        if sleeper.awaits_monitor() {
+            return Flow::Block(Deadline::NEVER);
+        }
+        let answer = sleeper.take();
+        let Some(monitoring) = &mut world.monitoring else {
+            return Flow::Continue;
+        };
+        monitoring.phase = Phase::Running;
+        match answer {
+            Waiting::Resumed(resume) => {
+                let space = None;
+                self.follow(world, Order { resume, space })
+            }
+            _ => {
+                let exit = monitoring.exited.take();
+                world.give_up_monitor();
+                exit.map_or(Flow::Continue, unanswered)
+            }
+        }
+    }
+
+    /// Lets a vcpu go on as its monitor says.
+    fn follow(&mut self, world: &mut World<V, P>, order: Order) -> Flow {
+        let Order { resume, space } = order;
+        let Some(monitoring) = &mut world.monitoring else {
+            return Flow::Continue;
+        };
+        if let (ResumeAction::Complete, Some(exit)) = (resume.action(), monitoring.exited.take()) {
+            complete(&mut world.vcpu, exit, resume.results());
+        }
+        monitoring.space = space;
+        let page = StatePage::new(monitoring.monitor.page());
+        let loaded = page
+            .load()
+            .map(|groups| state::load(&mut world.vcpu, groups, page));
+        if !matches!(loaded, Some(Ok(()))) {
+            let instruction = world.vcpu.instruction_pointer();
+            let exit = VcpuExit::Refused { instruction };
+            return self.tell(world, exit).unwrap_or_else(|| unanswered(exit));
+        }
+        arrive(&mut world.vcpu, resume.arrival());
+        world.enter_space();
+        world.read_wishes();
+        self.sleep_on(world)
+    }
+
+    /// A vcpu that was stopped while it slept in HLT sleeps on, unless something has come.
+    fn sleep_on(&mut self, world: &mut World<V, P>) -> Flow {
+        let id = world.object.id();
+        let was_halted =
+            |monitoring: &mut Box<Monitoring>| core::mem::take(&mut monitoring.was_halted);
+        let sleeps = world.monitoring.as_mut().is_some_and(was_halted)
+            && !world.vcpu.upcall_is_pending()
+            && !self.context.scheduler.has_upcall(id);
+        if sleeps {
+            world.object.sleeper().wait_for(Waiting::Upcall);
+            Flow::Block(Deadline::NEVER)
+        } else {
+            Flow::Continue
+        }
+    }
+
+    /// Tells the monitor of an exit; `None` if nobody is left to tell.
+    fn tell(&mut self, world: &mut World<V, P>, exit: VcpuExit) -> Option<Flow> {
+        let monitoring = world.monitoring.as_mut()?;
+        let page = StatePage::new(monitoring.monitor.page());
+        if let Some(groups) = page.save() {
+            state::save(&world.vcpu, groups, page);
+        }
+        monitoring.space = None;
+        monitoring.exited = Some(exit);
+        let Some((port, badge)) = monitoring.port() else {
+            let wake = monitoring.monitor.exited(exit);
+            wake.into_iter()
+                .for_each(|wake| self.context.hand_over(wake));
+            return Some(Flow::Block(Deadline::NEVER));
+        };
+        let port = port.clone();
+        let caller = CallingVcpu {
+            vcpu: world.object.id(),
+            sleeper: world.object.sleeper().clone(),
+        };
+        match port.call(&message(exit), Vec::new(), badge, caller) {
+            Ok((token, wake)) => {
+                monitoring.phase = Phase::Asking;
+                let kind = exit.kind();
+                let awaited = AwaitedResume { port, token, kind };
+                world.object.sleeper().wait_for(Waiting::Monitor(awaited));
+                wake.into_iter()
+                    .for_each(|wake| self.context.hand_over(wake));
+                Some(Flow::Block(Deadline::NEVER))
+            }
+            Err((Error::QueueFull, _)) => {
+                monitoring.phase = Phase::Untold(exit);
+                Some(Flow::Yield)
+            }
+            Err(_) => {
+                monitoring.phase = Phase::Running;
+                monitoring.exited = None;
+                world.give_up_monitor();
+                None
+            }
+        }
+    }
+
+    /// Has another vcpu exit where it is, if it does not stand still anyway.
+    ///
+    /// # Errors
+    /// `QueueFull` if the monitor's port has no room; the vcpu goes on then.
+    pub(super) fn recall(&mut self, id: VcpuId) -> Result<(), Error> {
+        let Some(mut world) = self.take(id) else {
+            return Ok(());
+        };
+        let recalled = self.recall_world(&mut world);
+        self.put_back(world);
+        recalled
+    }
+
+    fn recall_world(&mut self, world: &mut World<V, P>) -> Result<(), Error> {
+        let Some(monitoring) = &mut world.monitoring else {
+            return Ok(());
+        };
+        let sleeper = world.object.sleeper();
+        let comes_later = match monitoring.phase {
+            // It has its answer, or sleeps in a call of its own: it exits when it has gone on.
+            Phase::Asking => !sleeper.awaits_monitor(),
+            Phase::Running => sleeper.is_in_call(),
+            Phase::Untold(_) => false,
+        };
+        if comes_later {
+            monitoring.is_recalled = true;
+            return Ok(());
+        }
+        if monitoring.stands_still() {
+            return Ok(());
+        }
+        if !monitoring.monitor.has_room() {
+            return Err(Error::QueueFull);
+        }
+        monitoring.was_halted = sleeper.is_halted();
+        if monitoring.was_halted {
+            sleeper.take();
+        }
+        let next = monitoring.monitor.next();
+        self.vendor.load(&mut world.vcpu);
+        // What its runner has ordered counts, although it does not come to run.
+        let flow = match next {
+            Next::Go(Some(order)) => self.follow(world, order),
+            Next::Go(None) | Next::Stand => Flow::Continue,
+        };
+        if flow == Flow::Continue {
+            let exit = recalled(&world.vcpu);
+            let _ = self.tell(world, exit);
+        }
+        self.context.scheduler.suspend(world.object.id());
+        Ok(())
+    }
+
+    /// The vcpu that runs has asked to be stopped itself: its call is over, and it exits behind it.
+    pub(super) fn stop_itself(&mut self, world: &mut World<V, P>) -> Flow {
+        let monitor = world.object.monitor();
+        if !monitor.is_some_and(|monitor| monitor.has_room()) {
+            world.vcpu.complete_call(Error::QueueFull.number());
+            return Flow::Continue;
+        }
+        world.vcpu.complete_call(0);
+        let exit = recalled(&world.vcpu);
+        self.tell(world, exit).unwrap_or(Flow::Continue)
+    }
+
+    /// Whether somebody runs this vcpu who has been woken meanwhile.
+    pub(super) fn runner_is_awake(&self, world: &World<V, P>) -> bool {
+        let monitor = world.object.monitor();
+        let runner = monitor.and_then(|monitor| monitor.runner());
+        runner.is_some_and(|runner| !self.context.scheduler.is_blocked(runner))
+    }
+}
+
+impl<V: Vendor, P: Platform> World<V, P> {
+    /// Nobody is left who could answer: it runs as if it had no monitor.
+    fn give_up_monitor(&mut self) {
+        if let Some(monitoring) = &mut self.monitoring {
+            monitoring.exits = 0;
+            monitoring.exceptions = 0;
+        }
+        self.vcpu.set_calls_exit(false);
+        self.vcpu.catch_exceptions(0);
+    }
+
+    /// The space in which it runs.
+    pub fn space(&self) -> &Space {
+        let monitoring = self.monitoring.as_ref();
+        let elsewhere = monitoring.and_then(|monitoring| monitoring.space());
+        elsewhere.unwrap_or(&self.domain.space)
+    }
+
+    /// Reads what the monitor wants to be told of.
+    pub(super) fn read_wishes(&mut self) {
+        let Some(monitoring) = &mut self.monitoring else {
+            return;
+        };
+        let page = StatePage::new(monitoring.monitor.page());
+        monitoring.exits = page.exits() | monitoring.always();
+        let calls_exit = monitoring.exits & ExitKind::Call.bit() != 0;
+        let sees_exceptions = monitoring.exits & ExitKind::Exception.bit() != 0;
+        monitoring.exceptions = match sees_exceptions {
+            true => page.exceptions() as u32 & !NO_EXCEPTIONS,
+            false => 0,
+        };
+        self.vcpu.set_calls_exit(calls_exit);
+        self.vcpu.catch_exceptions(monitoring.exceptions);
+    }
+
+    /// Has the CPU use the tables of the space in which it is to run.
+    fn enter_space(&mut self) {
+        let (id, root, flushes) = {
+            let space = self.space();
+            (space.id(), space.root(), space.flushes())
+        };
+        let Some(monitoring) = &mut self.monitoring else {
+            return;
+        };
+        if monitoring.loaded_space != id {
+            monitoring.loaded_space = id;
+            self.vcpu.set_nested_root(root);
+            self.seen_flushes = flushes;
+        }
+    }
+}
+
+/// What becomes of an exit that nobody answers.
+fn unanswered(exit: VcpuExit) -> Flow {
+    match exit {
+        VcpuExit::Refused { .. } => Flow::End(StopReason::BadState, 0),
+        // It happens once more, and then as without a monitor.
+        _ => Flow::Continue,
+    }
+}
+
+fn recalled(vcpu: &impl VirtualCpu) -> VcpuExit {
+    VcpuExit::Recalled {
+        instruction: vcpu.instruction_pointer(),
+    }
+}
+
+fn message(exit: VcpuExit) -> Message {
+    let [first, second, third] = exit.to_words();
+    Message {
+        length: (EXIT_WORDS * 8) as u8,
+        words: [first, second, third, 0, 0, 0, 0, 0],
+    }
+}
+
+/// An exit as a monitor sees it; `None` for what is no monitor's business.
+fn describe(exit: Exit, vcpu: &impl VirtualCpu) -> Option<VcpuExit> {
+    let instruction = vcpu.instruction_pointer();
+    let exit = match exit {
+        Exit::Io {
+            port,
+            bytes,
+            is_read,
+            is_string,
+            repeats,
+        } => VcpuExit::Port {
+            port,
+            bytes,
+            is_input: is_read,
+            is_string,
+            repeats,
+            value: match is_read || is_string {
+                true => instruction,
+                false => vcpu.register(Register::RAX) & low_bytes(bytes),
+            },
+        },
+        Exit::Memory { address, access } => VcpuExit::Memory {
+            address: address.0,
+            access: match access {
+                Access::Read => Rights::READ,
+                Access::Write => Rights::WRITE,
+                Access::Execute => Rights::EXECUTE,
+            },
+            instruction,
+        },
+        Exit::MsrRead { index } => VcpuExit::MsrRead { index, instruction },
+        Exit::MsrWrite { index, value } => VcpuExit::MsrWrite { index, value },
+        Exit::Cpuid { leaf, subleaf } => VcpuExit::Cpuid {
+            leaf,
+            subleaf,
+            instruction,
+        },
+        Exit::Halt { interrupts_enabled } => VcpuExit::Halt {
+            interrupts_enabled,
+            instruction,
+        },
+        Exit::Call { privilege } => VcpuExit::Call {
+            privilege,
+            verb: vcpu.register(Register::RAX),
+            instruction,
+        },
+        Exit::Exception { vector, error_code } => VcpuExit::Exception {
+            vector,
+            error_code,
+            address: if vector == PAGE_FAULT {
+                vcpu.fault_address()
+            } else {
+                0
+            },
+            instruction,
+        },
+        Exit::Shutdown => VcpuExit::Shutdown { instruction },
+        Exit::BadState => VcpuExit::Refused { instruction },
+        _ => return None,
+    };
+    Some(exit)
+}
+
+const fn low_bytes(bytes: u8) -> u64 {
+    match bytes {
+        1 => 0xFF,
+        2 => 0xFFFF,
+        _ => 0xFFFF_FFFF,
+    }
+}
+
+/// Writes the results of an instruction and moves past it.
+fn complete(vcpu: &mut impl VirtualCpu, exit: VcpuExit, results: [u64; 2]) {
+    let [first, second] = results;
+    match exit {
+        VcpuExit::Port {
+            bytes,
+            is_input: true,
+            is_string: false,
+            ..
+        } => {
+            vcpu.set_port_input(bytes, first as u32);
+            vcpu.skip_instruction();
+        }
+        VcpuExit::MsrRead { .. } => vcpu.complete_msr_read(first),
+        VcpuExit::Cpuid { .. } => vcpu.complete_cpuid([
+            first as u32,
+            (first >> 32) as u32,
+            second as u32,
+            (second >> 32) as u32,
+        ]),
+        VcpuExit::Call { .. } => vcpu.complete_call(first),
+        VcpuExit::Port { .. } | VcpuExit::MsrWrite { .. } | VcpuExit::Halt { .. } => {
+            vcpu.skip_instruction();
+        }
+        // `can_follow` has refused to complete these.
+        VcpuExit::Memory { .. }
+        | VcpuExit::Exception { .. }
+        | VcpuExit::Shutdown { .. }
+        | VcpuExit::Refused { .. }
+        | VcpuExit::Recalled { .. } => {}
+    }
+}
+
+fn arrive(vcpu: &mut impl VirtualCpu, arrival: Option<Arrival>) {
+    match arrival {
+        Some(Arrival::Interrupt(vector)) if !vcpu.upcall_is_pending() => {
+            vcpu.request_upcall(vector)
+        }
+        Some(Arrival::Exception { vector, error_code }) => {
+            vcpu.inject(GuestException::Raised { vector, error_code });
+        }
+        Some(Arrival::Interrupt(_)) | None => {}
+    }
+}
