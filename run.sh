@@ -16,6 +16,7 @@ help() {
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
        ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
+       ./run.sh costs [--json FILE]       what calls cost on both vendors, beside KVM and NOVA
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh abi header|describe|...   the guest ABI: its C header, what a call means
        ./run.sh beds                      list the test beds and what they need
@@ -332,6 +333,7 @@ case ${1:-} in
         ;;
     manifest | beds | abi) nuncio "$@" ;;
     fuzz) shift && fuzz "$@" ;;
+    costs) need_beds --bed qemu-svm --bed bochs-vmx-min && nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
     *) need_beds "$@" && nuncio "$@" ;;
 esac

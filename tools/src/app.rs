@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{
-    AbiAction, Action, Cli, CompareArguments, ImageArguments, ManifestAction, RunArguments,
+    AbiAction, Action, Cli, CompareArguments, CostsArguments, ImageArguments, ManifestAction,
+    RunArguments,
 };
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
@@ -12,7 +13,7 @@ use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{abi, backtrace, beds, compare, fold, json, table};
+use crate::{abi, backtrace, beds, compare, costs, fold, json, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -21,6 +22,7 @@ pub fn main(cli: &Cli) -> u8 {
         Some(Action::Run(arguments)) => run(arguments),
         Some(Action::Manifest { action }) => manifest(action),
         Some(Action::Compare(arguments)) => compare(arguments),
+        Some(Action::Costs(arguments)) => costs(arguments),
         Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Beds) => list_beds(),
         Some(Action::Abi { action }) => abi(action),
@@ -75,6 +77,23 @@ fn compare(arguments: &CompareArguments) -> u8 {
     match written {
         Err(error) if verdict.is_ok() => conclude(&screen, &error),
         _ => conclude(&screen, &verdict),
+    }
+}
+
+fn costs(arguments: &CostsArguments) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let json = arguments.json.as_deref();
+    let written = json.map_or(Ok(()), |path| write_json(path, ""));
+    let outcome =
+        written.and_then(|()| costs::run(&arguments.request(), &Screen::new(Detail::Quiet)));
+    let costs = match outcome {
+        Ok(costs) => costs,
+        Err(verdict) => return conclude(&screen, &verdict),
+    };
+    screen.result(&format!("\n{}\n", costs::text(&costs)));
+    match json.map_or(Ok(()), |path| write_json(path, &costs.json())) {
+        Ok(()) => conclude(&screen, &costs.verdict()),
+        Err(error) => conclude(&screen, &error),
     }
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::beds;
 use crate::compare::Request;
+use crate::costs;
 use crate::project;
 use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
 use crate::screen::Detail;
@@ -18,6 +19,7 @@ Examples:
   nuncio manifest check mine.toml     name every mistake in a manifest with its line
   nuncio manifest plan mine.toml      show what the hypervisor will be told
   nuncio compare --input FILE         do the domains observe the same on every test bed?
+  nuncio costs                        what calls cost on both vendors, beside KVM and NOVA
   nuncio image out.iso --input FILE   write an image that boots on any machine
   nuncio beds                         list the test beds and what each one lacks here
   nuncio abi header nuncio.h          write the C header of the guest ABI
@@ -61,6 +63,8 @@ pub enum Action {
     },
     /// Run a manifest on several test beds and compare what the domains observed
     Compare(Box<CompareArguments>),
+    /// Measure what calls cost on both vendors, beside what the same work costs elsewhere
+    Costs(CostsArguments),
     /// Write a bootable image (ISO 9660) that runs a manifest on any machine
     Image(Box<ImageArguments>),
     /// List the test beds
@@ -139,6 +143,22 @@ pub struct ImageArguments {
     /// What it runs.
     #[command(flatten)]
     pub what: WhatArguments,
+}
+
+/// The options of a measurement.
+#[derive(Clone, Debug, Args)]
+pub struct CostsArguments {
+    /// Time limit of each run in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Write the costs to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
 }
 
 /// The options of a comparison.
@@ -232,6 +252,17 @@ impl WhatArguments {
             input: self.input.clone(),
             images: self.images.clone().unwrap_or_else(project::default_images),
             hypervisor_arguments: self.hypervisor_args.clone(),
+        }
+    }
+}
+
+impl CostsArguments {
+    /// The options with every default filled in.
+    pub fn request(&self) -> costs::Request {
+        costs::Request {
+            manifest: project::bench_manifest(),
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            limit_seconds: self.timeout,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod backtrace;
 pub mod beds;
 pub mod cli;
 pub mod compare;
+pub mod costs;
 pub mod fold;
 pub mod iso;
 pub mod json;

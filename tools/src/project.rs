@@ -14,6 +14,11 @@ pub fn default_manifest() -> PathBuf {
     shown(root().join("tools/manifests/stream.toml"))
 }
 
+/// The manifest that measures what calls cost.
+pub fn bench_manifest() -> PathBuf {
+    shown(root().join("tools/manifests/bench.toml"))
+}
+
 /// The differences between test beds that are expected.
 pub fn expected_differences() -> PathBuf {
     shown(root().join("tools/expected-differences.toml"))
