@@ -18,7 +18,7 @@
 enum nuncio_verb {
     /* Agree on the ABI version and learn the hypervisor's. */
     NUNCIO_VERB_HELLO = 0,
-    /* Put a message on a port. */
+    /* Put a message on a port, waiting for room if asked to. */
     NUNCIO_VERB_SEND = 1,
     /* Take the next message from a port, waiting for it if asked to. */
     NUNCIO_VERB_RECEIVE = 2,
@@ -167,6 +167,7 @@ enum nuncio_stop {
 /* The header of a message. */
 #define NUNCIO_HEADER_LENGTH UINT64_C(0x7f) /* length in bytes */
 #define NUNCIO_HEADER_IN_MEMORY UINT64_C(0x80) /* the message lies in memory */
+#define NUNCIO_HEADER_WAIT UINT64_C(0x800) /* of a `send`: wait for room until the deadline in the last of the words */
 #define NUNCIO_HEADER_THEN_RECEIVE UINT64_C(0x800) /* of a `reply`: receive the next message, too */
 #define NUNCIO_HEADER_HANDLES_SHIFT 8 /* 3 bits */
 #define NUNCIO_HEADER_TOKEN_SHIFT 32 /* 32 bits */
@@ -322,6 +323,9 @@ _Static_assert(offsetof(struct nuncio_time_page, disruption) == 40, "disruption"
 _Static_assert(offsetof(struct nuncio_time_page, frequency_hz) == 48, "frequency_hz");
 _Static_assert(sizeof(struct nuncio_time_page) == 4096, "time_page");
 
+/* The entry of the text page that reads it. */
+#define NUNCIO_CLOCK_ENTRY 64
+
 /* The words of the state page, and the bits of its groups of registers. */
 #define NUNCIO_STATE_EXITS 0 /* which exits go to the monitor */
 #define NUNCIO_STATE_SAVE 1 /* the groups that are written at an exit */
@@ -388,6 +392,15 @@ static inline uint64_t nuncio_enter(uint64_t text_page, uint64_t rax, uint64_t r
     return rax;
 }
 
+/* Nanoseconds since the hypervisor started, without a call: the second entry of the text page. Both
+ * addresses are the caller's own. */
+static inline uint64_t nuncio_clock(uint64_t text_page, uint64_t time_page)
+{
+    typedef __attribute__((sysv_abi)) uint64_t (*entry)(uint64_t);
+
+    return ((entry)(uintptr_t)(text_page + NUNCIO_CLOCK_ENTRY))(time_page);
+}
+
 /* Agree on the ABI version and learn the hypervisor's.
  *   version: the version for which the guest was built
  * Returns version in rdx.
@@ -398,11 +411,11 @@ static inline uint64_t nuncio_hello(uint64_t text_page, uint64_t version, struct
     return nuncio_enter(text_page, NUNCIO_VERB_HELLO, version, 0, 0, 0, 0, values);
 }
 
-/* Put a message on a port.
+/* Put a message on a port, waiting for room if asked to.
  *   port: port, with send
  *   header: header
  *   words: words of the message, or its address and zeros
- * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, peer-gone, queue-full. */
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, peer-gone, queue-full, interrupted, timed-out. */
 static inline uint64_t nuncio_send(uint64_t text_page, uint64_t port, uint64_t header, uint64_t words_0, uint64_t words_1, uint64_t words_2)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_SEND, port, header, words_0, words_1, words_2, NULL);

@@ -57,6 +57,25 @@ pub enum Call {
         /// Where the message is.
         message: Outgoing,
     },
+    /// Put a message on a port, waiting for room: the same verb with [`Header::WAIT`].
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Deadline, Handle, Outgoing};
+    ///
+    /// let port = Handle::new(3, 1);
+    /// let message = Outgoing::registers(8, [17, 0, 0]);
+    /// let call = Call::SendWaiting { port, message, deadline: Deadline(2_000_000) };
+    /// assert_eq!(call.encode().arguments, [0x1_0003, 0x808, 17, 0, 2_000_000]);
+    /// assert_eq!(call.to_string(), "send port=0x10003 length=8 wait words=0x11 deadline=2000000ns");
+    /// ```
+    SendWaiting {
+        /// A port with [`Rights::SEND`].
+        port: Handle,
+        /// Where the message is; in registers it has two words at most.
+        message: Outgoing,
+        /// How long to wait.
+        deadline: Deadline,
+    },
     /// Take a message from a port.
     ///
     /// ```
@@ -256,6 +275,15 @@ pub enum Call {
         resume: Resume,
     },
     /// Let a vcpu run.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Handle};
+    ///
+    /// let vcpu = Handle::new(9, 1);
+    /// let (entry, stack, argument, page_table) = (0x4000, 0x8000, 7, 0x1000);
+    /// let call = Call::Start { vcpu, entry, stack, argument, page_table };
+    /// assert_eq!(call.encode().arguments, [0x1_0009, 0x4000, 0x8000, 7, 0x1000]);
+    /// ```
     Start {
         /// A vcpu with [`Rights::START`].
         vcpu: Handle,
@@ -341,7 +369,7 @@ impl Call {
     pub const fn verb(&self) -> Verb {
         match self {
             Call::Hello { .. } => Verb::Hello,
-            Call::Send { .. } => Verb::Send,
+            Call::Send { .. } | Call::SendWaiting { .. } => Verb::Send,
             Call::Receive { .. } => Verb::Receive,
             Call::Notify { .. } => Verb::Notify,
             Call::Wait { .. } => Verb::Wait,
@@ -375,6 +403,15 @@ impl Call {
             Call::Send { port, message } => {
                 let (header, [first, second, third]) = message.encode();
                 [port.raw(), header.to_raw(), first, second, third]
+            }
+            Call::SendWaiting {
+                port,
+                message,
+                deadline,
+            } => {
+                let (header, [first, second, _]) = message.encode();
+                let header = header.to_raw() | Header::WAIT;
+                [port.raw(), header, first, second, deadline.0]
             }
             Call::Receive {
                 port,
@@ -467,20 +504,28 @@ impl Call {
     /// # Errors
     /// `UnknownVerb`; `BadHandle` for a handle with upper bits set; `BadArgument` for a reserved
     /// bit, an unused register that is not zero or a number outside its table.
-    #[inline(always)]
+    #[inline]
     pub fn decode(raw: &RawCall) -> Result<Call, Error> {
-        if raw.verb < Self::FIRST_RARE {
-            Self::decode_frequent(raw)
-        } else {
+        if raw.verb >= Self::FIRST_RARE || Self::is_rare_send(raw) {
             Self::decode_rare(raw)
+        } else {
+            Self::decode_frequent(raw)
         }
     }
 
     /// The first verb that costs much more than the way to it.
     pub const FIRST_RARE: u64 = Verb::Create.number();
 
-    /// As [`Call::decode`], for verbs below [`Call::FIRST_RARE`]: what a hypervisor inlines into its
-    /// path of calls.
+    /// Whether it is a `send` that waits for room, which is decoded apart: to the others its header is
+    /// none, so that they need not be asked.
+    #[inline]
+    pub fn is_rare_send(raw: &RawCall) -> bool {
+        let [_, header, ..] = raw.arguments;
+        raw.verb == Verb::Send.number() && header & Header::WAIT != 0
+    }
+
+    /// As [`Call::decode`], for verbs below [`Call::FIRST_RARE`] but a `send` that waits, which is
+    /// refused: what a hypervisor inlines into its path of calls.
     ///
     /// # Errors
     /// As [`Call::decode`], and `UnknownVerb` for the others.
@@ -546,7 +591,7 @@ impl Call {
         }
     }
 
-    /// As [`Call::decode`], for verbs from [`Call::FIRST_RARE`] on.
+    /// As [`Call::decode`], for verbs from [`Call::FIRST_RARE`] on and a `send` that waits.
     ///
     /// # Errors
     /// As [`Call::decode`], and `UnknownVerb` for the others.
@@ -555,6 +600,14 @@ impl Call {
         let verb = Verb::from_number(raw.verb).ok_or(Error::UnknownVerb)?;
         let [first, second, third, ..] = raw.arguments;
         match verb {
+            Verb::Send if Self::is_rare_send(raw) => {
+                let [port, header, first, second, deadline] = raw.arguments;
+                Ok(Call::SendWaiting {
+                    message: Outgoing::decode_two_words(header & !Header::WAIT, [first, second])?,
+                    port: handle(port)?,
+                    deadline: Deadline(deadline),
+                })
+            }
             Verb::Create => Create::decode(&raw.arguments).map(Call::Create),
             Verb::Grant => unused(raw, 4).and_then(|()| {
                 let rights = Rights::from_bits(second).ok_or(Error::BadArgument)?;

@@ -89,6 +89,10 @@ impl TimeWord {
     }
 }
 
+/// Where in the text page the function begins that reads the clock: it takes the address of the time
+/// page, as the caller has it mapped, and gives the nanoseconds, as a function of the System V ABI.
+pub const CLOCK_ENTRY_OFFSET: u64 = 64;
+
 /// How many of them there are.
 pub const TIME_PAGE_WORDS: usize = TimeWord::ALL.len();
 

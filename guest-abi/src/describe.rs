@@ -57,22 +57,33 @@ fn described(
 ) -> fmt::Result {
     let arguments = || signature.arguments_of(call);
     let mut header = Ok(Header::default());
+    let mut waits = false;
     for argument in arguments() {
         let word = argument
             .registers
             .first()
             .map_or(0, |register| register.argument(call));
         match argument.meaning {
-            Meaning::Words => words(call, argument, header, formatter)?,
-            Meaning::Header | Meaning::ReplyHeader => {
+            Meaning::Words => {
+                let (own, deadline) = words_of(argument, waits);
+                words(call, own, header, formatter)?;
+                if let Some(register) = deadline {
+                    formatter.write_str(" deadline=")?;
+                    write_deadline(register.argument(call), formatter)?;
+                }
+            }
+            Meaning::Header | Meaning::SendHeader | Meaning::ReplyHeader => {
                 let is_reply = argument.meaning == Meaning::ReplyHeader;
+                waits = argument.meaning == Meaning::SendHeader && word & Header::WAIT != 0;
                 let message = if is_reply {
                     Header::of_reply(word)
+                } else if waits {
+                    word & !Header::WAIT
                 } else {
                     word
                 };
                 let room = arguments().find(|other| other.meaning == Meaning::Words);
-                let room = room.map_or(0, |words| words.registers.len());
+                let room = room.map_or(0, |words| words_of(words, waits).0.len());
                 header = Header::from_raw(message)
                     .ok()
                     .filter(|header| header.in_memory || header.words() <= room)
@@ -81,6 +92,9 @@ fn described(
                 match header {
                     Ok(header) if !is_reply || token.is_some() => {
                         write_header(header, is_reply.then_some(word), formatter)?;
+                        if waits {
+                            formatter.write_str(" wait")?;
+                        }
                     }
                     _ => write!(formatter, " {}={word:#x}?", argument.name)?,
                 }
@@ -142,14 +156,22 @@ fn write_header(header: Header, reply: Option<u64>, formatter: &mut Formatter<'_
     Ok(())
 }
 
+/// The registers of the words of a message; in a `send` that waits the last one is its deadline.
+fn words_of(argument: &Argument, waits: bool) -> (&'static [Register], Option<Register>) {
+    match argument.registers {
+        [own @ .., last] if waits => (own, Some(*last)),
+        all => (all, None),
+    }
+}
+
 /// The words of a message; behind a header that is none, as they are.
 fn words(
     call: &RawCall,
-    argument: &Argument,
+    registers: &[Register],
     header: Result<Header, ()>,
     formatter: &mut Formatter<'_>,
 ) -> fmt::Result {
-    for (index, register) in argument.registers.iter().enumerate() {
+    for (index, register) in registers.iter().enumerate() {
         let word = register.argument(call);
         let Ok(header) = header else {
             write!(formatter, " {}={word:#x}", register.name())?;

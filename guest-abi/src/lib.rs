@@ -36,7 +36,7 @@ pub use boot_info::{
     MAX_MODULES, NAME_BYTES,
 };
 pub use call::{Call, Deadline};
-pub use clock::{ClockScale, TimePage, TimeWord, TIME_PAGE_WORDS};
+pub use clock::{ClockScale, TimePage, TimeWord, CLOCK_ENTRY_OFFSET, TIME_PAGE_WORDS};
 pub use create::Create;
 pub use error::Error;
 pub use event::{EventWord, Posted, VcpuPage, EVENT_SLOTS};

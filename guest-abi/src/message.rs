@@ -105,6 +105,8 @@ impl Header {
     pub const IN_MEMORY: u64 = 1 << 7;
     /// The lowest bit of the number of handles, which has three.
     pub const HANDLES_SHIFT: u32 = 8;
+    /// In the header of a `send`: wait for room.
+    pub const WAIT: u64 = 1 << 11;
     /// In the header of a `reply`: the next message is asked for too.
     pub const THEN_RECEIVE: u64 = 1 << 11;
     /// The lowest bit of a call's token.

@@ -6,7 +6,7 @@ abi_table! {
     /// A verb's number goes into the call register (see the x86-64 binding in the specification).
     pub enum Verb {
         0 Hello "hello" "Agree on the ABI version and learn the hypervisor's.",
-        1 Send "send" "Put a message on a port.",
+        1 Send "send" "Put a message on a port, waiting for room if asked to.",
         2 Receive "receive" "Take the next message from a port, waiting for it if asked to.",
         3 Notify "notify" "Set bits of an event.",
         4 Wait "wait" "Sleep until an event is pending or a deadline has passed.",

@@ -1,4 +1,5 @@
-//! The clock: nanoseconds from the time page and the time-stamp counter, without an exit.
+//! The clock by hand: nanoseconds from the time page and the time-stamp counter. The text page has the
+//! same as a function; this one judges it.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::AtomicU64;

@@ -18,6 +18,8 @@ pub enum Meaning {
     },
     /// The header of a message.
     Header,
+    /// The header of a `send`: with [`crate::Header::WAIT`] the last of its words is a deadline.
+    SendHeader,
     /// The header of an answer, with a token.
     ReplyHeader,
     /// The words of a message, or the address at which it lies, as the header says.
@@ -78,7 +80,7 @@ impl Meaning {
         match self {
             Meaning::Version => "the version for which the guest was built",
             Meaning::Handle { .. } => "handle",
-            Meaning::Header | Meaning::ReplyHeader => "header",
+            Meaning::Header | Meaning::SendHeader | Meaning::ReplyHeader => "header",
             Meaning::Words => "in registers",
             Meaning::Deadline => "deadline",
             Meaning::Address => "guest-physical address",
@@ -131,6 +133,12 @@ impl Meaning {
             Meaning::Header => &[
                 0x000, 0x001, 0x008, 0x010, 0x011, 0x018, 0x019, 0x040, 0x080, 0x0C0, 0x0C1, 0x100,
                 0x108, 0x180, 0x200, 0x300, 0x400, 0x4C0, 0x500, 0x5C0, 0x800, WIDE,
+            ],
+            // With room and without, and with one word more than fits beside a deadline.
+            Meaning::SendHeader => &[
+                0x000, 0x001, 0x008, 0x010, 0x011, 0x018, 0x019, 0x040, 0x080, 0x0C0, 0x0C1, 0x100,
+                0x108, 0x180, 0x200, 0x300, 0x400, 0x4C0, 0x500, 0x5C0, 0x800, 0x810, 0x811, 0x880,
+                0x8C0, 0x900, 0xB00, 0xCC0, 0xDC0, 0x1000, WIDE,
             ],
             // With and without the next message, and without a token.
             Meaning::ReplyHeader => &[

@@ -92,11 +92,11 @@ signatures! {
     }
     Send {
         in Rdi "port" handle(ObjectKind::Port, Rights::SEND),
-            Rsi "header" Header,
+            Rsi "header" SendHeader,
             Rdx R10 R8 "words" Words;
         out;
         errors BadArgument BadHandle WrongKind MissingRight BadAddress
-            BadArgument BadHandle MissingRight PeerGone QueueFull;
+            BadArgument BadHandle MissingRight PeerGone QueueFull Interrupted TimedOut;
     }
     Receive {
         in Rdi "port" handle(ObjectKind::Port, Rights::RECEIVE),

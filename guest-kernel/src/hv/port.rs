@@ -64,6 +64,20 @@ impl<M: Machine> Port<'_, M> {
         self.send_outgoing(self.outgoing(message, REGISTER_BYTES))
     }
 
+    /// Sends a message, waiting for room until the deadline.
+    ///
+    /// # Errors
+    /// `TimedOut` (`QueueFull` for a deadline of now, or if too many wait); `PeerGone` if nobody is
+    /// left to receive; `Interrupted` if an event became pending first.
+    pub fn send_waiting(&self, message: &Message, deadline: Deadline) -> Result<(), Error> {
+        let call = Call::SendWaiting {
+            port: self.object.handle(),
+            message: self.outgoing(message, CALL_REGISTER_BYTES),
+            deadline,
+        };
+        self.object.invoke(call).map(|_| ())
+    }
+
     /// Sends a message with copies of handles.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::hv::{Gate, Machine, Memory, MessageBuffers, Space};
 use crate::mm::{active, Access};
 use crate::{time, trap};
 
-pub use text_page::{boot_info, TextPage};
+pub use text_page::{boot_info, Clock, TextPage};
 pub use view::WindowView;
 
 /// Windows begin on a boundary of 2 MiB, with a gap of that size between them.
@@ -24,6 +24,7 @@ static MACHINE: Once<Native> = Once::new();
 /// The hypervisor below us.
 pub struct Native {
     text: TextPage,
+    clock: Clock,
     vcpu_page: &'static [AtomicU64; 512],
     time_page: &'static [AtomicU64; 512],
     buffers: MessageBuffers,
@@ -37,6 +38,7 @@ impl Native {
     pub fn install(boot: &'static BootInfo) -> &'static Native {
         MACHINE.call_once(|| Native {
             text: TextPage::at(boot),
+            clock: Clock::at(boot),
             vcpu_page: text_page::vcpu_page(boot),
             time_page: text_page::time_page(boot),
             buffers: MessageBuffers::new(),
@@ -54,6 +56,17 @@ impl Native {
     /// The entry for calls.
     pub const fn text(&self) -> &TextPage {
         &self.text
+    }
+
+    /// The clock.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The clock by the protocol of the time page, without the code of the hypervisor.
+    #[inline]
+    pub fn now_ns_by_hand(&self) -> u64 {
+        time::now_ns(self.time_page)
     }
 
     /// Finds guest-physical addresses at which nothing is mapped, and never gives them twice.
@@ -93,7 +106,7 @@ impl Machine for Native {
 
     #[inline]
     fn now_ns(&self) -> u64 {
-        time::now_ns(self.time_page)
+        self.clock.now_ns()
     }
 
     #[inline]

@@ -5,7 +5,9 @@
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
 
-use nuncio_abi::{BootInfo, RawCall, Reply, BOOT_INFO_MAGIC, MAX_VALUES, PAGE_BYTES};
+use nuncio_abi::{
+    BootInfo, RawCall, Reply, BOOT_INFO_MAGIC, CLOCK_ENTRY_OFFSET, MAX_VALUES, PAGE_BYTES,
+};
 
 /// The entry for calls: the first byte of the text page.
 #[derive(Clone, Copy)]
@@ -53,6 +55,52 @@ impl TextPage {
             );
         }
         (status, [first, second, third, fourth, fifth])
+    }
+}
+
+/// What a kernel needs to read the clock in the way that the hypervisor has written for it.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    entry: u64,
+    time_page: u64,
+}
+
+impl Clock {
+    /// The clock of a checked boot info.
+    pub const fn at(boot: &BootInfo) -> Self {
+        Clock {
+            entry: boot.text_page + CLOCK_ENTRY_OFFSET,
+            time_page: boot.time_page,
+        }
+    }
+
+    /// The addresses of the entry and of the time page.
+    pub const fn parts(self) -> (u64, u64) {
+        (self.entry, self.time_page)
+    }
+
+    /// Nanoseconds since the hypervisor started.
+    #[inline]
+    pub fn now_ns(self) -> u64 {
+        let now_ns;
+        // SAFETY: the entry is code that reads the time page and returns to the address on our
+        // stack; it changes the registers that are named here and no memory.
+        unsafe {
+            asm!(
+                "call {entry}",
+                entry = in(reg) self.entry,
+                in("rdi") self.time_page,
+                out("rax") now_ns,
+                out("rcx") _,
+                out("rdx") _,
+                out("rsi") _,
+                out("r8") _,
+                out("r9") _,
+                out("r10") _,
+                options(readonly),
+            );
+        }
+        now_ns
     }
 }
 

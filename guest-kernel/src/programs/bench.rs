@@ -68,6 +68,7 @@ impl Bench<'_> {
     fn measure_cpu(&self) {
         let machine = self.machine;
         self.report("clock", || machine.now_ns());
+        self.report("clock-by-hand", || machine.now_ns_by_hand());
         self.report("cpuid", || cpuid(0, 0));
         let hello = Call::HELLO.encode();
         self.report("hello", || machine.call(hello));

@@ -123,6 +123,32 @@ pub fn over_call(
     argument: u64,
     has_avx: bool,
 ) -> (Registers, Registers) {
+    over(
+        machine.text().entry(),
+        seed,
+        spins,
+        [verb, argument],
+        has_avx,
+    )
+}
+
+/// The same over a reading of the clock, which may change RCX and R9.
+pub fn over_clock(machine: &Native, seed: u64, has_avx: bool) -> (Registers, Registers) {
+    let (entry, time_page) = machine.clock().parts();
+    let (before, mut after) = over(entry, seed, 1, [0, time_page], has_avx);
+    for changed in [2, 3] {
+        after.general[changed] = before.general[changed];
+    }
+    (before, after)
+}
+
+fn over(
+    entry: u64,
+    seed: u64,
+    spins: u64,
+    [verb, argument]: [u64; 2],
+    has_avx: bool,
+) -> (Registers, Registers) {
     let before = pattern(seed, has_avx);
     let mut probe = Probe {
         verb,
@@ -138,7 +164,7 @@ pub fn over_call(
     probe.after.general[..GENERAL].fill(0);
     // SAFETY: the routine saves what the calling convention asks it to and writes only to the
     // probe; this kernel is built without vector registers, so nobody else's are overwritten.
-    unsafe { register_probe(machine.text().entry(), &raw mut probe) };
+    unsafe { register_probe(entry, &raw mut probe) };
     (probe.before, probe.after)
 }
 

@@ -139,9 +139,9 @@ pub fn dispatch(
     if raw.verb >= Call::FIRST_RARE {
         return dispatch_long(caller, *raw, answer, effects);
     }
-    let call = match Call::decode_frequent(raw) {
-        Ok(call) => call,
-        Err(error) => return Outcome::Error(error),
+    // What is refused here may be a `send` that waits, and else is refused there.
+    let Ok(call) = Call::decode_frequent(raw) else {
+        return dispatch_rare(caller, *raw, answer, effects);
     };
     match call {
         Call::Hello { version } => hello::hello(version, answer).into(),
@@ -238,7 +238,7 @@ fn dispatch_reply(
     }
 }
 
-/// The verbs that nobody makes often, and numbers that are no verb.
+/// The calls that nobody makes often, and what is none.
 #[inline(never)]
 fn dispatch_rare(
     caller: Caller<'_>,
@@ -246,7 +246,7 @@ fn dispatch_rare(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Outcome {
-    let call = match Call::decode_rare(&raw) {
+    let call = match Call::decode(&raw) {
         Ok(call) => call,
         Err(error) => return Outcome::Error(error),
     };
@@ -278,6 +278,11 @@ fn dispatch_rare(
             space,
             resume,
         } => run::run(caller, vcpu, space, resume, effects),
+        Call::SendWaiting {
+            port,
+            message,
+            deadline,
+        } => send::send_waiting(caller, port, message, deadline, effects),
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),

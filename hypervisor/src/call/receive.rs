@@ -27,7 +27,7 @@ pub(super) fn receive(
     deadline: Deadline,
     buffer: u64,
     answer: &mut impl Answer,
-    effects: &impl Effects,
+    effects: &mut impl Effects,
 ) -> Outcome {
     let wanted = Wanted {
         port,
@@ -44,7 +44,7 @@ pub(super) fn resume(
     caller: Caller<'_>,
     awaited: AwaitedMessage,
     answer: &mut impl Answer,
-    effects: &impl Effects,
+    effects: &mut impl Effects,
 ) -> Outcome {
     let wanted = Wanted {
         port: awaited.port,
@@ -66,13 +66,13 @@ pub(super) fn receive_with(
     table: &mut HandleTable,
     wanted: Wanted,
     answer: &mut impl Answer,
-    effects: &impl Effects,
+    effects: &mut impl Effects,
 ) -> Outcome {
     let delivery = match table.port(wanted.port, Rights::RECEIVE) {
         Ok((port, _)) => receive_from(caller, port, &wanted, answer, effects),
         Err(error) => Err(error),
     };
-    conclude(caller, table, &wanted, delivery, answer)
+    conclude(caller, table, &wanted, delivery, answer, effects)
 }
 
 /// Takes a message that has no handles, or goes to sleep.
@@ -103,17 +103,32 @@ pub(super) fn conclude(
     wanted: &Wanted,
     delivery: Result<Delivery, Error>,
     answer: &mut impl Answer,
+    effects: &mut impl Effects,
 ) -> Outcome {
     let received = match delivery {
         Ok(Delivery::Awaited) => return Outcome::Block(wanted.deadline),
         Ok(Delivery::Done) => Ok(()),
-        Ok(Delivery::Refused) => receive_handles(caller, table, wanted, answer),
+        Ok(Delivery::DoneInLine) => wake_next(table, wanted, effects),
+        Ok(Delivery::Refused) => receive_handles(caller, table, wanted, answer, effects),
         Err(error) => Err(error),
     };
     if received.is_ok() {
         Traffic::count(&caller.domain.traffic.received);
     }
     received.into()
+}
+
+/// Somebody waits for the room that the message has left.
+#[cold]
+fn wake_next(
+    table: &HandleTable,
+    wanted: &Wanted,
+    effects: &mut impl Effects,
+) -> Result<(), Error> {
+    let (port, _) = table.port(wanted.port, Rights::RECEIVE)?;
+    let sender = port.next_sender();
+    sender.into_iter().for_each(|sender| effects.wake(sender));
+    Ok(())
 }
 
 /// The first message has handles, so the receiver's table needs room first.
@@ -123,12 +138,13 @@ fn receive_handles(
     table: &mut HandleTable,
     wanted: &Wanted,
     answer: &mut impl Answer,
+    effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let port = table.port(wanted.port, Rights::RECEIVE)?.0.clone();
     let buffer = place(caller, wanted.buffer)?;
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
-    let handles = port.receive_handles(|queued| {
+    let (handles, sender) = port.receive_handles(|queued| {
         length = queued.message.length;
         if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
             return Err(Error::BufferTooSmall);
@@ -140,6 +156,7 @@ fn receive_handles(
     })?;
     deliver_handles(table, handles, length, buffer, &mut registers);
     answer.full(&registers);
+    sender.into_iter().for_each(|sender| effects.wake(sender));
     Ok(())
 }
 

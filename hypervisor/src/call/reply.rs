@@ -37,7 +37,7 @@ pub(super) fn reply(
         return answered.into();
     }
     let delivery = receive_from(caller, found, &wanted, answer, effects);
-    conclude(caller, &mut table, &wanted, delivery, answer)
+    conclude(caller, &mut table, &wanted, delivery, answer, effects)
 }
 
 #[inline(always)]

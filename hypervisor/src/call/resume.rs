@@ -4,7 +4,7 @@ use nuncio_abi::{Error, MESSAGE_HANDLES};
 
 use crate::object::{Arrival, Traffic, Waiting};
 
-use super::{call, receive, run, wait, Answer, Caller, Effects, Outcome};
+use super::{call, receive, run, send, wait, Answer, Caller, Effects, Outcome};
 
 /// Goes on with the call that has put the vcpu to sleep; `None` if none has.
 ///
@@ -49,6 +49,7 @@ fn look_again(
         | Waiting::Resumed(_) => None,
         Waiting::Event(deadline) => Some(wait::wait(caller, deadline, effects)),
         Waiting::Message(awaited) => Some(receive::resume(caller, awaited, answer, effects)),
+        Waiting::Room(awaited) => Some(send::resume(caller, awaited, effects)),
         Waiting::Answer(awaited) => Some(call::wait(caller, awaited, effects)),
         Waiting::Packed(packed) => Some(call::unpack(caller, packed, answer, effects).into()),
         Waiting::Unanswered => {

@@ -10,6 +10,7 @@
 
 mod backtrace;
 mod calibration;
+mod clock_entry;
 mod direct_map;
 mod exit;
 pub mod extended_state;
@@ -31,6 +32,7 @@ pub mod system_registers;
 mod trap_frame;
 pub mod traps;
 
+pub use clock_entry::clock_entry;
 pub use direct_map::DirectMap;
 pub use exit::{machine_exit, ExitCode, BOCHS_PORT, DEBUG_EXIT_PORT};
 pub use extended_state::ExtendedState;

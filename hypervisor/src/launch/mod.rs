@@ -18,6 +18,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use nuncio_abi::CLOCK_ENTRY_OFFSET;
+
 use crate::mem::{Account, FramePool, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::Run;
 use crate::object::Memory;
@@ -42,6 +44,8 @@ pub struct Machine {
     pub modules: Vec<LoadedModule>,
     /// The time page, already filled in.
     pub time_page: Arc<Memory>,
+    /// The code that reads it, for the text page.
+    pub clock_entry: &'static [u8],
     /// The first guest-physical address that cannot be mapped.
     pub address_limit: u64,
 }
@@ -99,7 +103,9 @@ impl SharedPages {
         let text = Arc::new(Memory::allocate(&machine.account, 1)?);
         let [first, second, third] = V::CALL_INSTRUCTION;
         let code = [first, second, third, RETURN_INSTRUCTION];
-        ram::write(machine.physical, &text, 0, &code).ok_or(OutOfFrames::Memory)?;
+        for (offset, code) in [(0, &code[..]), (CLOCK_ENTRY_OFFSET, machine.clock_entry)] {
+            ram::write(machine.physical, &text, offset, code).ok_or(OutOfFrames::Memory)?;
+        }
         Ok(SharedPages {
             time: machine.time_page.clone(),
             text,

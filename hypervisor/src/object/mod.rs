@@ -26,6 +26,7 @@ mod domain;
 mod event;
 mod handles;
 mod lending;
+mod line;
 mod memory;
 mod monitor;
 mod port;
@@ -47,12 +48,13 @@ pub use event::Event;
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
 pub use monitor::{Monitor, Next, Order, Runner};
-pub use port::{Delivery, Port, Queued, Refused};
+pub use port::{Delivery, Port, Queued, Refused, Sent};
 pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use waiting::{
-    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, PackedAnswer, Sleeper, Waiting,
+    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, PackedAnswer, Sleeper,
+    Waiting,
 };
 
 use crate::sched::TimerId;

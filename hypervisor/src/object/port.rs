@@ -14,6 +14,7 @@ use crate::mem::{Account, KernelCharge, OutOfFrames};
 use crate::sched::VcpuId;
 
 use super::calls::{CallingVcpu, Calls, BYTES_PER_CALL};
+use super::line::{Line, BYTES_PER_SENDER};
 use super::ring::Ring;
 use super::{Held, Sleeper, Target, Wake};
 
@@ -39,8 +40,11 @@ pub struct Port {
 }
 
 struct State {
+    /// Closed while somebody stands in the line: whoever has waited comes first, even if it has not
+    /// run since there is room.
     queue: Ring,
     calls: Calls,
+    line: Line,
     receiver: Receiver,
     senders: usize,
 }
@@ -84,6 +88,7 @@ impl Port {
             size_of::<Port>(),
             each(size_of::<Queued>()),
             each(BYTES_PER_CALL),
+            each(BYTES_PER_SENDER),
             each(handles),
         ])
     }
@@ -93,6 +98,7 @@ impl Port {
             state: Mutex::new(State {
                 queue: Ring::new(capacity),
                 calls: Calls::new(capacity),
+                line: Line::new(capacity),
                 receiver,
                 senders: 0,
             }),
@@ -120,7 +126,7 @@ impl Port {
     /// Queues a message, or leaves it to a receiver that waits. Returns who has to be told.
     ///
     /// # Errors
-    /// `PeerGone` without a receiver, `QueueFull` without room.
+    /// `PeerGone` without a receiver, `QueueFull` without room or while others wait for it.
     #[inline]
     pub fn send(
         &self,
@@ -133,6 +139,54 @@ impl Port {
             return Err((error, handles));
         }
         Ok(state.take_in(message, badge, None, handles))
+    }
+
+    /// Sends as [`Port::send`] does if it is the sender's turn. If not, asks `sleep` whether it waits
+    /// for that: then it stands in the line until it leaves, last if it does not stand there yet.
+    ///
+    /// # Errors
+    /// `PeerGone` without a receiver, `QueueFull` without a place in the line, and what `sleep`
+    /// returns.
+    pub fn send_in_turn(
+        &self,
+        message: &Message,
+        handles: Vec<Held>,
+        badge: u64,
+        sender: VcpuId,
+        sleep: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Sent, Refused> {
+        let mut state = self.state.lock();
+        if matches!(state.receiver, Receiver::Gone) {
+            return Err((Error::PeerGone, handles));
+        }
+        if state.is_turn_of(sender) {
+            state.queue.set_open(true);
+            let wake = state.take_in(message, badge, None, handles);
+            state.close_for_line();
+            return Ok(Sent::Done(wake));
+        }
+        if !state.line.takes(sender) {
+            return Err((Error::QueueFull, handles));
+        }
+        if let Err(error) = sleep() {
+            return Err((error, handles));
+        }
+        state.line.join(sender);
+        state.close_for_line();
+        Ok(Sent::Awaits(handles))
+    }
+
+    /// The sender waits no more, whatever the reason. Returns who is next, if there is room.
+    pub fn leave_line(&self, sender: VcpuId) -> Option<Wake> {
+        let mut state = self.state.lock();
+        state.line.leave(sender);
+        state.close_for_line();
+        state.next_sender()
+    }
+
+    /// Whoever stands first in the line, if there is room.
+    pub fn next_sender(&self) -> Option<Wake> {
+        self.state.lock().next_sender()
     }
 
     /// Whether a call could be queued, or nobody is left who could answer one.
@@ -183,12 +237,18 @@ impl Port {
     ) -> Option<(CallToken, Wake)> {
         let mut state = self.state.lock();
         let State {
-            calls, receiver, ..
+            queue,
+            calls,
+            receiver,
+            ..
         } = &mut *state;
         let Receiver::Vcpu { target, blocked } = receiver else {
             return None;
         };
         let receiver = blocked.as_ref()?;
+        if !queue.is_open() {
+            return None;
+        }
         let token = calls.next()?;
         let [header, rest @ ..] = *values;
         let [badge, first, second, third] = rest;
@@ -267,26 +327,31 @@ impl Port {
             return Ok(Delivery::Awaited);
         };
         let delivery = accept(first)?;
-        if delivery == Delivery::Done {
-            state.queue.pop();
+        if delivery != Delivery::Done {
+            return Ok(delivery);
         }
-        Ok(delivery)
+        state.queue.pop();
+        Ok(if state.queue.is_open() {
+            delivery
+        } else {
+            Delivery::DoneInLine
+        })
     }
 
     /// Takes the first message if `accept` delivers it but for its handles, which are returned and
-    /// count as held until they are closed.
+    /// count as held until they are closed; and so is the sender that has room then.
     ///
     /// # Errors
     /// `QueueEmpty`, and what `accept` returns.
     pub fn receive_handles(
         &self,
         accept: impl FnOnce(&Queued) -> Result<(), Error>,
-    ) -> Result<Vec<Held>, Error> {
+    ) -> Result<(Vec<Held>, Option<Wake>), Error> {
         let mut state = self.state.lock();
         accept(state.queue.front().ok_or(Error::QueueEmpty)?)?;
         let handles = state.queue.take_handles();
         state.queue.pop();
-        Ok(handles)
+        Ok((handles, state.next_sender()))
     }
 
     /// The receiver does not wait any more.
@@ -318,6 +383,7 @@ impl Port {
         state.receiver = Receiver::Gone;
         let handles = state.queue.clear();
         let callers: Vec<_> = state.calls.drain().collect();
+        let senders = state.line.take_all();
         // Handles in messages may name this very port.
         drop(state);
         for CallingVcpu { vcpu, sleeper } in callers {
@@ -325,8 +391,20 @@ impl Port {
                 wake(Wake::Blocked(vcpu));
             }
         }
+        // Each looks again, and finds that nobody is left to receive.
+        for sender in senders {
+            wake(Wake::Blocked(sender));
+        }
         Held::close_all(handles, wake);
     }
+}
+
+/// What became of a message that may wait for room.
+pub enum Sent {
+    /// It is sent. Says who has to be told.
+    Done(Option<Wake>),
+    /// It is not: its sender stands in the line. Its handles come back.
+    Awaits(Vec<Held>),
 }
 
 /// What became of the first message.
@@ -334,6 +412,8 @@ impl Port {
 pub enum Delivery {
     /// It is delivered, and had no handles.
     Done,
+    /// So it is, and somebody stands in the line: the next sender has to be told.
+    DoneInLine,
     /// It stays the first: it has handles, which the caller was not ready for.
     Refused,
     /// There is none, and the receiver waits for one.
@@ -345,11 +425,26 @@ impl State {
     fn check_room(&self) -> Result<(), Error> {
         if matches!(self.receiver, Receiver::Gone) {
             Err(Error::PeerGone)
-        } else if self.queue.len() >= self.queue.capacity() {
+        } else if !self.queue.has_room() {
             Err(Error::QueueFull)
         } else {
             Ok(())
         }
+    }
+
+    fn is_turn_of(&self, sender: VcpuId) -> bool {
+        let first = self.line.first();
+        self.queue.has_place() && first.is_none_or(|first| first == sender)
+    }
+
+    fn close_for_line(&mut self) {
+        self.queue.set_open(self.line.is_empty());
+    }
+
+    /// The first in the line, if there is room for its message.
+    fn next_sender(&self) -> Option<Wake> {
+        let first = self.line.first().filter(|_| self.queue.has_place());
+        first.map(Wake::Blocked)
     }
 
     #[inline(always)]
@@ -498,6 +593,97 @@ mod tests {
         assert_eq!(send(&port, 1), Ok(Some(Wake::Event(RECEIVER))));
         assert_eq!(page.ready(), 1);
         assert_eq!(send(&port, 2), Ok(None), "coalesced");
+    }
+
+    /// Sends when it is the sender's turn; `None` if it waits for that.
+    fn send_in_turn(port: &Port, number: u64, sender: u32) -> Result<Option<Option<Wake>>, Error> {
+        let (message, badge) = queued(number);
+        let sent = port.send_in_turn(&message, Vec::new(), badge, VcpuId(sender), || Ok(()));
+        match sent.map_err(|(error, _)| error)? {
+            Sent::Done(wake) => Ok(Some(wake)),
+            Sent::Awaits(_) => Ok(None),
+        }
+    }
+
+    /// A full port of two messages with senders 10 and 11 in its line.
+    fn port_with_a_line() -> (Port, VcpuPage<'static>) {
+        let (port, page) = port(2);
+        for number in 0..2 {
+            send(&port, number).unwrap();
+        }
+        for sender in [10, 11] {
+            assert_eq!(send_in_turn(&port, 9, sender), Ok(None));
+        }
+        (port, page)
+    }
+
+    /// Takes a message, and says who has to be told that there is room.
+    fn receive(port: &Port) -> Option<Wake> {
+        let delivery = port.receive(|_| Ok(Delivery::Done), || Err(Error::QueueEmpty));
+        match delivery.unwrap() {
+            Delivery::DoneInLine => port.next_sender(),
+            _ => None,
+        }
+    }
+
+    const NEXT: [Option<Wake>; 2] = [
+        Some(Wake::Blocked(VcpuId(10))),
+        Some(Wake::Blocked(VcpuId(11))),
+    ];
+
+    #[test]
+    fn senders_wait_in_line_and_nobody_overtakes() {
+        let (port, _) = port_with_a_line();
+        assert_eq!(
+            send_in_turn(&port, 9, 12),
+            Err(Error::QueueFull),
+            "as many as messages"
+        );
+        assert_eq!(receive(&port), NEXT[0]);
+        // There is room, but not for these.
+        assert_eq!(send(&port, 9), Err(Error::QueueFull));
+        assert!(!port.takes_calls());
+        assert_eq!(send_in_turn(&port, 9, 11), Ok(None), "it keeps its place");
+        assert!(matches!(send_in_turn(&port, 2, 10), Ok(Some(_))));
+        assert_eq!(port.leave_line(VcpuId(10)), None, "it is full again");
+        assert_eq!(receive(&port), NEXT[1]);
+        assert!(matches!(send_in_turn(&port, 3, 11), Ok(Some(_))));
+        assert_eq!(port.leave_line(VcpuId(11)), None);
+        assert_eq!(receive(&port), None);
+        assert!(send(&port, 4).is_ok(), "nobody waits");
+    }
+
+    #[test]
+    fn whoever_has_waited_comes_first_at_a_receiver_that_waits() {
+        let (port, _) = port_with_a_line();
+        for _ in 0..2 {
+            assert_eq!(receive(&port), NEXT[0]);
+        }
+        assert!(block(&port));
+        let sleeper = Arc::default();
+        let called = port.call_short(&[0; MAX_VALUES], VcpuId(12), &sleeper);
+        assert!(called.is_none());
+        let caller = CallingVcpu {
+            vcpu: VcpuId(12),
+            sleeper,
+        };
+        let (message, badge) = queued(9);
+        let called = port.call(&message, Vec::new(), badge, caller);
+        assert_eq!(called.err().map(|(error, _)| error), Some(Error::QueueFull));
+        assert_eq!(send(&port, 9), Err(Error::QueueFull));
+        let woken = Some(Wake::Blocked(RECEIVER));
+        assert_eq!(send_in_turn(&port, 2, 10), Ok(Some(woken)));
+    }
+
+    #[test]
+    fn who_leaves_the_line_passes_the_turn_on() {
+        let (port, _) = port_with_a_line();
+        take(&port).unwrap();
+        assert_eq!(port.leave_line(VcpuId(10)), Some(Wake::Blocked(VcpuId(11))));
+        let mut woken = std::vec::Vec::new();
+        port.receiver_gone(&mut |wake| woken.push(wake));
+        assert_eq!(woken, [Wake::Blocked(VcpuId(11))]);
+        assert_eq!(send_in_turn(&port, 1, 11), Err(Error::PeerGone));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub(super) struct Ring {
     places: Vec<Queued>,
     first: usize,
     length: usize,
+    /// How many messages there can be: as many as places, or none while it is closed. So one
+    /// comparison says whether there is room for everybody.
+    limit: usize,
 }
 
 const EMPTY: Queued = Queued {
@@ -32,7 +35,29 @@ impl Ring {
             places: (0..capacity).map(|_| EMPTY).collect(),
             first: 0,
             length: 0,
+            limit: capacity,
         }
+    }
+
+    /// A closed queue takes no message.
+    pub(super) fn set_open(&mut self, is_open: bool) {
+        self.limit = if is_open { self.places.len() } else { 0 };
+    }
+
+    #[inline]
+    pub(super) const fn is_open(&self) -> bool {
+        self.limit != 0
+    }
+
+    /// Whether it takes a message.
+    #[inline]
+    pub(super) const fn has_room(&self) -> bool {
+        self.length < self.limit
+    }
+
+    /// Whether it would take one if it were open.
+    pub(super) fn has_place(&self) -> bool {
+        self.length < self.places.len()
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -43,7 +68,7 @@ impl Ring {
         self.places.len()
     }
 
-    /// Adds a message at the end; `None` if there is no room.
+    /// Adds a message at the end; `None` if there is no room, or it is closed.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -52,7 +77,7 @@ impl Ring {
         token: Option<CallToken>,
         handles: Vec<Held>,
     ) -> Option<()> {
-        if self.length >= self.places.len() {
+        if !self.has_room() {
             return None;
         }
         let index = self.wrap(self.first.saturating_add(self.length));
@@ -135,5 +160,26 @@ mod tests {
                 prop_assert_eq!(ring.len(), model.len());
             }
         }
+    }
+
+    #[test]
+    fn a_closed_ring_takes_nothing_and_gives_what_it_has() {
+        let mut ring = Ring::new(2);
+        let push = |ring: &mut Ring| {
+            let message = Message {
+                length: 0,
+                words: [0; MESSAGE_WORDS],
+            };
+            ring.push(&message, 0, None, Vec::new())
+        };
+        assert!(push(&mut ring).is_some());
+        ring.set_open(false);
+        assert!(!ring.has_room() && ring.has_place());
+        assert!(push(&mut ring).is_none());
+        ring.pop();
+        assert_eq!((ring.len(), ring.is_open()), (0, false));
+        ring.set_open(true);
+        assert!(push(&mut ring).is_some() && push(&mut ring).is_some());
+        assert!(!ring.has_room() && !ring.has_place());
     }
 }

@@ -7,13 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nuncio_abi::{
-    CallToken, Deadline, Error, ExitKind, Handle, Message, Resume, VcpuExit, MAX_VALUES,
+    CallToken, Deadline, Error, ExitKind, Handle, Message, Outgoing, Resume, VcpuExit, MAX_VALUES,
 };
 use spin::Mutex;
 
 use super::buffer::{deliver, fits_registers, Buffer};
 use super::monitor::answer_to_exit;
-use super::{Held, Monitor, Port, Refused, Wake};
+use super::{Held, Monitor, Port, Refused, VcpuId, Wake};
 
 /// What a vcpu sleeps for, or finds when it runs again.
 #[derive(Default)]
@@ -29,6 +29,8 @@ pub enum Waiting {
     Message(AwaitedMessage),
     /// In `call`: its message is queued, or received and not answered yet.
     Answer(AwaitedAnswer),
+    /// In `send`: it stands in the line of a port.
+    Room(AwaitedRoom),
     /// The message has come; these are its values.
     Received([u64; MAX_VALUES]),
     /// The answer has come; these are its values.
@@ -67,6 +69,29 @@ pub struct AwaitedMessage {
     pub deadline: Deadline,
     /// Where a message goes that does not fit into registers.
     pub buffer: Option<Buffer>,
+}
+
+/// Room in a port that is waited for, and what is to be sent then. Handles and memory are looked at
+/// when it is the sender's turn.
+pub struct AwaitedRoom {
+    /// The port, as the sender names it.
+    pub handle: Handle,
+    /// The message.
+    pub message: Outgoing,
+    /// How long.
+    pub deadline: Deadline,
+    /// The port in whose line it stands.
+    pub port: Arc<Port>,
+    /// Who stands there.
+    pub sender: VcpuId,
+}
+
+impl AwaitedRoom {
+    /// It is not waited for any more; the next one in the line may have it.
+    pub fn leave(self, wake: &mut dyn FnMut(Wake)) {
+        let next = self.port.leave_line(self.sender);
+        next.into_iter().for_each(wake);
+    }
 }
 
 /// An answer that is waited for.
@@ -155,6 +180,7 @@ impl Sleeper {
     /// It never runs again: nobody waits for the answer to its call any more.
     pub fn abandon(&self, wake: &mut dyn FnMut(Wake)) {
         match self.take() {
+            Waiting::Room(awaited) => awaited.leave(wake),
             Waiting::Answer(awaited) => awaited.cancel(),
             Waiting::Packed(answer) => Held::close_all(answer.handles, wake),
             Waiting::Run(monitor) => monitor.given_up(),

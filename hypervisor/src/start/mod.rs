@@ -13,7 +13,7 @@ use nuncio_abi::VERSION;
 use raw_cpuid::CpuId;
 
 use crate::boot::Handover;
-use crate::cpu::{machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
+use crate::cpu::{clock_entry, machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
 use crate::launch::{launch, LaunchError, LoadedModule, Machine};
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
@@ -157,6 +157,7 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
         account,
         modules,
         time_page,
+        clock_entry: clock_entry(),
         address_limit: address_limit(),
     };
     let before = pool.free_frames() + frames_of_given_modules(&machine.modules, &plan);

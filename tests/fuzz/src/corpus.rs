@@ -23,6 +23,11 @@ pub fn calls() -> Vec<Vec<u8>> {
             port: handle,
             message,
         },
+        Call::SendWaiting {
+            port: handle,
+            message,
+            deadline: Deadline(5),
+        },
         Call::Receive {
             port: handle,
             deadline: Deadline(5),

@@ -96,6 +96,11 @@ fn messages(text: &mut String) -> fmt::Result {
             "the message lies in memory",
         ),
         (
+            "header-wait",
+            Header::WAIT,
+            "of a `send`: wait for room until the deadline in the last of the words",
+        ),
+        (
             "header-then-receive",
             Header::THEN_RECEIVE,
             "of a `reply`: receive the next message, too",

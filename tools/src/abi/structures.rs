@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use nuncio_abi::{
     BootInfo, Field, Form, Handle, Module, Name, NamedHandle, ObjectKind, Rights, StateGroups,
-    StatePage, StateWord, TimeWord, VcpuPage, EVENT_SLOTS, PAGE_BYTES,
+    StatePage, StateWord, TimeWord, VcpuPage, CLOCK_ENTRY_OFFSET, EVENT_SLOTS, PAGE_BYTES,
 };
 
 /// Words in a page.
@@ -128,7 +128,12 @@ fn time_page(text: &mut String) -> fmt::Result {
     for word in TimeWord::ALL {
         offset(text, "time_page", &name(word), word.number() as usize * 8)?;
     }
-    size(text, "time_page", PAGE_BYTES as usize)
+    size(text, "time_page", PAGE_BYTES as usize)?;
+    writeln!(
+        text,
+        "\n/* The entry of the text page that reads it. */\n\
+         #define NUNCIO_CLOCK_ENTRY {CLOCK_ENTRY_OFFSET}"
+    )
 }
 
 fn state_page(text: &mut String) -> fmt::Result {

@@ -53,7 +53,8 @@ impl FakeMachine {
                 Ok(Reply::Done)
             }
             // No kernel code that is tested with the model makes these calls yet.
-            Call::Create(_)
+            Call::SendWaiting { .. }
+            | Call::Create(_)
             | Call::Grant { .. }
             | Call::Arm { .. }
             | Call::Call { .. }

@@ -31,6 +31,23 @@ pub(super) const TABLE: Table = Table {
             }
             Ok(())
         }),
+        behaviour("the-clock-entry-reads-the-time-page", |subject| {
+            for _ in 0..1_000 {
+                let before_ns = subject.ground.now_ns_by_hand();
+                let now_ns = subject.ground.now_ns();
+                let after_ns = subject.ground.now_ns_by_hand();
+                ensure((before_ns..=after_ns).contains(&now_ns), || {
+                    format!("{now_ns} is not from {before_ns} to {after_ns}")
+                })?;
+            }
+            Ok(())
+        }),
+        behaviour("registers-over-the-clock-entry", |subject| {
+            let changed = subject.ground.changed_over_clock();
+            ensure(changed.is_none(), || {
+                format!("{} has changed", changed.unwrap_or_default())
+            })
+        }),
         behaviour("the-clock-moves-with-the-counter", |subject| {
             let ground = subject.ground;
             let (start_ns, start) = (ground.now_ns(), ground.counter());

@@ -12,6 +12,9 @@ use super::{ensure, Subject, Verdict};
 /// Bit 7 of a header: the message lies in memory.
 pub(super) const IN_MEMORY: u64 = 1 << 7;
 
+/// Bit 11 of the header of a `send`: wait for room.
+pub(super) const WAIT: u64 = 1 << 11;
+
 /// So many handles, in a header.
 pub(super) const fn with_handles(count: u64) -> u64 {
     count << 8
@@ -35,6 +38,15 @@ impl Sender {
             port,
             beside: 0,
             last: None,
+        }
+    }
+
+    /// One that waits for room until a deadline.
+    pub(super) const fn waiting(port: u64, deadline: u64) -> Self {
+        Sender {
+            beside: WAIT,
+            last: Some(deadline),
+            ..Sender::send(port)
         }
     }
 

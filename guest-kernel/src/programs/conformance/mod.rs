@@ -47,6 +47,7 @@ mod transfers;
 mod unmap;
 mod verbs;
 mod wait;
+mod waiting;
 
 use alloc::format;
 use alloc::string::String;

@@ -29,6 +29,10 @@ impl Ground for Native {
         Machine::now_ns(self)
     }
 
+    fn now_ns_by_hand(&self) -> u64 {
+        Native::now_ns_by_hand(self)
+    }
+
     fn counter(&self) -> u64 {
         time_stamp_counter()
     }
@@ -37,6 +41,14 @@ impl Ground for Native {
         let has_avx = probe::enable_avx();
         (1..4).find_map(|seed| {
             let (before, after) = probe::over_call(self, seed, 1, verb, argument, has_avx);
+            probe::first_difference(&before, &after)
+        })
+    }
+
+    fn changed_over_clock(&self) -> Option<&'static str> {
+        let has_avx = probe::enable_avx();
+        (1..4).find_map(|seed| {
+            let (before, after) = probe::over_clock(self, seed, has_avx);
             probe::first_difference(&before, &after)
         })
     }

@@ -32,6 +32,9 @@ pub(super) const CLOSE_OWN: u64 = 8;
 /// Nothing.
 pub(super) const NOTHING: u64 = 9;
 
+/// As [`SEND`], waiting for room.
+pub(super) const SEND_WAITING: u64 = 10;
+
 /// The words with which the partner calls.
 pub(super) const WORDS: [u64; 3] = [0x1111, 0x2222, 0];
 
@@ -90,6 +93,11 @@ pub(super) fn close_own(subject: &Subject<'_>) -> Verdict {
 
 pub(super) fn send_later(subject: &Subject<'_>, port: u64, messages: u64) -> Verdict {
     order(subject, "orders", SEND, messages, port)
+}
+
+/// Waits for room as long as it takes.
+pub(super) fn send_waiting_later(subject: &Subject<'_>, port: u64, messages: u64) -> Verdict {
+    order(subject, "orders", SEND_WAITING, messages, port)
 }
 
 pub(super) fn notify_later(subject: &Subject<'_>, event: u64) -> Verdict {

@@ -76,6 +76,7 @@ impl<M: Machine> Partner<'_, M> {
         };
         match what {
             orders::SEND => self.send_numbers(handle, number)?,
+            orders::SEND_WAITING => self.send_numbers_waiting(handle, number)?,
             orders::NOTIFY => {
                 let event = handle;
                 self.machine.invoke(Call::Notify { event, bits: 1 })?;
@@ -96,6 +97,24 @@ impl<M: Machine> Partner<'_, M> {
         for number in 0..messages {
             let message = Outgoing::registers(8, [number, 0, 0]);
             self.machine.invoke(Call::Send { port, message })?;
+        }
+        Ok(())
+    }
+
+    fn send_numbers_waiting(&self, port: Handle, messages: u64) -> Result<(), Error> {
+        let deadline = Deadline::NEVER;
+        for number in 0..messages {
+            let message = Outgoing::registers(8, [number, 0, 0]);
+            let call = Call::SendWaiting {
+                port,
+                message,
+                deadline,
+            };
+            match self.machine.invoke(call) {
+                // The receiver may have seen enough.
+                Ok(_) | Err(Error::PeerGone) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::handles::Place;
 use super::messages::{with_handles, Sender, IN_MEMORY};
 use super::subject::{PAGE, SLOT};
 use super::transfers::word;
-use super::{behaviour, ensure, equal, error, orders, Subject, Table, Verdict};
+use super::{behaviour, ensure, equal, error, orders, waiting, Subject, Table, Verdict};
 
 const SEND: Verb = Verb::Send;
 
@@ -16,11 +16,13 @@ pub(super) const TABLE: Table = Table {
     of: SEND.name(),
     cases: &[
         error(Error::BadArgument, 0, "headers-of-no-message", |subject| {
-            let reserved: [u64; 53] = core::array::from_fn(|index| index as u64 + 11);
-            sender(subject)?.wants_a_header(subject, &reserved)
+            let reserved: [u64; 52] = core::array::from_fn(|index| index as u64 + 12);
+            sender(subject)?.wants_a_header(subject, &reserved)?;
+            waiting::sender(subject)?.wants_a_header(subject, &reserved)
         }),
         error(Error::BadArgument, 0, "bits-past-the-message", |subject| {
-            sender(subject)?.wants_zeros_behind(subject)
+            sender(subject)?.wants_zeros_behind(subject)?;
+            waiting::sender(subject)?.wants_zeros_behind(subject)
         }),
         error(Error::BadArgument, 0, "bits-that-are-no-right", |subject| {
             sender(subject)?.wants_rights_in_registers(subject)
@@ -43,7 +45,10 @@ pub(super) const TABLE: Table = Table {
             Error::BadAddress,
             0,
             "memory-that-is-not-there",
-            |subject| sender(subject)?.wants_memory(subject),
+            |subject| {
+                sender(subject)?.wants_memory(subject)?;
+                waiting::sender(subject)?.wants_memory(subject)
+            },
         ),
         error(Error::BadArgument, 1, "rights-that-stay", |subject| {
             sender(subject)?.wants_rights_that_can_go(subject)
@@ -95,6 +100,39 @@ pub(super) const TABLE: Table = Table {
             }
             Ok(())
         }),
+        error(
+            Error::PeerGone,
+            0,
+            "the-receiver-goes-while-it-waits",
+            waiting::receiver_goes,
+        ),
+        error(
+            Error::QueueFull,
+            0,
+            "a-wait-without-a-deadline",
+            waiting::no_deadline,
+        ),
+        error(
+            Error::QueueFull,
+            0,
+            "no-place-in-the-line",
+            waiting::full_line,
+        ),
+        error(
+            Error::QueueFull,
+            0,
+            "nobody-overtakes-who-waits",
+            waiting::no_overtaking,
+        ),
+        error(
+            Error::Interrupted,
+            0,
+            "an-event-before-and-while-it-waits",
+            waiting::interrupted,
+        ),
+        error(Error::TimedOut, 0, "nobody-makes-room", waiting::times_out),
+        behaviour("what-waits-arrives-in-its-order", waiting::in_order),
+        behaviour("with-room-nobody-waits", waiting::with_room),
         behaviour("errors-in-their-order", errors_in_their_order),
         behaviour("every-length", every_length),
         behaviour("what-lies-past-the-length-does-not-travel", |subject| {
@@ -209,7 +247,7 @@ fn errors_in_their_order(subject: &Subject<'_>) -> Verdict {
     let bad_word = word(closed, Rights::READ);
     let in_memory = IN_MEMORY | 64;
     for (handle, header, first, expected) in [
-        (1 << 32, 1 << 11, 0, Error::BadArgument),
+        (1 << 32, 1 << 12, 0, Error::BadArgument),
         (closed, 25, 0, Error::BadArgument),
         (closed, in_memory, hole, Error::BadHandle),
         (memory, in_memory, hole, Error::WrongKind),

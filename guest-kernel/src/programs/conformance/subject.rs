@@ -23,6 +23,10 @@ pub trait Ground {
     fn page(&self) -> VcpuPage<'_>;
     /// The system clock.
     fn now_ns(&self) -> u64;
+    /// The system clock, by the protocol of the time page.
+    fn now_ns_by_hand(&self) -> u64;
+    /// The first register over a reading of the clock that has changed and must not.
+    fn changed_over_clock(&self) -> Option<&'static str>;
     /// The time-stamp counter.
     fn counter(&self) -> u64;
     /// The first register that a call of one argument changes and must not.

@@ -147,7 +147,7 @@ impl Fuzz<'_> {
                 }
             }
             // The receive behind a reply waits for ever.
-            Some(Verb::Reply) => raw.arguments[1] &= !(1 << 11),
+            Some(Verb::Send | Verb::Reply) => raw.arguments[1] &= !(1 << 11),
             Some(Verb::Receive) => {
                 raw.arguments[1] = raw.arguments[1].min(soon);
                 if raw.arguments[2] < self.boot.mapped_end {

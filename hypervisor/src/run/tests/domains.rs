@@ -4,7 +4,9 @@ use alloc::vec;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use nuncio_abi::{Call, Create, Deadline, Error, Handle, QueryItem, Rights, StopReason, VcpuPage};
+use nuncio_abi::{
+    Call, Create, Deadline, Error, Handle, Outgoing, QueryItem, Rights, StopReason, VcpuPage,
+};
 
 use super::machine::script;
 use super::objects::{create, used, Answered};
@@ -161,6 +163,149 @@ fn a_child_runs_is_watched_and_leaves_nothing_behind() {
     );
     assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
     assert_eq!(outcome.reports.len(), 1, "a child is its maker's affair");
+}
+
+/// A child that sends its number as soon as there is room.
+fn waits_for_room(guest: &mut Guest) -> Result<(), Gone> {
+    let port = Handle::from_raw(guest.start().argument.0).unwrap();
+    let message = Outgoing::registers(8, [port.raw(), 0, 0]);
+    let deadline = Deadline::NEVER;
+    let call = Call::SendWaiting {
+        port,
+        message,
+        deadline,
+    };
+    guest.call(call)?.unwrap();
+    guest.call(Call::Wait { deadline }).map(|_| ())
+}
+
+#[test]
+fn a_sender_that_dies_in_the_line_does_not_hold_up_the_next() {
+    let outcome = run(
+        ONE,
+        vec![
+            script(|guest| {
+                let what = Create::Port {
+                    capacity: 2,
+                    slot: SLOT,
+                };
+                let (port, far) = create(guest, what)?.unwrap();
+                let far = far.unwrap();
+                let message = Outgoing::registers(0, [0; 3]);
+                for _ in 0..2 {
+                    guest.call(Call::Send { port: far, message })?.unwrap();
+                }
+                let children = [make(guest, None)?, make(guest, None)?];
+                for (child, ms) in children.into_iter().zip([100, 200]) {
+                    let copy = grant(guest, far, Rights::SEND, child.domain)?.unwrap();
+                    start(guest, child.vcpu, copy.raw())?.unwrap();
+                    // It runs until it waits.
+                    let deadline = Deadline(ms * 1_000_000);
+                    assert_eq!(guest.call(Call::Wait { deadline })?, Err(Error::TimedOut));
+                }
+                let receive = Call::Receive {
+                    port,
+                    deadline: Deadline(300_000_000),
+                    buffer: 0,
+                };
+                // The first is woken, and dies before it has run.
+                guest.call(receive)?.unwrap();
+                close(guest, children[0].domain)?.unwrap();
+                guest.call(receive)?.unwrap();
+                let [header, ..] = guest.call(receive)?.unwrap();
+                assert_eq!(header, 8, "what the second has sent");
+                close(guest, children[1].domain)?.unwrap();
+                stop(guest, 0)
+            }),
+            script(waits_for_room),
+            script(waits_for_room),
+        ],
+    );
+    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
+}
+
+/// A child that waits for room with a message in memory at 0x4000, and ends with what has become of it.
+fn waits_with_memory(guest: &mut Guest) -> Result<(), Gone> {
+    let start = guest.start();
+    let own = Handle::from_raw(start.argument.0 >> 32).unwrap();
+    let port = Handle::from_raw(start.argument.0 & 0xFFFF_FFFF).unwrap();
+    let message = Outgoing::Memory {
+        length: 64,
+        handles: 0,
+        address: 0x4000,
+    };
+    let deadline = Deadline::NEVER;
+    let call = Call::SendWaiting {
+        port,
+        message,
+        deadline,
+    };
+    let code = guest.call(call)?.map_or_else(Error::number, |_| 0);
+    guest.call(Call::Stop { object: own, code }).map(|_| ())
+}
+
+/// The message is what lies there when its turn has come; if nothing does, the next has its turn.
+#[test]
+fn the_memory_of_a_sender_that_waits_is_looked_at_when_its_turn_has_come() {
+    let outcome = run(
+        ONE,
+        vec![
+            script(|guest| {
+                let what = Create::Port {
+                    capacity: 2,
+                    slot: SLOT,
+                };
+                let (port, far) = create(guest, what)?.unwrap();
+                let far = far.unwrap();
+                let message = Outgoing::registers(0, [0; 3]);
+                for _ in 0..2 {
+                    guest.call(Call::Send { port: far, message })?.unwrap();
+                }
+                let space = handle(guest, "space");
+                let mut made = vec![];
+                for (number, ms) in [(0, 100), (1, 200)] {
+                    let child = make(guest, None)?;
+                    let (memory, _) = create(guest, Create::Memory { bytes: 0x1000 })?.unwrap();
+                    map(guest, child.space, memory, 0x4000)?.unwrap();
+                    let address = 0x1000_0000 + 0x1000 * number;
+                    map(guest, space, memory, address)?.unwrap();
+                    let copy = grant(guest, far, Rights::SEND, child.domain)?.unwrap();
+                    let own = grant(guest, child.domain, Rights::STOP, child.domain)?.unwrap();
+                    start(guest, child.vcpu, own.raw() << 32 | copy.raw())?.unwrap();
+                    let deadline = Deadline(ms * 1_000_000);
+                    assert_eq!(guest.call(Call::Wait { deadline })?, Err(Error::TimedOut));
+                    made.push((child, memory, address));
+                }
+                let [(first, lost, _), (second, _, address)] = made[..] else {
+                    panic!("two were made")
+                };
+                close(guest, lost)?.unwrap();
+                let words = guest.words(GuestPhysical(address)).unwrap();
+                words[0].store(0xFEED, Relaxed);
+                let buffer = 0x1000_0000 + 0x1000 + 0x800;
+                for length in [0, 0, 64] {
+                    let receive = Call::Receive {
+                        port,
+                        deadline: Deadline(300_000_000),
+                        buffer,
+                    };
+                    let [header, ..] = guest.call(receive)?.unwrap();
+                    assert_eq!(header & 0x7F, length);
+                }
+                assert_eq!(words[0x100].load(Relaxed), 0xFEED);
+                let deadline = Deadline(400_000_000);
+                assert_eq!(guest.call(Call::Wait { deadline })?, Err(Error::TimedOut));
+                let exited = StopReason::Exited.number();
+                let bad_address = Error::BadAddress.number();
+                assert_eq!(status(guest, first.domain)?, Ok((exited, bad_address)));
+                assert_eq!(status(guest, second.domain)?, Ok((exited, 0)));
+                stop(guest, 0)
+            }),
+            script(waits_with_memory),
+            script(waits_with_memory),
+        ],
+    );
+    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
 }
 
 #[test]

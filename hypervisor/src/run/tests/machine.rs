@@ -58,12 +58,15 @@ impl Platform for FakePlatform {
 
     fn idle(&mut self) {
         let mut clock = self.clock.lock().unwrap();
+        // As on hardware: an interrupt that is pending already ends the sleep at once.
+        if core::mem::take(&mut clock.fired) {
+            return;
+        }
         let timer_ns = clock
             .timer_ns
             .expect("an idle machine has something to wait for");
         clock.now_ns = clock.now_ns.max(timer_ns);
-        clock.fire();
-        clock.fired = false;
+        clock.timer_ns = None;
     }
 
     fn new_extended_state(&mut self, _account: &Arc<Account>) -> Result<u64, OutOfFrames> {
@@ -157,6 +160,7 @@ fn run_with(
         account: account.clone(),
         modules: load_modules(arena, image),
         time_page: time_page(arena, &account),
+        clock_entry: crate::cpu::clock_entry(),
         address_limit: 1 << 39,
     };
     let vendor = Fake::new(arena, clock.clone(), scripts);

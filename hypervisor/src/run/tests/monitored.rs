@@ -96,7 +96,7 @@ fn take(guest: &mut Guest, made: &Monitored, space: Handle, turn: Turn) -> Scrip
                 buffer,
             })?;
             if let Ok([header, ..]) = received {
-                reply(guest, port, header & !0xFFFF_FFFF | 8 * length, words)?;
+                reply(guest, port, header & !0xFFFF_FFFF | (8 * length), words)?;
             }
         }
         Turn::Guess(token, words) => {

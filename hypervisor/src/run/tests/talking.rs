@@ -451,6 +451,12 @@ fn time_is_read_from_the_page() {
         let info = guest.boot_info();
         let page = guest.words(GuestPhysical(info.time_page)).unwrap();
         assert_eq!(TimePage::now_ns(page, || 12_345), 12_345);
+        let text = guest.words(GuestPhysical(info.text_page)).unwrap();
+        let bytes = text
+            .iter()
+            .flat_map(|word| word.load(Relaxed).to_le_bytes());
+        let entry = crate::cpu::clock_entry();
+        assert!(bytes.skip(64).take(entry.len()).eq(entry.iter().copied()));
         stop(guest, 0)
     }
     run(PAIR, vec![script(read), script(read)]);

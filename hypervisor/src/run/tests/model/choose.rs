@@ -333,6 +333,12 @@ impl Driver {
     fn plausible(&self, me: usize, verb: u64, random: &mut Random) -> RawCall {
         let arguments = match verb {
             0 => [random.of(&[2, 2, 3, 0x1_0002]), 0, 0, 0, 0],
+            1 if random.one_in(3) => {
+                let (header, [first, second, _]) = self.message(me, 2, random);
+                let port = self.handle(me, 5, SEND, random);
+                let deadline = self.deadline(random);
+                [port, header | 1 << 11, first, second, deadline]
+            }
             1 => {
                 let (header, [first, second, third]) = self.message(me, 3, random);
                 [

@@ -325,6 +325,7 @@ impl Driver {
                 }
             }
         }
+        self.check_timer();
         if let Some(vcpu) = entered.as_mut() {
             self.check_upcall(vcpu);
             self.running = vcpu.number;
@@ -387,7 +388,11 @@ impl Driver {
                 self.fail(format!("domain {who} could run and does not"));
             }
         }
-        // The timer must be armed for whatever is due next, or have fired.
+    }
+
+    /// The timer must be armed for whatever is due next, or have fired. What a call that was made
+    /// again has done before its guest is entered counts: a `receive` makes room for a sender.
+    fn check_timer(&mut self) {
         let timer = self.clock.timer_ns.get();
         let due = self.model.next_deadline();
         let is_armed = match (due, timer) {

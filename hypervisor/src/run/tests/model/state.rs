@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Error, StopReason};
+use nuncio_abi::{Error, RawCall, StopReason};
 
 use crate::mem::arena::Arena;
 use crate::mem::{Frame, PhysicalMemory};
@@ -86,6 +86,8 @@ pub struct Port {
     /// Which call a token stands for; learned when the message is received.
     pub tokens: BTreeMap<u64, u64>,
     pub receiver: Option<(usize, u64)>,
+    /// Senders that wait for room, in their order.
+    pub line: VecDeque<usize>,
     /// The receiver sleeps in `receive` and nothing has come for it.
     pub is_waited_for: bool,
     pub senders: usize,
@@ -163,6 +165,11 @@ pub enum Sleep {
         deadline: u64,
         buffer: u64,
     },
+    Send {
+        port: Id,
+        deadline: u64,
+        raw: RawCall,
+    },
     Call {
         port: Id,
         call: u64,
@@ -219,6 +226,12 @@ pub struct Model {
     pub runs_next: Option<usize>,
     /// What the machine has done that the specification does not allow.
     pub complaints: Vec<String>,
+}
+
+impl Port {
+    pub fn has_room(&self) -> bool {
+        self.queue.len() < self.capacity
+    }
 }
 
 impl Domain {
@@ -343,6 +356,7 @@ impl Model {
                         .drain(..)
                         .flat_map(|message| message.handles)
                         .collect();
+                    port.line.clear();
                     callers = core::mem::take(&mut port.calls).into_values().collect();
                 }
                 let mut is_last = false;
@@ -494,6 +508,13 @@ impl Model {
                     }
                     _ => false,
                 },
+                Some(Sleep::Send { port, deadline, .. }) => match &self.objects[*port] {
+                    Object::Port(port) => {
+                        let is_turn = port.has_room() && port.line.front() == Some(&who);
+                        port.receiver.is_none() || is_turn || is_ready || passed(*deadline)
+                    }
+                    _ => false,
+                },
                 Some(Sleep::Call { deadline, .. }) => {
                     !matches!(domain.answer, Some(Answer::Awaited)) || passed(*deadline)
                 }
@@ -512,6 +533,7 @@ impl Model {
             Some(Sleep::Call { .. }) if domain.upcall_due => None,
             Some(Sleep::Wait { deadline })
             | Some(Sleep::Receive { deadline, .. })
+            | Some(Sleep::Send { deadline, .. })
             | Some(Sleep::Call { deadline, .. }) => Some(*deadline),
             _ => None,
         });
@@ -533,6 +555,9 @@ impl Model {
         let answer = domain.answer.take();
         let sleeps = domain.sleeps.take();
         domain.arrived = None;
+        if let Some(Sleep::Send { port, .. }) = &sleeps {
+            self.port(*port).line.retain(|other| *other != who);
+        }
         match answer {
             Some(Answer::Here(message)) => {
                 for held in message.handles {

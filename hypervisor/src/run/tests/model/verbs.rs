@@ -228,6 +228,14 @@ impl Model {
         match self.domains[me].sleeps.take() {
             None | Some(Sleep::Halt) => done(),
             Some(Sleep::Wait { deadline }) => self.wait(me, deadline),
+            Some(Sleep::Send { port, raw, .. }) => {
+                let next = self.send(me, &raw);
+                // It keeps its place only while it sleeps.
+                if !matches!(next, Ok(Next::Sleeps(_))) {
+                    self.port(port).line.retain(|other| *other != me);
+                }
+                next
+            }
             Some(Sleep::Receive {
                 port,
                 deadline,
@@ -405,7 +413,10 @@ impl Model {
 
     fn send(&mut self, me: usize, raw: &RawCall) -> Try<Next> {
         let [port, header, words @ ..] = raw.arguments;
-        let out = Outgoing::read(header, &words, 3)?;
+        let waits = header >> 11 & 1 != 0;
+        let most_words = if waits { 2 } else { 3 };
+        let deadline = if waits { words[2] } else { 0 };
+        let out = Outgoing::read(header & !(1 << 11), &words[..most_words], most_words)?;
         let Held {
             object: port,
             badge,
@@ -413,12 +424,28 @@ impl Model {
         } = *self.find(me, small(port)?, 5, SEND)?;
         let message = self.pack(me, &out, badge)?;
         let to = self.port(port);
-        if !to.is_console {
-            is(to.receiver.is_some(), Error::PeerGone)?;
-            is(to.queue.len() < to.capacity, Error::QueueFull)?;
-            self.queue(port, message);
+        if to.is_console {
+            return done();
         }
-        done()
+        is(to.receiver.is_some(), Error::PeerGone)?;
+        let place = to.line.iter().position(|other| *other == me);
+        let is_turn = to.line.is_empty() || place == Some(0);
+        if to.has_room() && is_turn {
+            self.queue(port, message);
+            return done();
+        }
+        let may_wait = place.is_some() || to.line.len() < to.capacity;
+        is(deadline != 0 && may_wait, Error::QueueFull)?;
+        is(self.domains[me].page.ready == 0, Error::Interrupted)?;
+        is(!self.deadline_passed(deadline), Error::TimedOut)?;
+        if place.is_none() {
+            self.port(port).line.push_back(me);
+        }
+        Ok(Next::Sleeps(Sleep::Send {
+            port,
+            deadline,
+            raw: *raw,
+        }))
     }
 
     fn receive(
@@ -804,7 +831,8 @@ impl Model {
         self.room(me, 4, 0..0, seen)?;
         let to = self.port(port);
         is(!to.is_console && to.receiver.is_some(), Error::PeerGone)?;
-        let is_full = to.queue.len() >= to.capacity || to.calls.len() >= to.capacity;
+        let has_room = to.has_room() && to.line.is_empty();
+        let is_full = !has_room || to.calls.len() >= to.capacity;
         is(!is_full, Error::QueueFull)?;
         let receiver = to.receiver.map(|(who, _)| who);
         let waits_here = self.port(port).is_waited_for;

@@ -1,24 +1,26 @@
 //! Exits that go to a monitor, and how a vcpu goes on after the answer.
+//!
+//! `translate` turns exits into their words and answers into what they do; `stopping` has vcpus exit for
+//! somebody else's reasons.
+
+mod stopping;
+mod translate;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{
-    Arrival, Deadline, Error, ExitKind, Message, ResumeAction, Rights, StatePage, StopReason,
-    VcpuExit, EXIT_WORDS,
-};
+use nuncio_abi::{Deadline, Error, ExitKind, ResumeAction, StatePage, StopReason, VcpuExit};
 
 use crate::call::Effects;
 use crate::object::{
     AwaitedResume, CallingVcpu, Domain, Held, Monitor, Next, Object, Order, Port, Space, Waiting,
 };
-use crate::sched::VcpuId;
-use crate::vt::{state, Access, Exit, GuestException, Register, Vendor, VirtualCpu};
+use crate::vt::{state, Exit, Vendor, VirtualCpu};
 
 use super::{Flow, Platform, Runner, World};
 
-const PAGE_FAULT: u8 = 14;
+use translate::{arrive, complete, describe, message};
 
 /// NMIs and machine checks are the machine's.
 const NO_EXCEPTIONS: u32 = 1 << 2 | 1 << 18;
@@ -102,6 +104,11 @@ impl Monitoring {
             VcpuExit::Exception { vector, .. } => is_of_kind && self.exceptions & 1 << vector != 0,
             _ => is_of_kind,
         }
+    }
+
+    /// Whether it has exited, and its monitor does not know yet.
+    fn is_untold(&self) -> bool {
+        matches!(self.phase, Phase::Untold(_))
     }
 
     /// Whether it stands still because it has exited, or because nobody runs it.
@@ -255,78 +262,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
         }
     }
-
-    /// Has another vcpu exit where it is, if it does not stand still anyway.
-    ///
-    /// # Errors
-    /// `QueueFull` if the monitor's port has no room; the vcpu goes on then.
-    pub(super) fn recall(&mut self, id: VcpuId) -> Result<(), Error> {
-        let Some(mut world) = self.take(id) else {
-            return Ok(());
-        };
-        let recalled = self.recall_world(&mut world);
-        self.put_back(world);
-        recalled
-    }
-
-    fn recall_world(&mut self, world: &mut World<V, P>) -> Result<(), Error> {
-        let Some(monitoring) = &mut world.monitoring else {
-            return Ok(());
-        };
-        let sleeper = world.object.sleeper();
-        let comes_later = match monitoring.phase {
-            // It has its answer, or sleeps in a call of its own: it exits when it has gone on.
-            Phase::Asking => !sleeper.awaits_monitor(),
-            Phase::Running => sleeper.is_in_call(),
-            Phase::Untold(_) => false,
-        };
-        if comes_later {
-            monitoring.is_recalled = true;
-            return Ok(());
-        }
-        if monitoring.stands_still() {
-            return Ok(());
-        }
-        if !monitoring.monitor.has_room() {
-            return Err(Error::QueueFull);
-        }
-        monitoring.was_halted = sleeper.is_halted();
-        if monitoring.was_halted {
-            sleeper.take();
-        }
-        let next = monitoring.monitor.next();
-        self.vendor.load(&mut world.vcpu);
-        // What its runner has ordered counts, although it does not come to run.
-        let flow = match next {
-            Next::Go(Some(order)) => self.follow(world, order),
-            Next::Go(None) | Next::Stand => Flow::Continue,
-        };
-        if flow == Flow::Continue {
-            let exit = recalled(&world.vcpu);
-            let _ = self.tell(world, exit);
-        }
-        self.context.scheduler.suspend(world.object.id());
-        Ok(())
-    }
-
-    /// The vcpu that runs has asked to be stopped itself: its call is over, and it exits behind it.
-    pub(super) fn stop_itself(&mut self, world: &mut World<V, P>) -> Flow {
-        let monitor = world.object.monitor();
-        if !monitor.is_some_and(|monitor| monitor.has_room()) {
-            world.vcpu.complete_call(Error::QueueFull.number());
-            return Flow::Continue;
-        }
-        world.vcpu.complete_call(0);
-        let exit = recalled(&world.vcpu);
-        self.tell(world, exit).unwrap_or(Flow::Continue)
-    }
-
-    /// Whether somebody runs this vcpu who has been woken meanwhile.
-    pub(super) fn runner_is_awake(&self, world: &World<V, P>) -> bool {
-        let monitor = world.object.monitor();
-        let runner = monitor.and_then(|monitor| monitor.runner());
-        runner.is_some_and(|runner| !self.context.scheduler.is_blocked(runner))
-    }
 }
 
 impl<V: Vendor, P: Platform> World<V, P> {
@@ -393,129 +328,5 @@ fn unanswered(exit: VcpuExit) -> Flow {
 fn recalled(vcpu: &impl VirtualCpu) -> VcpuExit {
     VcpuExit::Recalled {
         instruction: vcpu.instruction_pointer(),
-    }
-}
-
-fn message(exit: VcpuExit) -> Message {
-    let [first, second, third] = exit.to_words();
-    Message {
-        length: (EXIT_WORDS * 8) as u8,
-        words: [first, second, third, 0, 0, 0, 0, 0],
-    }
-}
-
-/// An exit as a monitor sees it; `None` for what is no monitor's business.
-fn describe(exit: Exit, vcpu: &impl VirtualCpu) -> Option<VcpuExit> {
-    let instruction = vcpu.instruction_pointer();
-    let exit = match exit {
-        Exit::Io {
-            port,
-            bytes,
-            is_read,
-            is_string,
-            repeats,
-        } => VcpuExit::Port {
-            port,
-            bytes,
-            is_input: is_read,
-            is_string,
-            repeats,
-            value: match is_read || is_string {
-                true => instruction,
-                false => vcpu.register(Register::RAX) & low_bytes(bytes),
-            },
-        },
-        Exit::Memory { address, access } => VcpuExit::Memory {
-            address: address.0,
-            access: match access {
-                Access::Read => Rights::READ,
-                Access::Write => Rights::WRITE,
-                Access::Execute => Rights::EXECUTE,
-            },
-            instruction,
-        },
-        Exit::MsrRead { index } => VcpuExit::MsrRead { index, instruction },
-        Exit::MsrWrite { index, value } => VcpuExit::MsrWrite { index, value },
-        Exit::Cpuid { leaf, subleaf } => VcpuExit::Cpuid {
-            leaf,
-            subleaf,
-            instruction,
-        },
-        Exit::Halt { interrupts_enabled } => VcpuExit::Halt {
-            interrupts_enabled,
-            instruction,
-        },
-        Exit::Call { privilege } => VcpuExit::Call {
-            privilege,
-            verb: vcpu.register(Register::RAX),
-            instruction,
-        },
-        Exit::Exception { vector, error_code } => VcpuExit::Exception {
-            vector,
-            error_code,
-            address: if vector == PAGE_FAULT {
-                vcpu.fault_address()
-            } else {
-                0
-            },
-            instruction,
-        },
-        Exit::Shutdown => VcpuExit::Shutdown { instruction },
-        Exit::BadState => VcpuExit::Refused { instruction },
-        _ => return None,
-    };
-    Some(exit)
-}
-
-const fn low_bytes(bytes: u8) -> u64 {
-    match bytes {
-        1 => 0xFF,
-        2 => 0xFFFF,
-        _ => 0xFFFF_FFFF,
-    }
-}
-
-/// Writes the results of an instruction and moves past it.
-fn complete(vcpu: &mut impl VirtualCpu, exit: VcpuExit, results: [u64; 2]) {
-    let [first, second] = results;
-    match exit {
-        VcpuExit::Port {
-            bytes,
-            is_input: true,
-            is_string: false,
-            ..
-        } => {
-            vcpu.set_port_input(bytes, first as u32);
-            vcpu.skip_instruction();
-        }
-        VcpuExit::MsrRead { .. } => vcpu.complete_msr_read(first),
-        VcpuExit::Cpuid { .. } => vcpu.complete_cpuid([
-            first as u32,
-            (first >> 32) as u32,
-            second as u32,
-            (second >> 32) as u32,
-        ]),
-        VcpuExit::Call { .. } => vcpu.complete_call(first),
-        VcpuExit::Port { .. } | VcpuExit::MsrWrite { .. } | VcpuExit::Halt { .. } => {
-            vcpu.skip_instruction();
-        }
-        // `can_follow` has refused to complete these.
-        VcpuExit::Memory { .. }
-        | VcpuExit::Exception { .. }
-        | VcpuExit::Shutdown { .. }
-        | VcpuExit::Refused { .. }
-        | VcpuExit::Recalled { .. } => {}
-    }
-}
-
-fn arrive(vcpu: &mut impl VirtualCpu, arrival: Option<Arrival>) {
-    match arrival {
-        Some(Arrival::Interrupt(vector)) if !vcpu.upcall_is_pending() => {
-            vcpu.request_upcall(vector)
-        }
-        Some(Arrival::Exception { vector, error_code }) => {
-            vcpu.inject(GuestException::Raised { vector, error_code });
-        }
-        Some(Arrival::Interrupt(_)) | None => {}
     }
 }

@@ -1,0 +1,92 @@
+//! Exits that somebody else asks for: `stop` of a vcpu, and an event of its runner.
+
+use nuncio_abi::Error;
+
+use crate::object::Next;
+use crate::sched::VcpuId;
+use crate::vt::{Vendor, VirtualCpu};
+
+use super::{recalled, Monitoring, Phase};
+use crate::run::{Flow, Platform, Runner, World};
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// Has another vcpu exit where it is, if it does not stand still anyway.
+    ///
+    /// # Errors
+    /// `QueueFull` if the monitor's port has no room; the vcpu goes on then.
+    pub(in crate::run) fn recall(&mut self, id: VcpuId) -> Result<(), Error> {
+        let Some(mut world) = self.take(id) else {
+            return Ok(());
+        };
+        let recalled = self.recall_world(&mut world);
+        self.put_back(world);
+        recalled
+    }
+
+    fn recall_world(&mut self, world: &mut World<V, P>) -> Result<(), Error> {
+        let Some(monitoring) = &mut world.monitoring else {
+            return Ok(());
+        };
+        let sleeper = world.object.sleeper();
+        let comes_later = match monitoring.phase {
+            // It has its answer, or sleeps in a call of its own: it exits when it has gone on.
+            Phase::Asking => !sleeper.awaits_monitor(),
+            Phase::Running => sleeper.is_in_call(),
+            Phase::Untold(_) => false,
+        };
+        if comes_later {
+            monitoring.is_recalled = true;
+            return Ok(());
+        }
+        if monitoring.stands_still() {
+            return Ok(());
+        }
+        if !monitoring.monitor.has_room() {
+            return Err(Error::QueueFull);
+        }
+        monitoring.was_halted = sleeper.is_halted();
+        if monitoring.was_halted {
+            sleeper.take();
+        }
+        let next = monitoring.monitor.next();
+        self.vendor.load(&mut world.vcpu);
+        // What its runner has ordered counts, although it does not come to run.
+        let flow = match next {
+            Next::Go(Some(order)) => self.follow(world, order),
+            Next::Go(None) | Next::Stand => Flow::Continue,
+        };
+        if flow == Flow::Continue {
+            let exit = recalled(&world.vcpu);
+            let _ = self.tell(world, exit);
+        }
+        let id = world.object.id();
+        let is_told =
+            |monitoring: &Monitoring| monitoring.stands_still() && !monitoring.is_untold();
+        if world.monitoring.as_deref().is_some_and(is_told) {
+            self.context.scheduler.suspend(id);
+        } else {
+            // It has somebody to tell yet, or nobody any more: it goes on by itself.
+            self.context.scheduler.wake(id);
+        }
+        Ok(())
+    }
+
+    /// The vcpu that runs has asked to be stopped itself: its call is over, and it exits behind it.
+    pub(in crate::run) fn stop_itself(&mut self, world: &mut World<V, P>) -> Flow {
+        let monitor = world.object.monitor();
+        if !monitor.is_some_and(|monitor| monitor.has_room()) {
+            world.vcpu.complete_call(Error::QueueFull.number());
+            return Flow::Continue;
+        }
+        world.vcpu.complete_call(0);
+        let exit = recalled(&world.vcpu);
+        self.tell(world, exit).unwrap_or(Flow::Continue)
+    }
+
+    /// Whether somebody runs this vcpu who has been woken meanwhile.
+    pub(in crate::run) fn runner_is_awake(&self, world: &World<V, P>) -> bool {
+        let monitor = world.object.monitor();
+        let runner = monitor.and_then(|monitor| monitor.runner());
+        runner.is_some_and(|runner| !self.context.scheduler.is_blocked(runner))
+    }
+}
