@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 use core::slice;
 
-use crate::mem::{Account, Extent, Frame, KernelCharge, OutOfFrames, PAGE_BYTES};
+use crate::mem::{
+    Account, Extent, Frame, KernelCharge, OutOfFrames, PhysicalMemory, Words, PAGE_BYTES,
+};
 use crate::nested::Run;
 
 use super::lending::{Lending, LENDING_BYTES};
@@ -90,6 +92,19 @@ impl Memory {
         let (extents, inside) = self.extents_from(page);
         let extent = extents.first()?;
         (inside < extent.count()).then(|| extent.first().offset(inside))
+    }
+
+    /// The first page, for sharing it with the hypervisor.
+    ///
+    /// # Errors
+    /// If that is no guest memory.
+    pub fn first_page(
+        &self,
+        physical: &'static dyn PhysicalMemory,
+    ) -> Result<&'static Words, OutOfFrames> {
+        self.frame(0)
+            .and_then(|frame| physical.words(frame))
+            .ok_or(OutOfFrames::Memory)
     }
 
     /// The contiguous pieces behind a range of pages; `None` if it leaves the object.

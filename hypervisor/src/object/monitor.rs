@@ -71,10 +71,7 @@ impl Monitor {
         port: Option<Held>,
         physical: &'static dyn PhysicalMemory,
     ) -> Result<Self, OutOfFrames> {
-        let page = memory
-            .frame(0)
-            .and_then(|frame| physical.words(frame))
-            .ok_or(OutOfFrames::Memory)?;
+        let page = memory.first_page(physical)?;
         Ok(Monitor {
             page,
             _memory: memory,

@@ -40,10 +40,7 @@ impl Vcpu {
         memory: Arc<Memory>,
         physical: &'static dyn PhysicalMemory,
     ) -> Result<Self, OutOfFrames> {
-        let page = memory
-            .frame(0)
-            .and_then(|frame| physical.words(frame))
-            .ok_or(OutOfFrames::Memory)?;
+        let page = memory.first_page(physical)?;
         Ok(Vcpu {
             id,
             page,
