@@ -50,6 +50,8 @@ enum nuncio_verb {
     NUNCIO_VERB_START = 15,
     /* Run a vcpu until it needs its runner. */
     NUNCIO_VERB_RUN = 16,
+    /* Make the calls that stand in a ring. */
+    NUNCIO_VERB_SUBMIT = 17,
 };
 
 /* Errors: what comes back in RAX; 0 is success. */
@@ -187,6 +189,7 @@ enum nuncio_stop {
 #define NUNCIO_MAX_PORT_CAPACITY 256 /* messages queued on a port */
 #define NUNCIO_MAX_SLOTS 64 /* slots in a vcpu page */
 #define NUNCIO_MAX_EVENT_BITS 64 /* bits in an event */
+#define NUNCIO_MAX_RING_ENTRIES 31 /* entries in a ring */
 #define NUNCIO_MAX_MAP_BYTES 16777216 /* bytes in one map or unmap, and in a memory from create */
 #define NUNCIO_MAX_BOOT_HANDLES 40 /* handles in the boot-info page */
 #define NUNCIO_MAX_MODULES 16 /* modules of a domain */
@@ -285,7 +288,8 @@ struct nuncio_vcpu_page {
     _Atomic(uint64_t) ready;         /* written by both */
     _Atomic(uint64_t) upcall_vector; /* written by the guest */
     _Atomic(uint64_t) threshold;     /* written by the guest */
-    uint64_t reserved[61];
+    _Atomic(uint64_t) ring;          /* written by the guest */
+    uint64_t reserved[60];
     struct nuncio_slot slots[64];
     uint64_t reserved_behind[320];
 };
@@ -293,8 +297,39 @@ _Static_assert(sizeof(struct nuncio_slot) == 16, "slot");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ready) == 0, "ready");
 _Static_assert(offsetof(struct nuncio_vcpu_page, upcall_vector) == 8, "upcall_vector");
 _Static_assert(offsetof(struct nuncio_vcpu_page, threshold) == 16, "threshold");
+_Static_assert(offsetof(struct nuncio_vcpu_page, ring) == 24, "ring");
 _Static_assert(offsetof(struct nuncio_vcpu_page, slots) == 512, "slots");
 _Static_assert(sizeof(struct nuncio_vcpu_page) == 4096, "vcpu_page");
+
+/* A call in a ring. */
+struct nuncio_ring_entry {
+    _Atomic(uint64_t) verb;              /* written by the guest */
+    _Atomic(uint64_t) arguments[5];      /* written by the guest */
+    uint64_t tag;                        /* the guest's own */
+    _Atomic(uint64_t) zero;              /* written by the guest */
+    _Atomic(uint64_t) status;            /* written by the hypervisor */
+    _Atomic(uint64_t) values[5];         /* written by the hypervisor */
+    uint64_t reserved[2];
+};
+
+/* The ring: how calls are added stands in the specification. */
+struct nuncio_ring {
+    _Atomic(uint64_t) submitted; /* written by the guest */
+    _Atomic(uint64_t) taken;     /* written by the hypervisor */
+    _Atomic(uint64_t) flags;     /* written by the hypervisor */
+    uint64_t reserved[13];
+    struct nuncio_ring_entry entries[31];
+};
+#define NUNCIO_RING_ATTENDED UINT64_C(0x1)
+_Static_assert(offsetof(struct nuncio_ring_entry, tag) == 48, "tag");
+_Static_assert(offsetof(struct nuncio_ring_entry, zero) == 56, "zero");
+_Static_assert(offsetof(struct nuncio_ring_entry, status) == 64, "status");
+_Static_assert(sizeof(struct nuncio_ring_entry) == 128, "ring_entry");
+_Static_assert(offsetof(struct nuncio_ring, submitted) == 0, "submitted");
+_Static_assert(offsetof(struct nuncio_ring, taken) == 8, "taken");
+_Static_assert(offsetof(struct nuncio_ring, flags) == 16, "flags");
+_Static_assert(offsetof(struct nuncio_ring, entries) == 128, "entries");
+_Static_assert(sizeof(struct nuncio_ring) == 4096, "ring");
 
 /* The time page, read-only: how to read it stands in the specification. */
 struct nuncio_time_page {
@@ -652,6 +687,17 @@ static inline uint64_t nuncio_start(uint64_t text_page, uint64_t vcpu, uint64_t 
 static inline uint64_t nuncio_run(uint64_t text_page, uint64_t vcpu, uint64_t space, uint64_t resume, uint64_t results_0, uint64_t results_1, struct nuncio_values *values)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_RUN, vcpu, space, resume, results_0, results_1, values);
+}
+
+/* Make the calls that stand in a ring.
+ *   ring: guest-physical address
+ *   entries: the most entries
+ * Returns done in rdx.
+ * Returns zero in r10.
+ * Errors: bad-argument, bad-address. */
+static inline uint64_t nuncio_submit(uint64_t text_page, uint64_t ring, uint64_t entries, struct nuncio_values *values)
+{
+    return nuncio_enter(text_page, NUNCIO_VERB_SUBMIT, ring, entries, 0, 0, 0, values);
 }
 
 #endif

@@ -3,7 +3,7 @@
 use crate::create::handle_or_zero;
 use crate::{
     CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Resume, Rights, Verb,
-    MAX_ARGUMENTS, PAGE_BYTES, REGISTER_WORDS, VERSION,
+    MAX_ARGUMENTS, PAGE_BYTES, REGISTER_WORDS, RING_ENTRIES, VERSION,
 };
 
 /// A point on the system clock in nanoseconds: 0 never waits, `u64::MAX` waits for ever.
@@ -355,6 +355,24 @@ pub enum Call {
         /// Receive the port's next message afterwards, waiting for it without a deadline.
         then_receive: bool,
     },
+    /// Make the calls that stand in a ring.
+    ///
+    /// ```
+    /// use nuncio_abi::{Call, Reply};
+    ///
+    /// let call = Call::Submit { ring: 0x20_0000, entries: 31 };
+    /// assert_eq!(call.to_string(), "submit ring=0x200000 entries=31");
+    ///
+    /// // What comes back: there were two entries.
+    /// let [done, ..] = Reply::Pair(2, 0).result().unwrap();
+    /// assert_eq!(done, 2);
+    /// ```
+    Submit {
+        /// Guest-physical address of the ring, a multiple of 4096.
+        ring: u64,
+        /// How many entries at most, 1 to [`RING_ENTRIES`].
+        entries: u8,
+    },
 }
 
 const ACCESS_MASK: u64 = PAGE_BYTES - 1;
@@ -385,6 +403,7 @@ impl Call {
             Call::Reply { .. } => Verb::Reply,
             Call::Start { .. } => Verb::Start,
             Call::Run { .. } => Verb::Run,
+            Call::Submit { .. } => Verb::Submit,
         }
     }
 
@@ -469,6 +488,7 @@ impl Call {
                 [vcpu.raw(), space, first, second, third]
             }
             Call::Arm { timer, deadline } => [timer.raw(), deadline.0, 0, 0, 0],
+            Call::Submit { ring, entries } => [ring, u64::from(entries), 0, 0, 0],
             Call::Call {
                 port,
                 message,
@@ -644,6 +664,14 @@ impl Call {
                 Ok(Call::Arm {
                     timer: handle(first)?,
                     deadline: Deadline(second),
+                })
+            }),
+            Verb::Submit => unused(raw, 2).and_then(|()| {
+                let is_good = |entries: &u8| (1..=RING_ENTRIES).contains(&usize::from(*entries));
+                let entries = u8::try_from(second).ok().filter(is_good);
+                Ok(Call::Submit {
+                    ring: first,
+                    entries: entries.ok_or(Error::BadArgument)?,
                 })
             }),
             Verb::Call => {

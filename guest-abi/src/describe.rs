@@ -6,7 +6,7 @@ use crate::message::mask;
 use crate::signature::{Argument, Meaning, Register, Signature};
 use crate::{
     Call, CallToken, Handle, Header, ObjectKind, QueryItem, RawCall, Resume, Rights, Transfer,
-    Verb, Version, PAGE_BYTES,
+    Verb, Version, PAGE_BYTES, RING_ENTRIES,
 };
 
 /// `send port=0x10003 length=5 words=0x6f6c6c6568`: the verb and its arguments, as they were meant.
@@ -235,6 +235,9 @@ fn write_word(
         Meaning::Deadline => write_deadline(word, formatter).map(|()| true),
         Meaning::PageTable => {
             write!(formatter, "{word:#x}").map(|()| word.is_multiple_of(PAGE_BYTES))
+        }
+        Meaning::Entries => {
+            write!(formatter, "{word}").map(|()| (1..=RING_ENTRIES as u64).contains(&word))
         }
         Meaning::Code
         | Meaning::Capacity

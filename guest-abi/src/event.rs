@@ -15,6 +15,7 @@ pub const EVENT_SLOTS: usize = 64;
 /// | 0 | ready: bit *s* says that slot *s* has become pending | both |
 /// | 1 | upcall vector, 32 to 255, or 0 for none (x86-64 binding) | guest |
 /// | 2 | threshold: slots from that number on make no upcall while the vcpu runs; 0 for none | guest |
+/// | 3 | guest-physical address of the ring whose calls `wait` and HLT make, or 0 for none | guest |
 /// | 64 + 2 *s* | pending bits of slot *s* | both |
 /// | 65 + 2 *s* | enabled bits of slot *s*; the others pend without waking anybody | guest |
 ///
@@ -46,6 +47,8 @@ impl<'a> VcpuPage<'a> {
     pub const UPCALL_VECTOR: usize = 1;
     /// The word with the number of slots that make upcalls while the vcpu runs, or 0 for all.
     pub const THRESHOLD: usize = 2;
+    /// The word with the address of a ring.
+    pub const RING: usize = 3;
     /// The word with the pending bits of slot 0; the word behind it has the enabled bits.
     pub const FIRST_SLOT: usize = 64;
     /// From the words of one slot to those of the next.
@@ -83,6 +86,17 @@ impl<'a> VcpuPage<'a> {
     /// ready meanwhile is not announced again.
     pub fn set_threshold(self, slots: usize) {
         self.words[Self::THRESHOLD].store(slots as u64, Ordering::SeqCst);
+    }
+
+    /// The guest-physical address of the ring whose calls are made before the vcpu sleeps; 0 for none.
+    #[inline]
+    pub fn ring(self) -> u64 {
+        self.words[Self::RING].load(Ordering::Relaxed)
+    }
+
+    /// Names such a ring.
+    pub fn set_ring(self, address: u64) {
+        self.words[Self::RING].store(address, Ordering::Relaxed);
     }
 
     /// The event word of a slot, if there is one of that number.

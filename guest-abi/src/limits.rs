@@ -2,7 +2,7 @@
 
 use crate::{
     COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_MODULES, MAX_PORT_CAPACITY,
-    MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES,
+    MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES, RING_ENTRIES,
 };
 
 /// A limit.
@@ -40,6 +40,7 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit("slots", "slots in a vcpu page", EVENT_SLOTS as u64),
     limit("event-bits", "bits in an event", u64::BITS as u64),
+    limit("ring-entries", "entries in a ring", RING_ENTRIES as u64),
     limit(
         "map-bytes",
         "bytes in one map or unmap, and in a memory from create",

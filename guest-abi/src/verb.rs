@@ -22,5 +22,6 @@ abi_table! {
         14 Reply "reply" "Answer a call, and receive the next message if asked to.",
         15 Start "start" "Let a vcpu run.",
         16 Run "run" "Run a vcpu until it needs its runner.",
+        17 Submit "submit" "Make the calls that stand in a ring.",
     }
 }

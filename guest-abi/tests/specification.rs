@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
     BootInfo, ClockScale, Error, ExitKind, Field, ImageNote, Meaning, Module, NamedHandle,
-    ObjectKind, QueryItem, Register, Reply, Rights, StateGroups, StatePage, StateSegment,
-    StateWord, StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC, LIMITS, NOTE_NAME,
-    NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
+    ObjectKind, QueryItem, RawCall, Register, Reply, Rights, RingPage, StateGroups, StatePage,
+    StateSegment, StateWord, StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC,
+    LIMITS, NOTE_NAME, NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
 };
 
 use document::{first_column, heading, section, table, tables, Row, SPECIFICATION};
@@ -234,6 +234,7 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
         ["0", "0"],
         ["1", "8"],
         ["2", "16"],
+        ["3", "24"],
         ["64 + 2 s", "512 + 16 s"],
         ["65 + 2 s", "520 + 16 s"],
     ];
@@ -241,13 +242,48 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     let words = empty_page();
     let page = VcpuPage::new(&words);
     page.set_upcall_vector(99);
+    page.set_ring(0x5000);
     page.set_threshold(7);
     let slot = page.slot(5).unwrap();
     slot.enable(0b11);
     slot.post(0b10);
     let value = |word: usize| words[word].load(Relaxed);
-    assert_eq!((value(0), value(1), value(2)), (1 << 5, 99, 7));
+    assert_eq!((value(0), value(1)), (1 << 5, 99));
+    assert_eq!((value(2), value(3)), (7, 0x5000));
     assert_eq!((value(64 + 2 * 5), value(65 + 2 * 5)), (0b10, 0b11));
+}
+
+#[test]
+fn the_ring_is_laid_out_as_in_the_crate() {
+    let rows = table("The ring", "Word");
+    let words = empty_page();
+    let ring = RingPage::new(&words);
+    let raw = RawCall {
+        verb: 3,
+        arguments: [11, 12, 13, 14, 15],
+    };
+    for number in 0..=31 {
+        ring.push(&raw, 16 + number).or_else(|| {
+            ring.finish(0, 17, &[21, 22, 23, 24, 25]);
+            ring.push(&raw, 16 + number)
+        });
+    }
+    // Entry 0 is that of call 31 too; its reply is still that of call 0.
+    let value = |word: usize| words[word].load(Relaxed);
+    assert_eq!((value(0), value(1), value(2)), (32, 1, 0));
+    let entry: Vec<u64> = (16..32).map(value).collect();
+    let expected = [3, 11, 12, 13, 14, 15, 47, 0, 17, 21, 22, 23, 24, 25, 0, 0];
+    assert_eq!(entry, expected);
+    assert_eq!(value(511 - 15), 3, "the last entry ends with the page");
+    let place = |word: usize| match word {
+        0..16 => [word.to_string(), (8 * word).to_string()],
+        _ => [format!("{word} + 16 e"), format!("{} + 128 e", 8 * word)],
+    };
+    let places: Vec<_> = rows
+        .iter()
+        .map(|row| [row[0].clone(), row[1].clone()])
+        .collect();
+    assert_eq!(places, [0, 1, 2, 16, 17, 22, 23, 24, 25].map(place));
 }
 
 #[test]

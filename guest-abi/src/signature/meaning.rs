@@ -68,6 +68,8 @@ pub enum Meaning {
     Resume,
     /// The results of the instruction at which a vcpu has stopped.
     Results,
+    /// How many entries of a ring.
+    Entries,
 }
 
 /// Not a handle: any of bits 32 to 63 is set.
@@ -104,6 +106,7 @@ impl Meaning {
             Meaning::Monitor => "port, with send",
             Meaning::Resume => "how it goes on",
             Meaning::Results => "results",
+            Meaning::Entries => "the most entries",
         }
     }
 
@@ -237,6 +240,15 @@ impl Meaning {
                 u64::MAX,
             ],
             Meaning::Results => &[0, 1, 0x61, u64::MAX],
+            Meaning::Entries => &[
+                1,
+                2,
+                crate::RING_ENTRIES as u64,
+                0,
+                crate::RING_ENTRIES as u64 + 1,
+                WIDE | 1,
+                u64::MAX,
+            ],
             Meaning::Code => &[0, 1, u64::MAX],
             Meaning::Item => &[0, 1, 2, 3, 4, WIDE, u64::MAX],
             Meaning::Kind => &[4, 5, 6, 7, 1, 2, 3, 0, 8, WIDE | 4, u64::MAX],

@@ -221,4 +221,10 @@ signatures! {
         errors BadArgument BadHandle WrongKind MissingRight BadHandle WrongKind MissingRight
             PeerGone WrongState BadArgument Interrupted PeerGone;
     }
+    Submit {
+        in Rdi "ring" Address,
+            Rsi "entries" Entries;
+        out Rdx "done", R10 "zero";
+        errors BadArgument BadAddress BadArgument;
+    }
 }

@@ -20,6 +20,7 @@ mod memory;
 mod object;
 mod pause;
 mod port;
+mod ring;
 mod timer;
 mod vcpu;
 
@@ -32,5 +33,6 @@ pub use memory::{Memory, Space};
 pub use object::Object;
 pub use pause::rest_until;
 pub use port::{Handles, Port, Received};
+pub use ring::{Ring, RingMemory};
 pub use timer::Timer;
 pub use vcpu::Vcpu;

@@ -20,12 +20,17 @@ use sha2::{Digest, Sha256};
 use super::monitor::code;
 use super::monitor::stage::{Miss, Stage, Way};
 use super::{Context, ExitCode, FAILED, GOOD};
-use crate::hv::{Client, Gate, Machine};
+use crate::hv::{Client, Event, Gate, Machine, Ring, RingMemory};
 use crate::instructions::{cpuid, time_stamp_counter};
 use crate::machine::Native;
 use crate::println;
 
 const ROUNDS: u32 = 8;
+
+/// Calls in a ring.
+const IN_RING: u64 = 16;
+
+static RING: RingMemory = RingMemory::new();
 
 struct Bench<'a> {
     machine: &'a Native,
@@ -92,6 +97,7 @@ impl Bench<'_> {
             return;
         };
         self.report("notify-coalesced", || event.notify(1));
+        self.measure_ring(&event);
         let Ok(own) = self.client.event(name.as_str(), Rights::WAIT) else {
             return;
         };
@@ -110,6 +116,23 @@ impl Bench<'_> {
             "bench notify {}",
             self.per_operation(both.saturating_sub(take))
         );
+    }
+
+    /// What one of sixteen calls in a ring costs, with all that it takes to put them there.
+    fn measure_ring(&self, event: &Event<'_, Native>) {
+        let ring = Ring::new(self.machine, &RING);
+        let call = Call::Notify {
+            event: event.object().handle(),
+            bits: 1,
+        };
+        let ticks = self.ticks(|| {
+            for _ in 0..IN_RING {
+                let _ = black_box(ring.push(call));
+            }
+            ring.submit()
+        });
+        let per_entry = self.per_operation(ticks / IN_RING);
+        println!("bench submit-notify-{IN_RING} {per_entry}");
     }
 
     /// Sending to oneself: what a message costs without a switch, short and long.

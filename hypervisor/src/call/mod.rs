@@ -34,6 +34,7 @@ mod run;
 mod send;
 mod start;
 mod stop;
+mod submit;
 mod unmap;
 mod wait;
 
@@ -45,6 +46,8 @@ use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
 
 pub use resume::resume;
+pub use submit::{Entry as RingEntry, Submission, Then};
+pub use wait::sleep;
 
 /// Who calls.
 #[derive(Clone, Copy)]
@@ -88,7 +91,7 @@ pub trait Effects {
     fn console(&mut self, domain: &Domain, message: &Message);
 }
 
-/// The registers in which the caller finds the values of a reply.
+/// Where the caller finds the values of a reply: in its registers, or in an entry of a ring.
 pub trait Answer {
     /// Sets the first two.
     fn pair(&mut self, first: u64, second: u64);
@@ -114,6 +117,10 @@ pub enum Outcome {
     Recall(VcpuId),
     /// That vcpu exits where it is; the caller goes on.
     StopVcpu(VcpuId),
+    /// So many entries of the ring at that address are made, then the caller goes on.
+    Submit(u64, u8),
+    /// The entries of the ring that its page names are made, then the caller waits by [`sleep`].
+    SubmitAndWait(Deadline),
 }
 
 impl From<Result<(), Error>> for Outcome {
@@ -284,6 +291,7 @@ fn dispatch_rare(
             deadline,
         } => send::send_waiting(caller, port, message, deadline, effects),
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
+        Call::Submit { ring, entries } => Outcome::Submit(ring, entries),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),
     }

@@ -47,7 +47,7 @@ fn look_again(
         | Waiting::Exited(_)
         | Waiting::Monitor(_)
         | Waiting::Resumed(_) => None,
-        Waiting::Event(deadline) => Some(wait::wait(caller, deadline, effects)),
+        Waiting::Event(deadline) => Some(wait::sleep(caller, deadline, effects)),
         Waiting::Message(awaited) => Some(receive::resume(caller, awaited, answer, effects)),
         Waiting::Room(awaited) => Some(send::resume(caller, awaited, effects)),
         Waiting::Answer(awaited) => Some(call::wait(caller, awaited, effects)),

@@ -47,6 +47,11 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if let Some(world) = id.and_then(|id| self.take(id)) {
             return self.end_world(world, reason, detail);
         }
+        // It runs, and has ended its own maker: it comes to its end with the call that did so.
+        if id.is_some_and(|id| self.context.scheduler.is_running(id)) {
+            self.is_doomed = true;
+            return;
+        }
         let ending = Ending {
             reason,
             detail,

@@ -1,13 +1,12 @@
 //! What each exit means.
 
-use nuncio_abi::{Deadline, Error, StopReason, MAX_VALUES};
+use nuncio_abi::{Deadline, StopReason, MAX_VALUES};
 
-use crate::call::{dispatch, resume, Answer, Caller, Outcome};
+use crate::call::{dispatch, resume, Answer, Caller, Outcome, Submission, Then};
 use crate::mem::GuestPhysical;
-use crate::object::{Arrival, DomainId, Waiting};
+use crate::object::Waiting;
 use crate::policy::{cpuid, msr};
-use crate::sched::VcpuId;
-use crate::vt::{Exit, GuestException, Vendor, VirtualCpu};
+use crate::vt::{Exit, GuestException, Registers, Vendor, VirtualCpu};
 
 use super::{Flow, Platform, Runner, World};
 
@@ -58,8 +57,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             vcpu: &world.object,
         };
         let raw = world.vcpu.call();
-        let mut answer = Values(&mut world.vcpu);
-        let outcome = dispatch(caller, &raw, &mut answer, &mut self.context);
+        let answer = world.vcpu.registers_mut();
+        let outcome = dispatch(caller, &raw, answer, &mut self.context);
         self.conclude(world, outcome)
     }
 
@@ -75,72 +74,44 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Goes on with the call that has put the vcpu to sleep, if one has.
     #[inline(always)]
     pub(super) fn resume_call(&mut self, world: &mut World<V, P>) -> Flow {
+        if world.submission.is_some() {
+            return self.resume_submission(world);
+        }
         let caller = Caller {
             domain: &world.domain,
             vcpu: &world.object,
         };
-        let mut answer = Values(&mut world.vcpu);
-        match resume(caller, &mut answer, &mut self.context) {
+        let answer = world.vcpu.registers_mut();
+        match resume(caller, answer, &mut self.context) {
             Some(outcome) => self.conclude(world, outcome),
             None => Flow::Continue,
         }
     }
 
+    /// Puts the reply into the registers, if the call has come to its end.
     #[inline(always)]
     fn conclude(&mut self, world: &mut World<V, P>, outcome: Outcome) -> Flow {
         match outcome {
             Outcome::Done => world.vcpu.complete_call(0),
             Outcome::Error(error) => world.vcpu.complete_call(error.number()),
             Outcome::Block(deadline) => return Flow::Block(deadline),
-            Outcome::Stop(id, code) => return self.stop(world, id, code),
-            Outcome::Start => return self.start_made(world),
-            Outcome::Recall(id) => self.finish_run(world, id),
-            Outcome::StopVcpu(id) => return self.stop_vcpu(world, id),
+            outcome => return self.conclude_rare(world, outcome),
         }
         Flow::Continue
-    }
-
-    /// Has the vcpu exit that this one runs, and completes the call that runs it.
-    #[cold]
-    fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) {
-        let recalled = self.recall(id);
-        self.vendor.load(&mut world.vcpu);
-        let exit = recalled
-            .ok()
-            .and_then(|()| world.object.sleeper().take_arrival());
-        match exit {
-            Some(Arrival::Exit(values)) => {
-                world.vcpu.set_values(&values);
-                world.vcpu.complete_call(0);
-            }
-            _ => {
-                world.object.sleeper().take();
-                world.vcpu.complete_call(Error::PeerGone.number());
-            }
-        }
     }
 
     #[cold]
-    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Flow {
-        if id == world.object.id() {
-            return self.stop_itself(world);
+    fn conclude_rare(&mut self, world: &mut World<V, P>, outcome: Outcome) -> Flow {
+        match self.submission(world, outcome) {
+            Ok(submission) => self.submit(world, submission),
+            Err(outcome) => match self.carry_out(world, outcome) {
+                Ok(reply) => self.reply(world, reply),
+                Err(flow) => flow,
+            },
         }
-        let status = self.recall(id).map_or_else(Error::number, |()| 0);
-        self.vendor.load(&mut world.vcpu);
-        world.vcpu.complete_call(status);
-        Flow::Continue
     }
 
-    fn stop(&mut self, world: &mut World<V, P>, id: DomainId, code: u64) -> Flow {
-        if id == world.domain.id {
-            return Flow::End(StopReason::Exited, code);
-        }
-        world.vcpu.complete_call(0);
-        self.end_domain(id, StopReason::Exited, code);
-        Flow::Continue
-    }
-
-    fn interrupt(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
+    pub(super) fn interrupt(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         if !self.context.platform.service_interrupts() {
             return Flow::Continue;
         }
@@ -193,6 +164,21 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return Flow::End(StopReason::HaltedForEver, 0);
         }
         world.vcpu.skip_instruction();
+        let caller = Caller {
+            domain: &world.domain,
+            vcpu: &world.object,
+        };
+        match Submission::before_sleep(caller, Then::Halt) {
+            Some(submission) => self.submit(world, submission),
+            None => self.sleep_in_halt(world),
+        }
+    }
+
+    pub(super) fn sleep_in_halt(&mut self, world: &mut World<V, P>) -> Flow {
+        let flow = self.halt_if_recalled(world);
+        if flow != Flow::Continue {
+            return flow;
+        }
         let id = world.object.id();
         if world.object.page().ready() != 0 {
             self.context.scheduler.signal(id);
@@ -206,17 +192,14 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 }
 
-/// The value registers of a vcpu.
-struct Values<'a, C>(&'a mut C);
-
-impl<C: VirtualCpu> Answer for Values<'_, C> {
+impl Answer for Registers {
     #[inline(always)]
     fn pair(&mut self, first: u64, second: u64) {
-        self.0.set_pair(first, second);
+        self.set_pair(first, second);
     }
 
     fn full(&mut self, values: &[u64; MAX_VALUES]) {
-        self.0.set_values(values);
+        self.set_values(values);
     }
 }
 

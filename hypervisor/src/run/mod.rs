@@ -15,9 +15,11 @@ mod domains;
 mod endings;
 mod exits;
 mod monitoring;
+mod outcomes;
 mod platform;
 mod report;
 mod starting;
+mod submitting;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -58,8 +60,12 @@ pub struct Runner<V: Vendor, P: Platform> {
     armed_ns: u64,
     /// Foreground domains that still live; the run is over when there are none.
     foreground: usize,
+    /// When the slice of the vcpu that runs is over, in nanoseconds.
+    slice_end_ns: u64,
     /// When the run is ended from outside, in nanoseconds.
     limit_ns: Option<u64>,
+    /// The vcpu that runs has ended its own maker.
+    is_doomed: bool,
     /// Whether vcpus are added with a trace of their calls.
     is_tracing: bool,
     reports: Vec<DomainReport>,
@@ -92,8 +98,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             worlds: Vec::new(),
             loaded: None,
             armed_ns: u64::MAX,
+            slice_end_ns: 0,
             foreground: 0,
             limit_ns,
+            is_doomed: false,
             is_tracing: false,
             reports: Vec::new(),
         }
@@ -168,6 +176,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return self.put_back(world);
         }
         let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+        self.slice_end_ns = slice_end_ns;
         self.load(&mut world);
         self.attend(&mut world, slice_end_ns);
         self.limit_run(&mut world, slice_end_ns);

@@ -6,26 +6,22 @@ use nuncio_abi::Error;
 
 use crate::mem::{GuestPhysical, OutOfFrames};
 use crate::sched::Numbered;
-use crate::vt::{StartState, Vendor, VirtualCpu};
+use crate::vt::{StartState, Vendor};
 
 use super::domains::Starting;
-use super::{Flow, Platform, Runner, World};
+use super::{Platform, Runner, World};
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
-    /// Starts what a call has asked for, and completes the call.
+    /// Starts what a call has asked for.
     #[cold]
-    pub(super) fn start_made(&mut self, world: &mut World<V, P>) -> Flow {
+    pub(super) fn start_made(&mut self, world: &mut World<V, P>) -> Result<(), Error> {
         let Some(starting) = self.context.domains.take_starting() else {
-            return Flow::Continue;
+            return Err(Error::WrongState);
         };
-        let status = match self.start(starting) {
-            Ok(()) => 0,
-            Err(_) => Error::QuotaExhausted.number(),
-        };
+        let started = self.start(starting);
         // Making a vcpu may have taken the caller's out of the CPU.
         self.vendor.load(&mut world.vcpu);
-        world.vcpu.complete_call(status);
-        Flow::Continue
+        started.map_err(|_| Error::QuotaExhausted)
     }
 
     fn start(&mut self, starting: Starting) -> Result<(), OutOfFrames> {

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::Verb;
 
+use crate::call::Submission;
 use crate::mem::KernelCharge;
 use crate::object::{Domain, Vcpu};
 use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
@@ -28,6 +29,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub extended: P::Extended,
     /// What goes with its monitor, if it has one.
     pub monitoring: Option<Box<Monitoring>>,
+    /// How far it has come with a ring, in the middle of it.
+    pub submission: Option<Submission>,
     /// The space's flush number that its cached translations agree with.
     pub seen_flushes: u64,
     /// Whether the run goes on without it.
@@ -45,7 +48,8 @@ pub struct World<V: Vendor, P: Platform> {
 /// What a vcpu has done, each counted in one place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls by number of the verb; the last counts verbs that do not exist.
+    /// Calls by number of the verb; the last counts verbs that do not exist. Entries of a ring count
+    /// as part of the `submit` that makes them.
     pub calls: [u64; Verb::ALL.len() + 1],
     /// Exits by [`ExitKind`], without the calls of the guest's kernel.
     exits: [u64; EXIT_KINDS.len()],
@@ -81,7 +85,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
     /// Records the call that the vcpu has made since it was last looked at, if calls are recorded
     /// and it has its answer.
     pub fn record_call(&mut self) {
-        let is_in_call = self.object.sleeper().is_in_call();
+        let is_in_call = self.submission.is_some() || self.object.sleeper().is_in_call();
         if let (Some(trace), false) = (&mut self.trace, is_in_call) {
             trace.record(
                 &self.counters.calls,
@@ -122,6 +126,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
         World {
             seen_flushes: domain.space.flushes(),
             monitoring: monitor.map(|monitor| Monitoring::new(monitor, &domain)),
+            submission: None,
             domain,
             object,
             vcpu,

@@ -129,6 +129,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether a vcpu has the CPU.
+    pub fn is_running(&self, id: VcpuId) -> bool {
+        self.slot(id)
+            .is_some_and(|slot| slot.state == State::Running)
+    }
+
     /// Whether a vcpu sleeps.
     pub fn is_blocked(&self, id: VcpuId) -> bool {
         self.slot(id)

@@ -43,7 +43,7 @@ pub use start_state::{Segment, SegmentRegister, StartState};
 pub use system_register::{RegisterLimits, SystemRegister};
 pub use unsupported::{Extension, Unsupported};
 
-use registers::{ARGUMENTS, VALUES};
+use registers::ARGUMENTS;
 
 /// Bytes in [`Vendor::CALL_INSTRUCTION`].
 const CALL_BYTES: u64 = 3;
@@ -244,17 +244,12 @@ pub trait VirtualCpu {
     /// Puts the two values of a short reply into their registers.
     #[inline(always)]
     fn set_pair(&mut self, first: u64, second: u64) {
-        let registers = self.registers_mut();
-        registers[VALUES[0]] = first;
-        registers[VALUES[1]] = second;
+        self.registers_mut().set_pair(first, second);
     }
 
     /// Puts the five values of a long reply into their registers.
     fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
-        let registers = self.registers_mut();
-        for (register, value) in VALUES.into_iter().zip(values) {
-            registers[register] = *value;
-        }
+        self.registers_mut().set_values(values);
     }
 
     /// Puts CPUID's answer (EAX, EBX, ECX, EDX) into the registers and moves past it.

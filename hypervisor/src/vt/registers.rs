@@ -5,6 +5,8 @@
 
 use core::ops::{Index, IndexMut};
 
+use nuncio_abi::MAX_VALUES;
+
 /// A general register, by its number in instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register(u8);
@@ -37,7 +39,7 @@ pub const ARGUMENTS: [Register; 5] = [
 ];
 
 /// The values of a reply; a short one has the first two.
-pub const VALUES: [Register; 5] = [
+pub const VALUES: [Register; MAX_VALUES] = [
     Register::RDX,
     Register::R10,
     Register::R8,
@@ -50,6 +52,29 @@ pub const VALUES: [Register; 5] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Registers([u64; 16]);
+
+impl Registers {
+    /// Sets the two values of a short reply.
+    #[inline(always)]
+    pub fn set_pair(&mut self, first: u64, second: u64) {
+        self[VALUES[0]] = first;
+        self[VALUES[1]] = second;
+    }
+
+    /// Sets the five values of a long reply.
+    #[inline]
+    pub fn set_values(&mut self, values: &[u64; MAX_VALUES]) {
+        for (register, value) in VALUES.into_iter().zip(values) {
+            self[register] = *value;
+        }
+    }
+
+    /// The values of a reply.
+    #[inline]
+    pub fn values(&self) -> [u64; MAX_VALUES] {
+        VALUES.map(|register| self[register])
+    }
+}
 
 impl Index<Register> for Registers {
     type Output = u64;

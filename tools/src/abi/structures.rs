@@ -3,8 +3,9 @@
 use std::fmt::{self, Write as _};
 
 use nuncio_abi::{
-    BootInfo, Field, Form, Handle, Module, Name, NamedHandle, ObjectKind, Rights, StateGroups,
-    StatePage, StateWord, TimeWord, VcpuPage, CLOCK_ENTRY_OFFSET, EVENT_SLOTS, PAGE_BYTES,
+    BootInfo, Field, Form, Handle, Module, Name, NamedHandle, ObjectKind, Rights, RingPage,
+    StateGroups, StatePage, StateWord, TimeWord, VcpuPage, CLOCK_ENTRY_OFFSET, EVENT_SLOTS,
+    MAX_ARGUMENTS, MAX_VALUES, PAGE_BYTES, RING_ENTRIES,
 };
 
 /// Words in a page.
@@ -27,6 +28,7 @@ pub fn write(text: &mut String) -> fmt::Result {
         BootInfo::FIELDS,
     )?;
     vcpu_page(text)?;
+    ring(text)?;
     time_page(text)?;
     state_page(text)
 }
@@ -80,7 +82,7 @@ fn description(text: &mut String) -> fmt::Result {
 }
 
 fn vcpu_page(text: &mut String) -> fmt::Result {
-    let between = VcpuPage::FIRST_SLOT - VcpuPage::THRESHOLD - 1;
+    let between = VcpuPage::FIRST_SLOT - VcpuPage::RING - 1;
     let behind = WORDS - VcpuPage::FIRST_SLOT - VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS;
     writeln!(
         text,
@@ -94,6 +96,7 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
          \x20   _Atomic(uint64_t) ready;         /* written by both */\n\
          \x20   _Atomic(uint64_t) upcall_vector; /* written by the guest */\n\
          \x20   _Atomic(uint64_t) threshold;     /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) ring;          /* written by the guest */\n\
          \x20   uint64_t reserved[{between}];\n\
          \x20   struct nuncio_slot slots[{EVENT_SLOTS}];\n\
          \x20   uint64_t reserved_behind[{behind}];\n\
@@ -108,8 +111,54 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
         VcpuPage::UPCALL_VECTOR * 8,
     )?;
     offset(text, "vcpu_page", "threshold", VcpuPage::THRESHOLD * 8)?;
+    offset(text, "vcpu_page", "ring", VcpuPage::RING * 8)?;
     offset(text, "vcpu_page", "slots", VcpuPage::FIRST_SLOT * 8)?;
     size(text, "vcpu_page", PAGE_BYTES as usize)
+}
+
+fn ring(text: &mut String) -> fmt::Result {
+    let behind_entry = RingPage::WORDS_PER_ENTRY - RingPage::STATUS - 1 - MAX_VALUES;
+    let before_entries = RingPage::FIRST_ENTRY - RingPage::FLAGS - 1;
+    let attended = RingPage::ATTENDED;
+    writeln!(
+        text,
+        "\n/* A call in a ring. */\n\
+         struct nuncio_ring_entry {{\n\
+         \x20   _Atomic(uint64_t) verb;              /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) arguments[{MAX_ARGUMENTS}];      /* written by the guest */\n\
+         \x20   uint64_t tag;                        /* the guest's own */\n\
+         \x20   _Atomic(uint64_t) zero;              /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) status;            /* written by the hypervisor */\n\
+         \x20   _Atomic(uint64_t) values[{MAX_VALUES}];         /* written by the hypervisor */\n\
+         \x20   uint64_t reserved[{behind_entry}];\n\
+         }};\n\n\
+         /* The ring: how calls are added stands in the specification. */\n\
+         struct nuncio_ring {{\n\
+         \x20   _Atomic(uint64_t) submitted; /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) taken;     /* written by the hypervisor */\n\
+         \x20   _Atomic(uint64_t) flags;     /* written by the hypervisor */\n\
+         \x20   uint64_t reserved[{before_entries}];\n\
+         \x20   struct nuncio_ring_entry entries[{RING_ENTRIES}];\n\
+         }};\n\
+         #define NUNCIO_RING_ATTENDED UINT64_C({attended:#x})"
+    )?;
+    for (field, word) in [
+        ("tag", RingPage::TAG),
+        ("zero", RingPage::RESERVED),
+        ("status", RingPage::STATUS),
+    ] {
+        offset(text, "ring_entry", field, word * 8)?;
+    }
+    size(text, "ring_entry", RingPage::WORDS_PER_ENTRY * 8)?;
+    for (field, word) in [
+        ("submitted", RingPage::SUBMITTED),
+        ("taken", RingPage::TAKEN),
+        ("flags", RingPage::FLAGS),
+        ("entries", RingPage::FIRST_ENTRY),
+    ] {
+        offset(text, "ring", field, word * 8)?;
+    }
+    size(text, "ring", PAGE_BYTES as usize)
 }
 
 fn time_page(text: &mut String) -> fmt::Result {

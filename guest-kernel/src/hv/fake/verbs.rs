@@ -60,7 +60,8 @@ impl FakeMachine {
             | Call::Call { .. }
             | Call::Reply { .. }
             | Call::Start { .. }
-            | Call::Run { .. } => Err(Error::UnknownVerb),
+            | Call::Run { .. }
+            | Call::Submit { .. } => Err(Error::UnknownVerb),
             Call::Query { handle, item } => self.query(&state, handle, item),
             Call::Stop {
                 object: domain,

@@ -43,6 +43,7 @@ mod snapshot;
 mod start;
 mod stop;
 mod subject;
+mod submit;
 mod transfers;
 mod unmap;
 mod verbs;
@@ -131,6 +132,7 @@ pub const fn tables() -> &'static [Table] {
         run::TABLE,
         exits::TABLE,
         stop::TABLE,
+        submit::TABLE,
         #[cfg(feature = "bare-metal")]
         binding::TABLE,
     ]

@@ -365,7 +365,7 @@ impl<'a> Subject<'a> {
 /// How many registers carry values when the verb succeeds.
 const fn carried(verb: Verb, second: u64) -> usize {
     match verb {
-        Verb::Hello | Verb::Query | Verb::Create | Verb::Grant => 2,
+        Verb::Hello | Verb::Query | Verb::Create | Verb::Grant | Verb::Submit => 2,
         Verb::Receive | Verb::Call | Verb::Run => MAX_VALUES,
         Verb::Reply if second & 1 << 11 != 0 => MAX_VALUES,
         _ => 0,

@@ -146,13 +146,21 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Phase::Untold(exit) => self.tell(world, exit).unwrap_or_else(|| unanswered(exit)),
             Phase::Asking => self.take_answer(world),
         };
+        match flow {
+            Flow::Continue => self.exit_if_recalled(world),
+            flow => flow,
+        }
+    }
+
+    /// A vcpu that was stopped in a call exits behind it.
+    pub(super) fn exit_if_recalled(&mut self, world: &mut World<V, P>) -> Flow {
         match &mut world.monitoring {
-            Some(monitoring) if flow == Flow::Continue && monitoring.is_recalled => {
+            Some(monitoring) if monitoring.is_recalled => {
                 monitoring.is_recalled = false;
                 let exit = recalled(&world.vcpu);
                 self.tell(world, exit).unwrap_or(Flow::Continue)
             }
-            _ => flow,
+            _ => Flow::Continue,
         }
     }
 
@@ -262,9 +270,32 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
         }
     }
+
+    /// A vcpu that was stopped in the ring with which its HLT began exits, and sleeps when it goes on.
+    pub(super) fn halt_if_recalled(&mut self, world: &mut World<V, P>) -> Flow {
+        match &mut world.monitoring {
+            Some(monitoring) => monitoring.was_halted = monitoring.is_recalled,
+            None => return Flow::Continue,
+        }
+        self.exit_if_recalled(world)
+    }
 }
 
 impl<V: Vendor, P: Platform> World<V, P> {
+    /// The vcpu that runs has asked to be stopped itself: it exits behind its call.
+    ///
+    /// # Errors
+    /// `QueueFull` if its monitor's port has no room.
+    pub(super) fn stop_after_call(&mut self) -> Result<(), Error> {
+        match &mut self.monitoring {
+            Some(monitoring) if monitoring.monitor.has_room() => {
+                monitoring.is_recalled = true;
+                Ok(())
+            }
+            _ => Err(Error::QueueFull),
+        }
+    }
+
     /// Nobody is left who could answer: it runs as if it had no monitor.
     fn give_up_monitor(&mut self) {
         if let Some(monitoring) = &mut self.monitoring {

@@ -4,7 +4,7 @@ use nuncio_abi::Error;
 
 use crate::object::Next;
 use crate::sched::VcpuId;
-use crate::vt::{Vendor, VirtualCpu};
+use crate::vt::Vendor;
 
 use super::{recalled, Monitoring, Phase};
 use crate::run::{Flow, Platform, Runner, World};
@@ -31,7 +31,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let comes_later = match monitoring.phase {
             // It has its answer, or sleeps in a call of its own: it exits when it has gone on.
             Phase::Asking => !sleeper.awaits_monitor(),
-            Phase::Running => sleeper.is_in_call(),
+            Phase::Running => sleeper.is_in_call() || world.submission.is_some(),
             Phase::Untold(_) => false,
         };
         if comes_later {
@@ -69,18 +69,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.context.scheduler.wake(id);
         }
         Ok(())
-    }
-
-    /// The vcpu that runs has asked to be stopped itself: its call is over, and it exits behind it.
-    pub(in crate::run) fn stop_itself(&mut self, world: &mut World<V, P>) -> Flow {
-        let monitor = world.object.monitor();
-        if !monitor.is_some_and(|monitor| monitor.has_room()) {
-            world.vcpu.complete_call(Error::QueueFull.number());
-            return Flow::Continue;
-        }
-        world.vcpu.complete_call(0);
-        let exit = recalled(&world.vcpu);
-        self.tell(world, exit).unwrap_or(Flow::Continue)
     }
 
     /// Whether somebody runs this vcpu who has been woken meanwhile.

@@ -472,3 +472,63 @@ fn a_vcpu_is_made_once_and_from_memory_that_can_be_written() {
         })],
     );
 }
+
+/// Makes a domain whose vcpu page is its page 0, gives it a handle to the caller's own domain if there is
+/// one, and starts it with what it has been given as its argument.
+fn raise(guest: &mut Guest, sizes: [u64; 2], own: Option<Handle>) -> Result<(), Gone> {
+    let [frames, kernel_bytes] = sizes;
+    let what = Create::Domain {
+        frames,
+        kernel_bytes,
+        event: None,
+        bits: 0,
+    };
+    let (domain, space) = create(guest, what)?.unwrap();
+    let (page, _) = create(guest, Create::Memory { bytes: 0x1000 })?.unwrap();
+    map(guest, space.unwrap(), page, 0)?.unwrap();
+    let what = Create::Vcpu {
+        domain,
+        page,
+        monitor: None,
+        state: None,
+    };
+    let (vcpu, _) = create(guest, what)?.unwrap();
+    let rights = Rights::STOP | Rights::GRANT;
+    let given = grant(guest, own.unwrap_or(domain), rights, domain)?.unwrap();
+    start(guest, vcpu, given.raw())?.unwrap();
+    Ok(())
+}
+
+#[test]
+fn whoever_stops_his_maker_ends_with_him() {
+    let plan = &ONE.replace("memory=4194304", "memory=8388608");
+    let outcome = run(
+        plan,
+        vec![
+            script(|guest| {
+                raise(guest, [64, 96 << 10], None)?;
+                guest.compute(30_000_000)?;
+                // The numbers of those that have ended are used again, each by one.
+                for _ in 0..2 {
+                    raise(guest, [32, 48 << 10], None)?;
+                }
+                guest.compute(30_000_000)?;
+                stop(guest, 0)
+            }),
+            script(|guest| {
+                let own = Handle::from_raw(guest.start().argument.0);
+                raise(guest, [16, 32 << 10], own)?;
+                guest.compute(u64::MAX >> 1)?;
+                unreachable!("its child has stopped it")
+            }),
+            script(|guest| {
+                let object = Handle::from_raw(guest.start().argument.0).unwrap();
+                let _ = guest.call(Call::Stop { object, code: 0 })?;
+                unreachable!("it has ended with its maker")
+            }),
+            script(|guest| guest.compute(10_000_000)),
+            script(|guest| guest.compute(10_000_000)),
+        ],
+    );
+    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
+}

@@ -1,6 +1,7 @@
 //! Whole runs on the host: plans are launched, scripts are the guests, and everything between
 //! the world switch and the report is the real code.
 
+mod both_ways;
 mod domains;
 mod faults;
 mod hostile;
@@ -12,6 +13,7 @@ mod objects;
 mod order;
 mod scheduling;
 mod sleeping;
+mod submitting;
 mod talking;
 
 use machine::{run, run_traced, stop, Outcome};

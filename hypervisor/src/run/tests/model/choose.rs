@@ -110,6 +110,18 @@ impl Random {
     }
 }
 
+/// Which argument of a call is a deadline.
+pub fn place_of_deadline(raw: &RawCall) -> Option<usize> {
+    let [_, header, ..] = raw.arguments;
+    match raw.verb {
+        1 if header >> 11 & 1 != 0 => Some(4),
+        4 => Some(0),
+        2 | 12 => Some(1),
+        13 => Some(4),
+        _ => None,
+    }
+}
+
 impl Driver {
     pub fn choose(&self, me: usize, random: &mut Random) -> Action {
         let weights: Vec<u32> = self
@@ -137,9 +149,12 @@ impl Driver {
             22 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
             23 => self.write(me, random),
             24 => Action::Deliver,
-            _ => Action::Call(RawCall {
-                verb: random.below(20),
-                arguments: core::array::from_fn(|_| random.nonsense()),
+            _ => Action::Call(match random.below(20) {
+                17 => self.submit(me, random),
+                verb => RawCall {
+                    verb,
+                    arguments: core::array::from_fn(|_| random.nonsense()),
+                },
             }),
         };
         let action = match action {
@@ -173,14 +188,15 @@ impl Driver {
                 raw.arguments[1] = header | 0xFFFF << 32;
             }
         }
+        if raw.verb == 17 && raw.arguments[0] % PAGE == 0 {
+            // A ring with entries becomes a number that is no verb.
+            let outstanding = self.model.outstanding(me, raw.arguments[0]);
+            if outstanding.is_some_and(|count| (1..=31).contains(&count)) {
+                raw.verb = 19;
+            }
+        }
         // If all slept until the end of time, there would be no time left to run in.
-        let deadline = match raw.verb {
-            4 => Some(0),
-            2 | 12 => Some(1),
-            13 => Some(4),
-            _ => None,
-        };
-        if let Some(place) = deadline {
+        if let Some(place) = place_of_deadline(&raw) {
             if raw.arguments[place] >= END_OF_TIME {
                 raw.arguments[place] = NEVER;
             }
@@ -190,6 +206,19 @@ impl Driver {
             raw.arguments[0] = 3;
         }
         Action::Call(raw)
+    }
+
+    /// Mostly a page that is mapped.
+    fn submit(&self, me: usize, random: &mut Random) -> RawCall {
+        let starts: Vec<u64> = self.model.spaces[me].mappings.keys().copied().collect();
+        let ring = match random.below(4) {
+            0 => random.nonsense(),
+            _ => random.of(&starts) + PAGE * random.below(4),
+        };
+        RawCall {
+            verb: 17,
+            arguments: [ring, random.below(34), 0, 0, 0],
+        }
     }
 
     /// One of the domain's handles of this kind with these rights, or something else.

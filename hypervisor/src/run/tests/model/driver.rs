@@ -40,6 +40,8 @@ pub struct Driver {
     before: Vec<Registers>,
     /// How often each vcpu could have run and another one did.
     passed_over: Vec<u32>,
+    /// Entries since a guest has last done something.
+    idle_entries: u32,
     running: usize,
     pub failure: Option<String>,
     log: VecDeque<(usize, Action)>,
@@ -50,6 +52,9 @@ pub struct Driver {
 
 /// More turns than any vcpu has to let pass, in which others pay for what it has overdrawn.
 const PATIENCE: u32 = 250;
+
+/// More entries than all vcpus together need to let their turns pass.
+const MOST_IDLE_ENTRIES: u32 = 10_000;
 
 /// Steps between two comparisons of everything.
 const DEEP: u64 = 16;
@@ -89,6 +94,7 @@ impl Driver {
             in_flight: None,
             before: alloc::vec![Registers::default(); domains],
             passed_over: alloc::vec![0; domains],
+            idle_entries: 0,
             running: 0,
             failure: None,
             log: VecDeque::new(),
@@ -112,9 +118,14 @@ impl Driver {
     pub fn run(&mut self, vcpu: &mut Puppet) -> Left {
         let me = vcpu.number;
         self.settle(Some(vcpu));
-        if self.clock.has_fired.get() {
+        if self.clock.has_fired.get() && self.failure.is_none() {
+            self.idle_entries += 1;
+            if self.idle_entries > MOST_IDLE_ENTRIES {
+                self.fail("vcpus are entered again and again, and no guest gets anywhere".into());
+            }
             return vcpu.leave(Exit::Interrupt);
         }
+        self.idle_entries = 0;
         loop {
             if self.failure.is_some() {
                 return vcpu.leave(Exit::Shutdown);

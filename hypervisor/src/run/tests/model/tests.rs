@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 use std::println;
 
+use nuncio_abi::{Call, Deadline, Handle, Outgoing, Verb};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::choose::{Taste, OTHERS};
+use super::choose::{place_of_deadline, Taste, OTHERS};
 use super::{play, Setting};
 
 const STEPS: usize = 2_000;
@@ -130,4 +131,50 @@ fn memory_and_handles_agree_with_the_model() {
     let mut others = OTHERS;
     others[2] = 3;
     explore("memory", Taste { verbs, others });
+}
+
+/// A sequence in which all slept until the end of time would never come to its own end.
+#[test]
+fn every_deadline_of_a_call_is_known_to_be_one() {
+    let (deadline, port) = (Deadline(0xDEAD_0000), Handle::new(1, 1));
+    let message = Outgoing::registers(8, [1, 0, 0]);
+    let calls = [
+        Call::SendWaiting {
+            port,
+            message,
+            deadline,
+        },
+        Call::Receive {
+            port,
+            deadline,
+            buffer: 0,
+        },
+        Call::Wait { deadline },
+        Call::Arm {
+            timer: port,
+            deadline,
+        },
+        Call::Call {
+            port,
+            message,
+            deadline,
+        },
+    ];
+    for call in calls {
+        let raw = call.encode();
+        let place = raw.arguments.iter().position(|word| *word == deadline.0);
+        assert_eq!(place_of_deadline(&raw), place, "{call}");
+    }
+    let send = Call::Send { port, message }.encode();
+    assert_eq!(place_of_deadline(&send), None);
+    let with_deadline = |verb: &&Verb| {
+        let arguments = verb.signature().arguments;
+        let mut meanings = arguments.iter().map(|argument| argument.meaning);
+        meanings.any(|meaning| meaning == nuncio_abi::Meaning::Deadline)
+    };
+    // `send` has one only with the bit in its header.
+    assert_eq!(
+        Verb::ALL.iter().filter(with_deadline).count() + 1,
+        calls.len()
+    );
 }

@@ -1,0 +1,95 @@
+//! What calls leave to the loop, and the reply that its caller gets in the end.
+
+use nuncio_abi::{Error, Reply, StopReason};
+
+use crate::call::{sleep, Caller, Outcome};
+use crate::object::{Arrival, DomainId};
+use crate::sched::VcpuId;
+use crate::vt::{Vendor, VirtualCpu};
+
+use super::{Flow, Platform, Runner, World};
+
+impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// Does what only the loop can do. Returns the reply to the call, wherever it goes.
+    ///
+    /// # Errors
+    /// What becomes of the caller, if it has no reply yet or will never have one.
+    pub(super) fn carry_out(
+        &mut self,
+        world: &mut World<V, P>,
+        outcome: Outcome,
+    ) -> Result<Reply, Flow> {
+        match outcome {
+            Outcome::Done => Ok(Reply::Done),
+            Outcome::Error(error) => Ok(Reply::Error(error)),
+            Outcome::Block(deadline) => Err(Flow::Block(deadline)),
+            Outcome::Stop(id, code) => self.stop(world, id, code),
+            Outcome::Start => Ok(status(self.start_made(world))),
+            Outcome::Recall(id) => Ok(self.finish_run(world, id)),
+            Outcome::StopVcpu(id) => Ok(status(self.stop_vcpu(world, id))),
+            // The loop has begun it, or this is an entry of a ring, which begins no other.
+            Outcome::Submit(..) => Ok(Reply::Error(Error::BadArgument)),
+            Outcome::SubmitAndWait(deadline) => {
+                let caller = Caller {
+                    domain: &world.domain,
+                    vcpu: &world.object,
+                };
+                let outcome = sleep(caller, deadline, &self.context);
+                self.carry_out(world, outcome)
+            }
+        }
+    }
+
+    /// Gives a caller its reply, in its registers.
+    pub(super) fn reply(&mut self, world: &mut World<V, P>, reply: Reply) -> Flow {
+        match reply {
+            Reply::Done | Reply::Error(_) => {}
+            Reply::Pair(first, second) => world.vcpu.set_pair(first, second),
+            Reply::Full(values) => world.vcpu.set_values(&values),
+        }
+        world.vcpu.complete_call(reply.status());
+        self.exit_if_recalled(world)
+    }
+
+    fn stop(&mut self, world: &World<V, P>, id: DomainId, code: u64) -> Result<Reply, Flow> {
+        if id == world.domain.id {
+            return Err(Flow::End(StopReason::Exited, code));
+        }
+        self.end_domain(id, StopReason::Exited, code);
+        if core::mem::take(&mut self.is_doomed) {
+            return Err(Flow::End(StopReason::Destroyed, 0));
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Has the vcpu exit that this one runs, which is the end of the call that runs it.
+    #[cold]
+    fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) -> Reply {
+        let recalled = self.recall(id);
+        self.vendor.load(&mut world.vcpu);
+        let exit = recalled
+            .ok()
+            .and_then(|()| world.object.sleeper().take_arrival());
+        match exit {
+            Some(Arrival::Exit(values)) => Reply::Full(values),
+            _ => {
+                world.object.sleeper().take();
+                Reply::Error(Error::PeerGone)
+            }
+        }
+    }
+
+    #[cold]
+    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<(), Error> {
+        if id == world.object.id() {
+            return world.stop_after_call();
+        }
+        let recalled = self.recall(id);
+        self.vendor.load(&mut world.vcpu);
+        recalled
+    }
+}
+
+fn status(result: Result<(), Error>) -> Reply {
+    result.map_or_else(Reply::Error, |()| Reply::Done)
+}
