@@ -298,8 +298,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     #[inline(never)]
     fn limit_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
         self.limit_run(world, slice_end_ns);
-        if world.trace.is_some() {
+        if self.is_tracing {
             world.record_call();
+            // Also behind a vcpu that is not recorded, since the next one may be.
             self.context.scheduler.attend_again();
         }
     }
