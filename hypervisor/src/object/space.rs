@@ -197,6 +197,13 @@ impl Space {
         self.flushes.load(Ordering::Acquire)
     }
 
+    /// What a vcpu's cached translations agree with: which space this is, and [`Space::flushes`]. The
+    /// number alone could be another space's, too.
+    #[inline]
+    pub fn version(&self) -> (u64, u64) {
+        (self.id, self.flushes())
+    }
+
     /// Bytes that are mapped.
     pub fn mapped_bytes(&self) -> u64 {
         let state = self.state.lock();

@@ -285,9 +285,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 world.vcpu.request_upcall(vector);
             }
         }
-        let flushes = world.space().flushes();
-        if flushes != world.seen_flushes {
-            world.seen_flushes = flushes;
+        let version = world.space().version();
+        if version != world.seen_version {
+            world.seen_version = version;
             world.vcpu.flush_translations();
         }
     }

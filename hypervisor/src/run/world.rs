@@ -31,8 +31,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub monitoring: Option<Box<Monitoring>>,
     /// How far it has come with a ring, in the middle of it.
     pub submission: Option<Submission>,
-    /// The space's flush number that its cached translations agree with.
-    pub seen_flushes: u64,
+    /// What its cached translations agree with.
+    pub seen_version: (u64, u64),
     /// Whether the run goes on without it.
     pub background: bool,
     /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
@@ -124,7 +124,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
     ) -> Self {
         let monitor = object.monitor();
         World {
-            seen_flushes: domain.space.flushes(),
+            seen_version: domain.space.version(),
             monitoring: monitor.map(|monitor| Monitoring::new(monitor, &domain)),
             submission: None,
             domain,

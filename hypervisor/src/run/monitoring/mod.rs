@@ -332,18 +332,21 @@ impl<V: Vendor, P: Platform> World<V, P> {
 
     /// Has the CPU use the tables of the space in which it is to run.
     fn enter_space(&mut self) {
-        let (id, root, flushes) = {
+        let (version, root) = {
             let space = self.space();
-            (space.id(), space.root(), space.flushes())
+            (space.version(), space.root())
         };
+        let (id, _) = version;
         let Some(monitoring) = &mut self.monitoring else {
             return;
         };
         if monitoring.loaded_space != id {
             monitoring.loaded_space = id;
             self.vcpu.set_nested_root(root);
-            self.seen_flushes = flushes;
+        } else if self.seen_version != version {
+            self.vcpu.flush_translations();
         }
+        self.seen_version = version;
     }
 }
 

@@ -310,6 +310,43 @@ fn a_vcpu_runs_in_the_space_that_its_runner_names() {
 }
 
 #[test]
+fn what_is_taken_out_of_a_space_between_two_runs_is_not_cached_any_more() {
+    run(
+        ONE,
+        vec![
+            script(|guest| {
+                let made = make(guest, None, None, &[])?;
+                start(guest, made.child.vcpu, 0)?.unwrap();
+                let space = numbered_space(guest, 1)?;
+                let (memory, _) = create(guest, Create::Memory { bytes: 0x1000 })?.unwrap();
+                let (address, length) = (2 * PLACE, 0x1000);
+                let mut resume = Resume::GO;
+                for _ in 0..4 {
+                    map(guest, space, memory, address)?.unwrap();
+                    run_in(guest, made.child.vcpu, Some(space), resume)?.unwrap();
+                    let call = Call::Unmap {
+                        space,
+                        address,
+                        length,
+                    };
+                    guest.call(call)?.unwrap();
+                    resume = Resume::complete(0);
+                }
+                stop(guest, 0)
+            }),
+            script(|guest| {
+                let mut before = guest.exit(HALT)?.flushes;
+                loop {
+                    let flushes = guest.exit(HALT)?.flushes;
+                    assert!(flushes > before, "{flushes}");
+                    before = flushes;
+                }
+            }),
+        ],
+    );
+}
+
+#[test]
 fn a_space_gives_back_what_it_took() {
     run(
         ONE,
