@@ -5,7 +5,7 @@ use nuncio_abi::{Error, Handle, Rights};
 use crate::mem::GuestPhysical;
 use crate::object::Mapping;
 
-use super::Caller;
+use super::{Caller, Effects};
 
 pub(super) fn mapping(address: u64, offset: u64, length: u64, access: Rights) -> Mapping {
     Mapping {
@@ -22,10 +22,10 @@ pub(super) fn map(
     space: Handle,
     memory: Handle,
     mapping: Mapping,
+    effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let space = handles.space(space, Rights::MAP)?;
     let memory = handles.memory(memory, mapping.access)?;
-    space.map_for_guest(memory, &mapping)?;
-    Ok(())
+    space.map_for_guest(memory, &mapping, &mut |wake| effects.wake(wake))
 }

@@ -172,6 +172,7 @@ pub fn dispatch(
             space,
             memory,
             map::mapping(address, offset, length, access),
+            effects,
         )
         .into(),
         Call::Unmap {

@@ -2,10 +2,8 @@
 
 use nuncio_abi::{Error, Handle, Rights};
 
-use crate::mem::GuestPhysical;
-use crate::object::Wake;
-
 use super::{Caller, Effects};
+use crate::mem::GuestPhysical;
 
 #[inline(never)]
 pub(super) fn unmap(
@@ -17,7 +15,6 @@ pub(super) fn unmap(
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
     let space = handles.space(space, Rights::MAP)?;
-    space.unmap(GuestPhysical(address), length)?;
-    effects.wake(Wake::TranslationsChanged);
-    Ok(())
+    let address = GuestPhysical(address);
+    space.unmap(address, length, &mut |wake| effects.wake(wake))
 }

@@ -109,7 +109,7 @@ impl Draft {
             length: memory.bytes(),
             access,
         };
-        Ok(self.domain.space.map(memory, &mapping)?)
+        Ok(self.domain.space.map(memory, &mapping, &mut |_| ())?)
     }
 
     fn map_modules(

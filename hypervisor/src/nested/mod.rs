@@ -30,4 +30,4 @@ pub use cursor::Run;
 pub use ept::{Ept, EPT_1G, EPT_2M, EPT_4K};
 pub use format::{Entry, EntryFormat, Level};
 pub use npt::{Npt, NPT, NPT_1G};
-pub use table::{NestedTable, Translation, ADDRESS_LIMIT};
+pub use table::{NestedTable, Stale, Translation, ADDRESS_LIMIT};

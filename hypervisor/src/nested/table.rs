@@ -36,13 +36,20 @@ pub struct Translation {
 /// finds too few frames for the tables that it needs (then all empty tables of the space go), or
 /// when a large page takes the place of the table.
 ///
-/// Frames go back at once, and what the CPU has cached of the tables may be wrong after any
-/// change: whoever makes one asks [`NestedTable::take_stale`] afterwards, whether or not the
-/// change has failed, and flushes before the guest runs again.
+/// What CPUs have cached of the tables may be wrong after any change: whoever makes one asks
+/// [`NestedTable::take_stale`] afterwards, whether or not the change has failed, and has them flush
+/// before the frames of what was mapped, and of [`Stale`], are used for anything else.
 pub struct NestedTable {
     account: Arc<Account>,
     root: Extent,
     tables: Tables,
+}
+
+/// Cached translations are wrong. The frames of tables that are gone: a CPU may look into them until it
+/// has flushed.
+#[must_use = "CPUs have to flush before this is dropped"]
+pub struct Stale {
+    _tables: Vec<Extent>,
 }
 
 impl NestedTable {
@@ -142,10 +149,20 @@ impl NestedTable {
         }
     }
 
-    /// Whether what the CPU has cached may have become wrong since this was asked last.
-    #[must_use]
-    pub fn take_stale(&mut self) -> bool {
-        mem::take(&mut self.tables.stale)
+    /// Whether what CPUs have cached may have become wrong since this was asked last.
+    #[inline]
+    pub fn take_stale(&mut self) -> Option<Stale> {
+        if !mem::take(&mut self.tables.stale) {
+            return None;
+        }
+        Some(Stale {
+            _tables: self.tables.take_retired(),
+        })
+    }
+
+    /// Takes out whatever is mapped, and gives up all tables but the root.
+    pub fn clear(&mut self) {
+        self.tables.clear();
     }
 
     /// The entries of a range that is a part of one last-level table, if that table is there: to
@@ -176,14 +193,26 @@ impl NestedTable {
         Ok(())
     }
 
-    /// The frames for the tables that a change needs.
-    fn take_spare(&self, at: &Cursor) -> Result<Vec<Extent>, OutOfFrames> {
+    /// The frames for the tables that a change needs; first those that it has given up itself.
+    fn take_spare(&mut self, at: &Cursor) -> Result<Vec<Extent>, OutOfFrames> {
         let mut count = Count { tables: 0 };
         let Tables { walk, .. } = self.tables;
         walk.run(self.tables.top(), Level::ROOT, &mut at.clone(), &mut count);
-        (0..count.tables)
-            .map(|_| self.account.allocate(0))
-            .collect()
+        let mut spare = Vec::new();
+        for _ in 0..count.tables {
+            let extent = match self.tables.reuse() {
+                Some(extent) => Ok(extent),
+                None => self.account.allocate(0),
+            };
+            match extent {
+                Ok(extent) => spare.push(extent),
+                Err(shortage) => {
+                    self.tables.put_back(spare);
+                    return Err(shortage);
+                }
+            }
+        }
+        Ok(spare)
     }
 }
 

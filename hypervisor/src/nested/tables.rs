@@ -1,6 +1,7 @@
 //! The tables of one space: where they are, and how their frames go back.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use super::walk::{Node, Walk};
@@ -15,8 +16,10 @@ pub(super) struct Tables {
     owned: BTreeMap<Frame, Extent>,
     /// The last-level table that was asked for last: changes often come close to each other.
     recent: Option<Recent>,
-    /// Whether the CPU may know something of the tables that is not so any more.
+    /// Whether a CPU may know something of the tables that is not so any more.
     pub(super) stale: bool,
+    /// Those that are not linked any more, though a CPU may still look into them.
+    retired: Vec<Extent>,
 }
 
 struct Recent {
@@ -34,6 +37,7 @@ impl Tables {
             owned: BTreeMap::new(),
             recent: None,
             stale: false,
+            retired: Vec::new(),
         }
     }
 
@@ -70,7 +74,40 @@ impl Tables {
         self.owned.keys()
     }
 
-    /// Gives back a table of this level, which is not linked any more, and those below it.
+    /// A frame for a table, of those that have just gone. A CPU that still takes it for the table that
+    /// it was finds what the space has somewhere else.
+    pub(super) fn reuse(&mut self) -> Option<Extent> {
+        let extent = self.retired.pop()?;
+        for word in self.walk.physical.words(extent.first())? {
+            word.store(0, Ordering::Relaxed);
+        }
+        Some(extent)
+    }
+
+    /// Frames that are not needed after all. If tables have gone, some of these may have been theirs.
+    pub(super) fn put_back(&mut self, extents: Vec<Extent>) {
+        if self.stale {
+            self.retired.extend(extents);
+        }
+    }
+
+    /// The frames of tables that are gone, to be given back when no CPU looks into them any more.
+    pub(super) fn take_retired(&mut self) -> Vec<Extent> {
+        core::mem::take(&mut self.retired)
+    }
+
+    /// Takes everything out, and all tables below the root.
+    pub(super) fn clear(&mut self) {
+        for word in self.root {
+            word.store(0, Ordering::Relaxed);
+        }
+        let owned = core::mem::take(&mut self.owned);
+        self.retired.extend(owned.into_values());
+        self.recent = None;
+        self.stale = true;
+    }
+
+    /// Unlinks a table of this level, which nothing names any more, and those below it.
     pub(super) fn release(&mut self, table: Frame, level: Level) {
         if let (Some(below), Some(words)) = (level.below(), self.walk.physical.words(table)) {
             for word in words {
@@ -82,7 +119,7 @@ impl Tables {
         self.give_back(table);
     }
 
-    /// Gives back every table in which nothing is mapped; returns whether there were any. It
+    /// Unlinks every table in which nothing is mapped; returns whether there were any. It
     /// looks at every table of the space.
     pub(super) fn prune(&mut self) -> bool {
         let before = self.owned.len();
@@ -114,9 +151,10 @@ impl Tables {
         words.is_some_and(|words| self.prune_below(words, level))
     }
 
-    /// The only way for a table to go: nobody may know its frame afterwards.
+    /// The only way for a single table to go. Its frame stays until the CPUs have forgotten it.
     fn give_back(&mut self, table: Frame) {
-        self.owned.remove(&table);
+        let extent = self.owned.remove(&table);
+        self.retired.extend(extent);
         self.recent = None;
         self.stale = true;
     }

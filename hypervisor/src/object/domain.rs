@@ -217,7 +217,7 @@ impl Domain {
         if let Some(monitor) = self.monitor.get() {
             monitor.end(wake);
         }
-        self.space.clear();
+        self.space.clear(wake);
         let watcher = self.made.as_ref().and_then(|made| made.watcher.as_ref());
         if let Some(news) = watcher.and_then(|(event, bits)| event.announce(*bits).ok()) {
             news.into_iter().for_each(wake);

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use nuncio_abi::Error;
 use spin::Mutex;
 
-use super::{Memory, Space};
+use super::{Memory, Space, Wake};
 
 /// Pages of all mappings of one memory together. Taking it back takes time in proportion.
 const MOST_MAPPED_PAGES: u64 = 1 << 16;
@@ -70,14 +70,14 @@ impl Lending {
     }
 
     /// Takes the memory out of all spaces, and lets nobody map it again.
-    pub(super) fn revoke(&self, memory: &Arc<Memory>) {
+    pub(super) fn revoke(&self, memory: &Arc<Memory>, wake: &mut dyn FnMut(Wake)) {
         let spaces = {
             let mut state = self.0.lock();
             state.is_revoked = true;
             core::mem::take(&mut state.spaces)
         };
         for space in spaces.iter().filter_map(Weak::upgrade) {
-            space.take_out(memory);
+            space.take_out(memory, wake);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::mem::{
 use crate::nested::Run;
 
 use super::lending::{Lending, LENDING_BYTES};
+use super::Wake;
 
 /// Pages that can be mapped; they go back to their pool with the last user.
 pub struct Memory {
@@ -71,9 +72,9 @@ impl Memory {
     }
 
     /// Takes it out of all spaces, and lets nobody map it again.
-    pub(super) fn revoke(self: &Arc<Self>) {
+    pub(super) fn revoke(self: &Arc<Self>, wake: &mut dyn FnMut(Wake)) {
         if let Some(lending) = &self.lending {
-            lending.revoke(self);
+            lending.revoke(self, wake);
         }
     }
 

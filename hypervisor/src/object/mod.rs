@@ -116,8 +116,7 @@ impl Object {
             Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
             Object::Timer(timer) => timer.handle_gone().into_iter().for_each(wake),
             Object::Memory(memory) if rights.contains(Rights::REVOKE) => {
-                memory.revoke();
-                wake(Wake::TranslationsChanged);
+                memory.revoke(wake);
             }
             Object::Domain(domain) if rights.contains(Rights::BUILD) => {
                 if let Some(domain) = domain.upgrade() {
@@ -142,6 +141,7 @@ pub enum Wake {
     TimerGone(TimerId),
     /// The maker of this domain has given it up.
     Orphaned(DomainId),
-    /// Some space has lost memory: cached translations of it are wrong.
-    TranslationsChanged,
+    /// The space with that number has lost memory or page tables: cached translations of it are wrong.
+    /// They are forgotten on every CPU when the wake-up has taken effect.
+    TranslationsChanged(u64),
 }

@@ -13,7 +13,7 @@ use crate::mem::{
 };
 use crate::nested::{EntryFormat, NestedTable};
 
-use super::Memory;
+use super::{Memory, Wake};
 
 /// Mappings that one space can hold; each costs the hypervisor some bookkeeping.
 pub const MAX_REGIONS: usize = 1024;
@@ -224,20 +224,27 @@ impl Space {
         self: &Arc<Self>,
         memory: &Arc<Memory>,
         mapping: &Mapping,
+        wake: &mut dyn FnMut(Wake),
     ) -> Result<(), Error> {
         if mapping.length > MAP_LIMIT_BYTES {
             return Err(Error::BadAddress);
         }
-        self.map(memory, mapping)
+        self.map(memory, mapping, wake)
     }
 
-    /// Puts memory into the space.
+    /// Puts memory into the space. Page tables may go for it: `wake` has CPUs forget them before their
+    /// frames are used again.
     ///
     /// # Errors
     /// `BadAddress` for a range that is empty, misaligned, or leaves the space or the memory;
     /// `AlreadyMapped`; `QuotaExhausted` when page tables or bookkeeping cannot be paid;
     /// `PeerGone` if the memory was taken back. The space is then as it was.
-    pub fn map(self: &Arc<Self>, memory: &Arc<Memory>, mapping: &Mapping) -> Result<(), Error> {
+    pub fn map(
+        self: &Arc<Self>,
+        memory: &Arc<Memory>,
+        mapping: &Mapping,
+        wake: &mut dyn FnMut(Wake),
+    ) -> Result<(), Error> {
         let (start, pages) = self.page_range(mapping.address, mapping.length)?;
         if !mapping.offset.is_multiple_of(PAGE_BYTES) {
             return Err(Error::BadAddress);
@@ -270,7 +277,7 @@ impl Space {
         };
         *recent = Recent::default();
         let outcome = table.map(mapping.address, &runs, mapping.access);
-        self.announce_stale(table);
+        self.flush(table, wake);
         if outcome.is_err() {
             not_mapped(memory, pages);
             room.put_back(before);
@@ -282,13 +289,18 @@ impl Space {
         Ok(())
     }
 
-    /// Takes memory out of the space.
+    /// Takes memory out of the space. `wake` has CPUs forget it before anything of it can be freed.
     ///
     /// # Errors
     /// `BadAddress` for a range that is empty, misaligned, too long or outside the space;
     /// `NotMapped` if part of it has no memory; `QuotaExhausted` when splitting a large page
     /// cannot be paid. The space is then as it was.
-    pub fn unmap(&self, address: GuestPhysical, length: u64) -> Result<(), Error> {
+    pub fn unmap(
+        &self,
+        address: GuestPhysical,
+        length: u64,
+        wake: &mut dyn FnMut(Wake),
+    ) -> Result<(), Error> {
         let (start, pages) = self.page_range(address, length)?;
         if length > MAP_LIMIT_BYTES {
             return Err(Error::BadAddress);
@@ -310,8 +322,8 @@ impl Space {
         let before = room.grow(taken.len_after_remove())?;
         *recent = Recent::default();
         let outcome = table.unmap(address, pages);
-        // Flush first, free second: whoever sees the frames free also sees the new number.
-        self.announce_stale(table);
+        // Flush first, free second.
+        self.flush(table, wake);
         if outcome.is_err() {
             room.put_back(before);
             return Err(Error::QuotaExhausted);
@@ -326,7 +338,7 @@ impl Space {
     }
 
     /// Takes a memory out wherever it is mapped.
-    pub(super) fn take_out(&self, memory: &Arc<Memory>) {
+    pub(super) fn take_out(&self, memory: &Arc<Memory>, wake: &mut dyn FnMut(Wake)) {
         let mut state = self.state.lock();
         let State {
             table,
@@ -346,7 +358,7 @@ impl Space {
             let address = GuestPhysical(start << PAGE_SHIFT);
             let outcome = table.unmap(address, pages);
             debug_assert!(outcome.is_ok(), "a whole region takes no table to unmap");
-            self.announce_stale(table);
+            self.flush(table, wake);
             if let Ok(taken) = regions.taken_range(start, pages) {
                 drop(taken.remove());
             }
@@ -367,8 +379,6 @@ impl Space {
 
     #[inline(never)]
     fn look_up(&self, state: &mut State, number: u64) -> Option<RecentPage> {
-        // The tables of a space that was cleared still name what it had.
-        state.regions.find(number)?;
         let address = GuestPhysical(number << PAGE_SHIFT);
         let translation = state.table.translate(address)?;
         let page = RecentPage {
@@ -380,26 +390,37 @@ impl Space {
         Some(page)
     }
 
-    /// Takes everything out: the domain is dead and no vcpu will run in the space again.
-    pub fn clear(&self) {
+    /// Takes everything out: its domain is dead. Whoever has a handle to the space may still run
+    /// something in it, and must find nothing.
+    pub fn clear(&self, wake: &mut dyn FnMut(Wake)) {
         let mut state = self.state.lock();
-        self.flushes.fetch_add(1, Ordering::AcqRel);
-        state.recent = Recent::default();
-        for interval in state.regions.iter() {
+        let State {
+            table,
+            regions,
+            recent,
+            room,
+        } = &mut *state;
+        *recent = Recent::default();
+        table.clear();
+        self.flush(table, wake);
+        for interval in regions.iter() {
             not_mapped(
                 &interval.value.memory,
                 interval.end.saturating_sub(interval.start),
             );
         }
-        state.regions.clear();
-        state.room.paid = Paid::default();
+        regions.clear();
+        room.paid = Paid::default();
     }
 
-    /// Has the CPU forget what it has cached if a change has made that wrong. Even a change that
-    /// has failed can have: tables may have been given back for it.
-    fn announce_stale(&self, table: &mut NestedTable) {
-        if table.take_stale() {
-            self.flushes.fetch_add(1, Ordering::AcqRel);
+    /// Has CPUs forget what they have cached if a change has made that wrong. Even a change that has
+    /// failed can have: tables may have gone for it. Their frames are free afterwards.
+    #[inline]
+    fn flush(&self, table: &mut NestedTable, wake: &mut dyn FnMut(Wake)) {
+        if let Some(stale) = table.take_stale() {
+            self.flushes.fetch_add(1, Ordering::SeqCst);
+            wake(Wake::TranslationsChanged(self.id));
+            drop(stale);
         }
     }
 
@@ -414,9 +435,9 @@ impl Space {
 }
 
 impl Drop for Space {
-    /// What was mapped counts its mappings.
+    /// What was mapped counts its mappings. Nothing runs in the space: what does has a reference to it.
     fn drop(&mut self) {
-        self.clear();
+        self.clear(&mut |_| ());
     }
 }
 
@@ -428,181 +449,4 @@ fn not_mapped(memory: &Memory, pages: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mem::arena::Arena;
-    use crate::nested::NPT;
-
-    struct Fixture {
-        space: Arc<Space>,
-        memory: Arc<Memory>,
-        account: Arc<Account>,
-    }
-
-    fn fixture(quota: u64) -> Fixture {
-        let arena = Arena::leak(64, 64);
-        let account = Account::new(arena.pool(), quota);
-        let memory = Arc::new(Memory::allocate(&account, 8).unwrap());
-        let space = Arc::new(Space::new(&account, arena, &NPT, 1 << 39).unwrap());
-        Fixture {
-            space,
-            memory,
-            account,
-        }
-    }
-
-    fn mapping(address: u64, offset: u64, length: u64) -> Mapping {
-        Mapping {
-            address: GuestPhysical(address),
-            offset,
-            length,
-            access: Rights::READ,
-        }
-    }
-
-    #[test]
-    fn what_is_mapped_is_found_and_what_is_not_is_not() {
-        let fixture = fixture(64);
-        let Fixture { space, memory, .. } = &fixture;
-        space
-            .map(memory, &mapping(0x10_0000, 0x2000, 0x3000))
-            .unwrap();
-        assert!(space
-            .words(GuestPhysical(0x10_2FFF), Rights::READ)
-            .is_some());
-        assert!(space
-            .words(GuestPhysical(0x10_3000), Rights::READ)
-            .is_none());
-        assert!(space
-            .words(GuestPhysical(0x10_0000), Rights::WRITE)
-            .is_none());
-        assert_eq!(space.mapped_bytes(), 0x3000);
-    }
-
-    #[test]
-    fn a_page_that_was_found_before_is_looked_up_again_after_a_change() {
-        let fixture = fixture(64);
-        let Fixture { space, memory, .. } = &fixture;
-        let address = GuestPhysical(0x10_0000);
-        let first = |access| space.words(address, access).map(|words| words.as_ptr());
-        space.map(memory, &mapping(address.0, 0, 0x1000)).unwrap();
-        let before = first(Rights::READ).unwrap();
-        assert_eq!(first(Rights::READ), Some(before));
-        assert_eq!(first(Rights::WRITE), None);
-        space.unmap(address, 0x1000).unwrap();
-        assert_eq!(first(Rights::READ), None);
-        space
-            .map(memory, &mapping(address.0, 0x3000, 0x1000))
-            .unwrap();
-        assert!(first(Rights::READ).is_some_and(|words| words != before));
-        space.clear();
-        assert_eq!(first(Rights::READ), None);
-    }
-
-    #[test]
-    fn bad_ranges_are_refused() {
-        let fixture = fixture(64);
-        let Fixture { space, memory, .. } = &fixture;
-        let bad = [
-            mapping(0x10_0001, 0, 0x1000),
-            mapping(0x10_0000, 1, 0x1000),
-            mapping(0x10_0000, 0, 0),
-            mapping(0x10_0000, 0, 0x1001),
-            mapping(0x10_0000, 0x8000, 0x1000),
-            mapping(0x10_0000, 0x7000, 0x2000),
-            mapping(1 << 39, 0, 0x1000),
-            mapping((1 << 39) - 0x1000, 0, 0x2000),
-            mapping(u64::MAX - 0xFFF, 0, 0x1000),
-        ];
-        for mapping in bad {
-            assert_eq!(
-                space.map(memory, &mapping),
-                Err(Error::BadAddress),
-                "{mapping:?}"
-            );
-        }
-        assert_eq!(space.mapped_bytes(), 0);
-    }
-
-    #[test]
-    fn overlaps_and_holes_are_refused_without_effect() {
-        let fixture = fixture(64);
-        let Fixture { space, memory, .. } = &fixture;
-        space.map(memory, &mapping(0x10_0000, 0, 0x2000)).unwrap();
-        let overlap = space.map(memory, &mapping(0x10_1000, 0, 0x2000));
-        assert_eq!(overlap, Err(Error::AlreadyMapped));
-        let hole = space.unmap(GuestPhysical(0x10_1000), 0x2000);
-        assert_eq!(hole, Err(Error::NotMapped));
-        assert_eq!(space.mapped_bytes(), 0x2000);
-        assert_eq!(space.flushes(), 0);
-    }
-
-    #[test]
-    fn unmapping_asks_for_a_flush_and_frees_the_memory_with_its_last_user() {
-        let fixture = fixture(64);
-        fixture
-            .space
-            .map(&fixture.memory, &mapping(0, 0, 0x8000))
-            .unwrap();
-        let used = fixture.account.used();
-        drop(fixture.memory);
-        assert_eq!(fixture.account.used(), used, "still mapped");
-        fixture.space.unmap(GuestPhysical(0), 0x8000).unwrap();
-        assert_eq!(fixture.space.flushes(), 1);
-        assert_eq!(fixture.account.used(), used - 8);
-    }
-
-    #[test]
-    fn empty_tables_are_used_again_or_pay_for_others_after_a_flush() {
-        let fixture = fixture(12);
-        let Fixture { space, memory, .. } = &fixture;
-        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
-        space.unmap(GuestPhysical(0), 0x1000).unwrap();
-        space.map(memory, &mapping(0x1000, 0, 0x1000)).unwrap();
-        space.unmap(GuestPhysical(0x1000), 0x1000).unwrap();
-        assert_eq!((fixture.account.used(), space.flushes()), (12, 2));
-        space.map(memory, &mapping(1 << 38, 0, 0x1000)).unwrap();
-        assert_eq!((fixture.account.used(), space.flushes()), (12, 3));
-        let refused = space.map(memory, &mapping(0, 0, 0x1000));
-        assert_eq!(refused, Err(Error::QuotaExhausted));
-        assert_eq!(space.flushes(), 3, "there was no empty table");
-    }
-
-    #[test]
-    fn a_refused_map_that_gave_tables_back_asks_for_a_flush() {
-        let fixture = fixture(12);
-        let Fixture { space, memory, .. } = &fixture;
-        space.map(memory, &mapping(0, 0, 0x1000)).unwrap();
-        space.unmap(GuestPhysical(0), 0x1000).unwrap();
-        let used = fixture.account.used();
-        let refused = space.map(memory, &mapping((1 << 38) - 0x1000, 0, 0x2000));
-        assert_eq!(refused, Err(Error::QuotaExhausted));
-        assert!(fixture.account.used() < used);
-        assert_eq!((space.flushes(), space.mapped_bytes()), (2, 0));
-    }
-
-    #[test]
-    fn without_quota_for_tables_nothing_changes() {
-        let fixture = fixture(9);
-        let used = fixture.account.used();
-        let refused = fixture.space.map(&fixture.memory, &mapping(0, 0, 0x1000));
-        assert_eq!(refused, Err(Error::QuotaExhausted));
-        assert_eq!(
-            (fixture.account.used(), fixture.space.mapped_bytes()),
-            (used, 0)
-        );
-    }
-
-    #[test]
-    fn the_number_of_regions_is_bounded() {
-        let fixture = fixture(64);
-        let Fixture { space, memory, .. } = &fixture;
-        for index in 0..MAX_REGIONS as u64 {
-            space
-                .map(memory, &mapping(index * 0x2000, 0, 0x1000))
-                .unwrap();
-        }
-        let one_more = space.map(memory, &mapping(1 << 30, 0, 0x1000));
-        assert_eq!(one_more, Err(Error::QuotaExhausted));
-    }
-}
+mod tests;

@@ -34,7 +34,7 @@ impl<P> Context<P> {
                 self.domains.orphan(id);
                 self.scheduler.call_attention();
             }
-            Wake::TranslationsChanged => self.scheduler.call_attention(),
+            Wake::TranslationsChanged(_) => self.scheduler.call_attention(),
         }
     }
 

@@ -163,8 +163,14 @@ impl Bed {
         entries
     }
 
-    /// That each table is linked once, owned and paid for.
-    pub(super) fn check_structure(&self) {
+    /// Every CPU has flushed.
+    pub(super) fn flush(&mut self) {
+        drop(self.table.take_stale());
+    }
+
+    /// That each table is linked once, owned and paid for, when every CPU has flushed.
+    pub(super) fn check_structure(&mut self) {
+        self.flush();
         let entries = self.entries();
         let linked: Vec<Frame> = entries
             .iter()
@@ -206,10 +212,12 @@ impl Bed {
     pub(super) fn apply_starved(&mut self, change: &Change) {
         let before = self.leaves();
         for spare in 0.. {
+            self.flush();
             let used = self.account.used();
             let ballast = self.starve(spare);
             let outcome = self.apply(change);
             drop(ballast);
+            self.flush();
             if outcome.is_ok() {
                 break;
             }

@@ -176,7 +176,7 @@ impl Stage {
             length: RAM_PAGES * PAGE,
             access: Rights::ACCESS,
         };
-        space.map(&ram, &mapping).unwrap();
+        space.map(&ram, &mapping, &mut |_| ()).unwrap();
         let root = space.root();
         let name = Name::new("guest").unwrap();
         let id = DomainId(number as u32);
