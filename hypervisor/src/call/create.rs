@@ -125,6 +125,7 @@ fn timer(
         .map_err(exhausted)?;
     table.ensure(MOST_HANDLES)?;
     let timer = effects.add_timer(event, bits, charge);
+    let timer = timer.ok_or(Error::QuotaExhausted)?;
     let handle = table.insert(held(Object::Timer(timer), Rights::ARM | Rights::GRANT))?;
     Ok((handle, None))
 }
@@ -149,7 +150,8 @@ fn domain(
     let id = effects.new_domain_id();
     let made = MadeBy { watcher, charge };
     let name = parent.name_of_next(id);
-    let domain = Arc::new(Domain::made(id, name, account, space.clone(), made));
+    let cpu = effects.cpu();
+    let domain = Arc::new(Domain::made(id, name, cpu, account, space.clone(), made));
     effects.keep_domain(domain.clone());
     let rights = Rights::STOP | Rights::BUILD | Rights::GRANT;
     let handle = table.insert(held(Object::Domain(Arc::downgrade(&domain)), rights))?;
@@ -222,7 +224,8 @@ fn vcpu(
         .transpose()
         .and_then(|monitor| Vcpu::made(page, monitor, physical, charge))
         .map_err(exhausted)?;
-    domain.add_vcpu(vcpu.numbered(effects.new_vcpu_id()));
+    let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
+    domain.add_vcpu(vcpu.numbered(id));
     let rights = Rights::START | Rights::STOP | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
     Ok((handle, None))

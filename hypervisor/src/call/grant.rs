@@ -2,6 +2,8 @@
 
 use nuncio_abi::{Error, Handle, Rights};
 
+use crate::object::{Domain, Held};
+
 use super::{Answer, Caller};
 
 #[inline(never)]
@@ -27,12 +29,20 @@ pub(super) fn grant(
         }
         copy.badge = badge;
     }
-    // From a maker's table to that of what it has made: no two domains lock each other's.
     let handle = match to {
-        Some(domain) if domain.ending().is_some() => return Err(Error::PeerGone),
-        Some(domain) => domain.handles.lock().insert(copy)?,
+        Some(domain) => give(&domain, copy)?,
         None => handles.insert(copy)?,
     };
     answer.pair(handle.raw(), 0);
     Ok(())
+}
+
+/// From a maker's table to that of what it has made: no two domains lock each other's.
+fn give(domain: &Domain, copy: Held) -> Result<Handle, Error> {
+    let mut table = domain.handles.lock();
+    // A domain that ends is marked so before its table is emptied.
+    match domain.ending() {
+        Some(_) => Err(Error::PeerGone),
+        None => table.insert(copy),
+    }
 }

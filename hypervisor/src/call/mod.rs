@@ -44,6 +44,7 @@ use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
+use crate::sched::CpuIndex;
 
 pub use resume::resume;
 pub use submit::{Entry as RingEntry, Submission, Then};
@@ -69,20 +70,28 @@ pub trait Effects {
     /// Tells it, and gives it the CPU if the caller goes to sleep now.
     fn hand_over(&mut self, wake: Wake);
 
+    /// The CPU on which the call is made, and on which what it makes is to run.
+    fn cpu(&self) -> CpuIndex;
+
     /// A number for a domain that is about to be made.
     fn new_domain_id(&mut self) -> DomainId;
 
     /// Keeps a domain that was made until its maker gives it up.
     fn keep_domain(&mut self, domain: Arc<Domain>);
 
-    /// A number for a vcpu that is about to be made.
-    fn new_vcpu_id(&mut self) -> VcpuId;
+    /// A number for a vcpu that is about to be made; `None` if there are too many.
+    fn new_vcpu_id(&mut self) -> Option<VcpuId>;
 
     /// Has the vcpu of a domain start at an entry, after [`Outcome::Start`].
     fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry);
 
-    /// Makes a timer that is not armed.
-    fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer>;
+    /// Makes a timer that is not armed; `None` if there are too many.
+    fn add_timer(
+        &mut self,
+        event: Arc<Event>,
+        bits: u64,
+        charge: KernelCharge,
+    ) -> Option<Arc<Timer>>;
 
     /// Sets when a timer is due; at once if the deadline has passed.
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline);

@@ -1,6 +1,6 @@
 //! How a vcpu that has slept in a call goes on with it.
 
-use nuncio_abi::{Error, MESSAGE_HANDLES};
+use nuncio_abi::{Deadline, Error, MESSAGE_HANDLES};
 
 use crate::object::{Arrival, Traffic, Waiting};
 
@@ -38,6 +38,9 @@ fn look_again(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Option<Outcome> {
+    if caller.vcpu.sleeper().awaits_another_cpu() {
+        return Some(Outcome::Block(Deadline::NEVER));
+    }
     match caller.vcpu.sleeper().take() {
         // What `take_arrival` has taken, and what is the loop's business.
         Waiting::Nothing
@@ -45,6 +48,7 @@ fn look_again(
         | Waiting::Received(_)
         | Waiting::Answered(_)
         | Waiting::Exited(_)
+        | Waiting::Elsewhere
         | Waiting::Monitor(_)
         | Waiting::Resumed(_) => None,
         Waiting::Event(deadline) => Some(wait::sleep(caller, deadline, effects)),
@@ -57,6 +61,7 @@ fn look_again(
             Some(Outcome::Error(Error::PeerGone))
         }
         Waiting::Run(monitor) => Some(run::wait(caller, monitor)),
+        Waiting::Settled(result) => Some(result.into()),
         Waiting::Ended => Some(Outcome::Error(Error::PeerGone)),
     }
 }

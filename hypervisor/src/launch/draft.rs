@@ -9,10 +9,11 @@ use nuncio_abi::{
 };
 
 use crate::image::{Image, Segment};
-use crate::mem::{Account, FrameBytes, GuestPhysical, PAGE_BYTES, PAGE_SHIFT};
+use crate::mem::{Account, FrameBytes, GuestPhysical, OutOfFrames, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu};
 use crate::plan::{DomainPlan, ModulePlan};
-use crate::run::{Platform, Runner};
+use crate::run::{Launched, Platform, Runner};
+use crate::sched::CpuIndex;
 use crate::vt::{StartState, Vendor};
 
 use super::error::Fault;
@@ -58,11 +59,14 @@ impl Draft {
         let space = Space::new(&account, machine.physical, format, limit)?;
         let ram = Arc::new(Memory::allocate(&account, plan.memory_bytes >> PAGE_SHIFT)?);
         let image = load_image(machine, &ram, plan)?;
-        let id = VcpuNumber::next(runner, index);
+        let cpus = runner.cpus();
+        let cpu = choose_cpu(plan, index, cpus.count())?;
         let vcpu_page = Arc::new(Memory::allocate(&account, 1)?);
-        let vcpu = Vcpu::new(id.vcpu, vcpu_page, machine.physical)?;
+        let id = cpus.new_vcpu_id(cpu).ok_or(OutOfFrames::Memory)?;
+        let vcpu = Vcpu::new(id, vcpu_page, machine.physical)?;
         let boot_info_page = Arc::new(Memory::allocate(&account, 1)?);
-        let domain = Domain::new(id.domain, plan.name, account, Arc::new(space));
+        let id = DomainId(index as u32);
+        let domain = Domain::new(id, plan.name, cpu, account, Arc::new(space));
         let mut draft = Draft {
             domain: Arc::new(domain),
             vcpu,
@@ -271,7 +275,6 @@ impl Draft {
         let words = self.info.to_words();
         ram::write_words(machine.physical, &self.boot_info_page, 0, &words)
             .ok_or(Fault::TooManyGrants)?;
-        let account = &self.domain.account;
         let start = StartState {
             nested_root: self.domain.space.root(),
             entry: self.entry,
@@ -280,27 +283,23 @@ impl Draft {
             stack: GuestPhysical(self.info.ram_bytes.saturating_sub(8)),
             argument: self.layout.boot_info,
         };
-        let vcpu = runner.vendor().create_vcpu(account, &start)?;
-        let extended = runner.platform().new_extended_state(account)?;
-        runner.add(self.domain, self.vcpu, vcpu, extended, self.background);
+        runner.launch(Launched {
+            domain: self.domain,
+            vcpu: self.vcpu,
+            start,
+            background: self.background,
+        })?;
         Ok(())
     }
 }
 
-/// The numbers of the next domain and its vcpu.
-struct VcpuNumber {
-    domain: DomainId,
-    vcpu: crate::sched::VcpuId,
-}
-
-impl VcpuNumber {
-    /// Vcpus join the loop in the order of their domains, one each.
-    fn next<V: Vendor, P: Platform>(runner: &Runner<V, P>, index: usize) -> Self {
-        let first = runner.next_vcpu_id().0;
-        VcpuNumber {
-            domain: DomainId(index as u32),
-            vcpu: crate::sched::VcpuId(first + index as u32),
-        }
+/// The CPU that the plan names, or else one after the other.
+fn choose_cpu(plan: &DomainPlan, index: usize, count: usize) -> Result<CpuIndex, Fault> {
+    match plan.cpu {
+        Some(cpu) if usize::from(cpu) < count => Ok(CpuIndex(cpu)),
+        Some(cpu) => Err(Fault::NoCpu { cpu, count }),
+        // There are at most 256.
+        None => Ok(CpuIndex((index % count) as u8)),
     }
 }
 

@@ -39,6 +39,13 @@ pub enum Fault {
     OutOfFrames(OutOfFrames),
     /// The domain's address space cannot hold what it is given.
     Mapping(Error),
+    /// The machine has no such CPU, or it could not be brought up.
+    NoCpu {
+        /// The CPU that was asked for.
+        cpu: u8,
+        /// How many there are.
+        count: usize,
+    },
     /// It has more handles, modules or event slots than the boot-info page holds.
     TooManyGrants,
 }
@@ -129,6 +136,11 @@ impl fmt::Display for Fault {
                 "the machine has too little memory for it; make it smaller or give the machine more",
             ),
             Fault::Mapping(error) => write!(formatter, "its address space: {}", error.text()),
+            Fault::NoCpu { cpu, count } => write!(
+                formatter,
+                "it is to run on CPU {cpu}, and there are {count}, counted from 0: give the machine \
+                 more or name another"
+            ),
             Fault::TooManyGrants => formatter
                 .write_str("it is given more handles or modules than the ABI allows; give it fewer"),
         }

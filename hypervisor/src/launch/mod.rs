@@ -84,7 +84,10 @@ pub fn launch<V: Vendor, P: Platform>(
             .finish(runner, machine)
             .map_err(|fault| fault.of(&name))?;
     }
-    Ok(())
+    match runner.settle() {
+        Ok(()) => Ok(()),
+        Err((name, error)) => Err(error::Fault::from(error).of(&name)),
+    }
 }
 
 /// Pages that several domains see.

@@ -8,7 +8,7 @@ use nuncio_abi::{Name, StopReason};
 use spin::{Mutex, Once};
 
 use crate::mem::{Account, KernelCharge};
-use crate::sched::VcpuId;
+use crate::sched::{CpuIndex, VcpuId};
 
 use super::{Event, HandleTable, Held, LineBuffer, Monitor, Space, Vcpu, Wake};
 
@@ -22,6 +22,8 @@ pub struct Domain {
     pub id: DomainId,
     /// Its name in the manifest.
     pub name: Name,
+    /// The CPU of its vcpu: what happens to the domain as a whole happens there.
+    pub cpu: CpuIndex,
     /// Pays for every frame that the domain causes.
     pub account: Arc<Account>,
     /// Where its vcpus run.
@@ -100,24 +102,32 @@ pub struct Ending {
 
 impl Domain {
     /// A domain without handles.
-    pub fn new(id: DomainId, name: Name, account: Arc<Account>, space: Arc<Space>) -> Self {
-        Self::with(id, name, account, space, None)
+    pub fn new(
+        id: DomainId,
+        name: Name,
+        cpu: CpuIndex,
+        account: Arc<Account>,
+        space: Arc<Space>,
+    ) -> Self {
+        Self::with(id, name, cpu, account, space, None)
     }
 
     /// A domain that another one makes.
     pub fn made(
         id: DomainId,
         name: Name,
+        cpu: CpuIndex,
         account: Arc<Account>,
         space: Arc<Space>,
         made: Made,
     ) -> Self {
-        Self::with(id, name, account, space, Some(made))
+        Self::with(id, name, cpu, account, space, Some(made))
     }
 
     fn with(
         id: DomainId,
         name: Name,
+        cpu: CpuIndex,
         account: Arc<Account>,
         space: Arc<Space>,
         made: Option<Made>,
@@ -125,6 +135,7 @@ impl Domain {
         Domain {
             id,
             name,
+            cpu,
             handles: Mutex::new(HandleTable::new(account.clone())),
             account,
             space,

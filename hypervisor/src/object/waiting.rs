@@ -45,6 +45,10 @@ pub enum Waiting {
     Exited([u64; MAX_VALUES]),
     /// The domain of the vcpu that it runs has ended.
     Ended,
+    /// Another CPU does what it has asked for.
+    Elsewhere,
+    /// That is done, or cannot be.
+    Settled(Result<(), Error>),
     /// In an exit: its monitor has not said how it goes on.
     Monitor(AwaitedResume),
     /// Its monitor has said how it goes on.
@@ -286,6 +290,21 @@ impl Sleeper {
         if matches!(*waiting, Waiting::Run(_)) {
             *waiting = end;
         }
+    }
+
+    /// Whether another CPU has not done yet what it has asked for.
+    pub fn awaits_another_cpu(&self) -> bool {
+        matches!(*self.0.lock(), Waiting::Elsewhere)
+    }
+
+    /// What it has asked another CPU for is done. Whether it waits for that.
+    pub fn settle(&self, result: Result<(), Error>) -> bool {
+        let mut waiting = self.0.lock();
+        let waits = matches!(*waiting, Waiting::Elsewhere);
+        if waits {
+            *waiting = Waiting::Settled(result);
+        }
+        waits
     }
 
     /// Whether it waits for its monitor.

@@ -7,8 +7,8 @@ use nuncio_abi::{Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, PAGE_BYTES};
 
 use super::{
     DomainPlan, EventPlan, Fault, Grant, GrantedObject, Limit, MemoryPlan, ModulePlan, Plan,
-    PlanError, PortPlan, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PORT_CAPACITY,
-    RESERVED_NAMES,
+    PlanError, PortPlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS,
+    MAX_PORT_CAPACITY, RESERVED_NAMES,
 };
 
 /// The kinds of object that a plan gives.
@@ -47,6 +47,16 @@ impl Builder {
             return Err(Fault::TakenName);
         }
         push_within(&mut self.plan.domains, domain, MAX_DOMAINS, Limit::Domains)
+    }
+
+    pub(super) fn set_cpu(&mut self, domain: Name, cpu: u64) -> Result<(), Fault> {
+        let domain = self.domain_mut(domain)?;
+        if domain.cpu.is_some() {
+            return Err(Fault::Repeated);
+        }
+        within(cpu < MAX_CPUS, Limit::Cpu)?;
+        domain.cpu = u8::try_from(cpu).ok();
+        Ok(())
     }
 
     pub(super) fn set_command_line(&mut self, domain: Name, line: &str) -> Result<(), Fault> {

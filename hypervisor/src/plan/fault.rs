@@ -5,7 +5,8 @@ use core::fmt;
 use nuncio_abi::{Name, COMMAND_LINE_BYTES, MAX_MODULES};
 
 use super::{
-    MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PLAN_BYTES, MAX_PORT_CAPACITY,
+    MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PLAN_BYTES,
+    MAX_PORT_CAPACITY,
 };
 
 /// Where a plan is wrong, and how.
@@ -95,6 +96,8 @@ pub enum Limit {
     Grants,
     /// The number of a domain's vcpus.
     Vcpus,
+    /// The number of a CPU.
+    Cpu,
     /// The size of a domain's or a shared memory.
     MemoryBytes,
     /// The capacity of a port.
@@ -186,6 +189,11 @@ impl fmt::Display for Limit {
             Limit::Modules => write!(formatter, "a domain has at most {MAX_MODULES} modules"),
             Limit::Grants => write!(formatter, "a domain is given at most {MAX_GRANTS} objects"),
             Limit::Vcpus => write!(formatter, "a domain has 1 vcpu"),
+            Limit::Cpu => write!(
+                formatter,
+                "CPUs have numbers from 0 to {}",
+                MAX_CPUS.saturating_sub(1)
+            ),
             Limit::MemoryBytes => write!(
                 formatter,
                 "a memory has a multiple of 4096 bytes, at least 4096 and at most \

@@ -39,6 +39,8 @@ pub const MAX_OBJECTS: usize = 256;
 pub const MAX_GRANTS: usize = MAX_HANDLES - 7;
 /// Messages that a port can hold.
 pub const MAX_PORT_CAPACITY: usize = 256;
+/// CPUs that can be named: 0 to one less.
+pub const MAX_CPUS: u64 = 256;
 /// Bytes in a domain's memory or a shared memory: 1 TiB.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 40;
 
@@ -80,6 +82,8 @@ pub struct DomainPlan {
     pub memory_bytes: u64,
     /// How many vcpus it has: 1.
     pub vcpus: u32,
+    /// The CPU on which it runs; any if there is none.
+    pub cpu: Option<u8>,
     /// Whether the run may end while it is running.
     pub background: bool,
     /// Printable ASCII, shorter than [`nuncio_abi::COMMAND_LINE_BYTES`].

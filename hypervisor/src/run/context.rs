@@ -2,54 +2,179 @@
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Message};
+use nuncio_abi::{Deadline, Message, StopReason};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, Wake};
-use crate::sched::{Scheduler, VcpuId};
+use crate::sched::{CpuIndex, News, Scheduler, Told, VcpuId};
 
-use super::domains::{Domains, Starting};
-use super::timers::Timers;
+use super::cpus::{Cpu, Cpus};
+use super::domains::Starting;
 use super::Platform;
 
 /// The part of the loop that calls have an effect on.
 pub(super) struct Context<P> {
     pub(super) scheduler: Scheduler,
-    pub(super) timers: Timers,
-    pub(super) domains: Domains,
     pub(super) platform: P,
+    pub(super) cpus: Arc<Cpus>,
+    /// The CPU of this loop.
+    pub(super) here: Arc<Cpu>,
+    pub(super) index: CpuIndex,
+    /// What the call that is being made asks to start.
+    pub(super) starting: Option<Starting>,
 }
 
-impl<P> Context<P> {
+impl<P: Platform> Context<P> {
+    /// Of that CPU, without vcpus.
+    pub(super) fn new(cpus: Arc<Cpus>, index: CpuIndex, platform: P) -> Self {
+        Context {
+            scheduler: Scheduler::new(cpus.cpu(index).attention().clone()),
+            platform,
+            here: cpus.cpu(index).clone(),
+            cpus,
+            index,
+            starting: None,
+        }
+    }
+
     /// Lets a wake-up take effect.
     #[inline]
     pub(super) fn apply(&mut self, wake: Wake) {
         match wake {
-            Wake::Blocked(id) => self.scheduler.wake(id),
-            Wake::Event(id) => self.scheduler.signal(id),
-            Wake::Quiet(id) => self.scheduler.signal_asleep(id),
-            Wake::TimerGone(id) => self.timers.remove(id),
-            Wake::Orphaned(id) => {
-                self.domains.orphan(id);
-                self.scheduler.call_attention();
+            Wake::Blocked(id) => {
+                if !self.scheduler.wake(id) {
+                    self.post(id, News::BLOCKED);
+                }
             }
-            Wake::TranslationsChanged(_) => self.scheduler.call_attention(),
+            Wake::Event(id) => {
+                if !self.scheduler.signal(id) {
+                    self.post(id, News::EVENT);
+                }
+            }
+            Wake::Quiet(id) => {
+                if !self.scheduler.signal_asleep(id) {
+                    self.post(id, News::QUIET);
+                }
+            }
+            Wake::TranslationsChanged(space) => self.flush(space),
+            wake => self.apply_rare(wake),
+        }
+    }
+
+    #[cold]
+    fn apply_rare(&mut self, wake: Wake) {
+        match wake {
+            Wake::TimerGone(id) => self.cpus.timers(id.cpu()).lock().remove(id),
+            Wake::Orphaned(id) => self.orphan(id),
+            // What is left has been seen to.
+            _ => {}
+        }
+    }
+
+    /// A vcpu that is not this CPU's has news, if there still is one of that number.
+    #[cold]
+    fn post(&mut self, id: VcpuId, news: News) {
+        if let Some(cpu) = self.cpus.mailboxes().post(id, news) {
+            self.tell(cpu, Told::MAIL);
+        }
+    }
+
+    /// Tells a CPU something, and interrupts it if it would not hear it soon.
+    pub(super) fn tell(&mut self, cpu: CpuIndex, told: Told) {
+        let must_be_interrupted = self.cpus.cpu(cpu).attention().tell(told);
+        if must_be_interrupted && cpu != self.index {
+            self.platform.interrupt(cpu);
+        }
+    }
+
+    /// The run is over; every CPU ends what it has.
+    pub(super) fn end_run(&mut self, reason: StopReason) {
+        self.cpus.end(reason);
+        for cpu in self.cpus.clone().indices() {
+            self.tell(cpu, Told::OVER);
+        }
+    }
+
+    /// The CPU of a vcpu that is not this one's.
+    pub(super) fn elsewhere(&self, id: VcpuId) -> Option<CpuIndex> {
+        let cpu = self.cpus.mailboxes().cpu(id)?;
+        (cpu != self.index).then_some(cpu)
+    }
+
+    /// Lets what other CPUs have put into the mailbox take effect.
+    #[cold]
+    pub(super) fn read_mail(&mut self) {
+        let scheduler = &mut self.scheduler;
+        self.cpus.mailboxes().collect(self.index, |id, news| {
+            if news.contains(News::BLOCKED) {
+                scheduler.wake(id);
+            }
+            if news.contains(News::EVENT) {
+                scheduler.signal(id);
+            }
+            if news.contains(News::QUIET) {
+                scheduler.signal_asleep(id);
+            }
+        });
+    }
+
+    /// A domain was given up by its maker; its own CPU ends it.
+    fn orphan(&mut self, id: DomainId) {
+        let domain = self.cpus.domains().lock().get(id);
+        if let Some(domain) = domain {
+            self.cpus.orphan(domain.cpu, id);
+            self.tell(domain.cpu, Told::REQUEST);
+        }
+    }
+
+    /// Every CPU forgets what it has cached of the space. Returns when none is in a guest with it any
+    /// more; this one forgets before it enters a guest.
+    ///
+    /// A CPU in the hypervisor need not be waited for: it looks, after it has said that it enters a
+    /// guest, whether it has been told. So nobody waits for a CPU that waits for him.
+    #[inline]
+    fn flush(&mut self, space: u64) {
+        self.scheduler.call_attention();
+        if self.cpus.count() > 1 {
+            self.flush_others(space);
+        }
+    }
+
+    #[inline(never)]
+    fn flush_others(&self, space: u64) {
+        for (index, cpu) in self.cpus.others(self.index) {
+            if cpu.uses_space(space) && cpu.attention().tell(Told::FLUSH) {
+                self.platform.interrupt(index);
+            }
+        }
+        for (index, cpu) in self.cpus.others(self.index) {
+            if cpu.uses_space(space) {
+                let is_there = || cpu.attention().is_deaf_to(Told::FLUSH);
+                self.platform.wait_while(index, &is_there);
+            }
         }
     }
 
     /// The next deadline of a sleeping vcpu or an armed timer, in nanoseconds.
     pub(super) fn earliest_deadline(&self) -> Option<u64> {
-        let deadlines = [self.scheduler.earliest_deadline(), self.timers.earliest()];
+        let timer = self.here.timers().lock().earliest();
+        let deadlines = [self.scheduler.earliest_deadline(), timer];
         deadlines.into_iter().flatten().min()
     }
 
     /// Wakes whoever's deadline has passed and fires the timers that are due.
     pub(super) fn expire(&mut self, now_ns: u64) {
         self.scheduler.expire(now_ns);
-        while let Some(wake) = self.timers.fire_next(now_ns) {
+        while let Some(timer) = self.take_due_timer(now_ns) {
+            let wake = timer.and_then(|timer| timer.fire());
             wake.into_iter().for_each(|wake| self.apply(wake));
         }
+    }
+
+    /// Firing takes other locks than that of the timers.
+    fn take_due_timer(&self, now_ns: u64) -> Option<Option<Arc<Timer>>> {
+        self.here.timers().lock().take_due(now_ns)
     }
 }
 
@@ -66,37 +191,56 @@ impl<P: Platform> Effects for Context<P> {
     #[inline(always)]
     fn hand_over(&mut self, wake: Wake) {
         match wake {
-            Wake::Blocked(id) => self.scheduler.hand_over(id),
+            Wake::Blocked(id) => {
+                if !self.scheduler.hand_over(id) {
+                    self.post(id, News::BLOCKED);
+                }
+            }
             wake => self.apply(wake),
         }
     }
 
+    fn cpu(&self) -> CpuIndex {
+        self.index
+    }
+
     fn new_domain_id(&mut self) -> DomainId {
-        self.domains.new_id()
+        self.cpus.domains().lock().new_id()
     }
 
     fn keep_domain(&mut self, domain: Arc<Domain>) {
-        self.domains.keep(domain);
+        self.cpus.domains().lock().keep(domain);
     }
 
-    fn new_vcpu_id(&mut self) -> VcpuId {
-        self.scheduler.reserve()
+    fn new_vcpu_id(&mut self) -> Option<VcpuId> {
+        let id = self.cpus.new_vcpu_id(self.index)?;
+        self.scheduler.reserve(id);
+        Some(id)
     }
 
     fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry) {
-        self.domains.start(Starting {
+        self.starting = Some(Starting {
             domain,
             vcpu,
             entry,
         });
     }
 
-    fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer> {
-        self.timers.add(event, bits, charge)
+    fn add_timer(
+        &mut self,
+        event: Arc<Event>,
+        bits: u64,
+        charge: KernelCharge,
+    ) -> Option<Arc<Timer>> {
+        self.here.timers().lock().add(event, bits, charge)
     }
 
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline) {
-        self.timers.arm(timer.id(), deadline);
+        let id = timer.id();
+        self.cpus.timers(id.cpu()).lock().arm(id, deadline);
+        if id.cpu() != self.index {
+            return self.tell(id.cpu(), Told::TIMER);
+        }
         let now_ns = self.platform.now_ns();
         if deadline.has_passed(now_ns) {
             self.expire(now_ns);

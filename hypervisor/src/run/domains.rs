@@ -1,4 +1,4 @@
-//! The domains by number, those that their makers have given up, and the vcpu that is to start.
+//! The domains by number, and the vcpu that is to start.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,8 +10,6 @@ use crate::object::{Domain, DomainId, Entry, Vcpu};
 pub(super) struct Domains {
     kept: Vec<Option<Arc<Domain>>>,
     free: Vec<DomainId>,
-    orphans: Vec<DomainId>,
-    starting: Option<Starting>,
 }
 
 /// What a `start` asks for.
@@ -28,7 +26,6 @@ impl Domains {
             let id = DomainId(self.kept.len() as u32);
             self.kept.push(None);
             self.free.reserve(self.kept.len());
-            self.orphans.reserve(self.kept.len());
             id
         })
     }
@@ -52,31 +49,5 @@ impl Domains {
         let domain = self.kept.get_mut(id.0 as usize)?.take()?;
         self.free.push(id);
         Some(domain)
-    }
-
-    /// The maker of a domain has given it up.
-    pub(super) fn orphan(&mut self, id: DomainId) {
-        self.orphans.push(id);
-    }
-
-    /// Whether some domain was given up and lives on.
-    pub(super) fn has_orphans(&self) -> bool {
-        !self.orphans.is_empty()
-    }
-
-    /// Lets go of a domain that was given up.
-    pub(super) fn next_orphan(&mut self) -> Option<Arc<Domain>> {
-        let id = self.orphans.pop()?;
-        self.remove(id)
-    }
-
-    /// Remembers what is to start.
-    pub(super) fn start(&mut self, starting: Starting) {
-        self.starting = Some(starting);
-    }
-
-    /// Takes what is to start.
-    pub(super) fn take_starting(&mut self) -> Option<Starting> {
-        self.starting.take()
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::StopReason;
 
-use crate::object::{Domain, DomainId, Ending};
+use crate::object::{Domain, Ending};
 use crate::sched::VcpuId;
 use crate::vt::{Vendor, VirtualCpu};
 
@@ -20,14 +20,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// Ends another domain than the one that runs.
-    pub(super) fn end_domain(&mut self, id: DomainId, reason: StopReason, detail: u64) {
-        if let Some(domain) = self.context.domains.get(id) {
-            self.end_any(&domain, reason, detail);
-            self.end_orphans();
-        }
-    }
-
     /// Ends a domain and gives back all it had; what is left of it is its report.
     pub(super) fn end(&mut self, world: Box<World<V, P>>, reason: StopReason, detail: u64) {
         self.end_world(world, reason, detail);
@@ -36,13 +28,16 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     /// Ends what was given up by its maker, and what that had made.
     pub(super) fn end_orphans(&mut self) {
-        while let Some(domain) = self.context.domains.next_orphan() {
-            self.end_any(&domain, StopReason::Destroyed, 0);
+        while let Some(id) = self.context.here.next_orphan() {
+            let domain = self.context.cpus.domains().lock().remove(id);
+            if let Some(domain) = domain {
+                self.end_any(&domain, StopReason::Destroyed, 0);
+            }
         }
     }
 
-    /// A domain of which nobody knows whether it has started.
-    fn end_any(&mut self, domain: &Arc<Domain>, reason: StopReason, detail: u64) {
+    /// A domain of this CPU's of which nobody knows whether it has started.
+    pub(super) fn end_any(&mut self, domain: &Arc<Domain>, reason: StopReason, detail: u64) {
         let id = domain.vcpu_id();
         if let Some(world) = id.and_then(|id| self.take(id)) {
             return self.end_world(world, reason, detail);
@@ -60,7 +55,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let context = &mut self.context;
         domain.end(ending, &mut |wake| context.apply(wake));
         if let Some(id) = id {
-            self.context.scheduler.release(id);
+            self.context.cpus.release_vcpu_id(id);
         }
     }
 
@@ -85,7 +80,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         // What a domain has made is its own affair: it learns of the end, and can ask why.
         let is_made = world.domain.is_made();
         if !is_made {
-            self.reports.push(DomainReport::new(&mut world, ending));
+            let report = DomainReport::new(&mut world, ending);
+            self.context.cpus.report(report);
         }
         let context = &mut self.context;
         world
@@ -94,10 +90,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .abandon(&mut |wake| context.apply(wake));
         world.domain.end(ending, &mut |wake| context.apply(wake));
         if is_made {
-            self.context.scheduler.release(id);
+            self.context.cpus.release_vcpu_id(id);
         } else {
-            self.context.domains.remove(world.domain.id);
+            self.context.cpus.domains().lock().remove(world.domain.id);
         }
-        self.foreground -= usize::from(!world.background);
+        if !world.background && self.context.cpus.foreground_ended() {
+            self.context.end_run(StopReason::RunEnded);
+        }
     }
 }

@@ -4,20 +4,23 @@
 //! [`Runner`] owns the vcpus of one physical CPU. It picks one, runs it until its time is up or
 //! it goes to sleep, and turns each exit into what it means: a call goes to `call`, CPUID and
 //! model-specific registers to `policy`, everything that is not the hypervisor's business ends
-//! the domain with a reason.
+//! the domain with a reason. [`Cpus`] is what the loops of all CPUs share.
 //!
 //! Invariant: nothing a guest does makes one turn of the loop take longer than the longest call.
 
 #![forbid(unsafe_code)]
 
 mod context;
+mod cpus;
 mod domains;
 mod endings;
 mod exits;
+mod launching;
 mod monitoring;
 mod outcomes;
 mod platform;
 mod report;
+mod requests;
 mod starting;
 mod submitting;
 #[cfg(test)]
@@ -32,18 +35,17 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
-use crate::object::{Domain, Vcpu};
-use crate::sched::{Scheduler, VcpuId};
+use crate::sched::{CpuIndex, Numbered, Place, Told, VcpuId};
 use crate::vt::{Left, Vendor, VirtualCpu};
 
+pub use cpus::Cpus;
+pub use launching::Launched;
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
 pub use trace::CallTrace;
 pub use world::{Counters, World};
 
 use context::Context;
-use domains::Domains;
-use timers::Timers;
 
 /// How long a vcpu runs while others wait, in nanoseconds.
 const SLICE_NS: u64 = 5_000_000;
@@ -58,17 +60,16 @@ pub struct Runner<V: Vendor, P: Platform> {
     loaded: Option<VcpuId>,
     /// When the machine's timer fires, in nanoseconds; `u64::MAX` if it does not run.
     armed_ns: u64,
-    /// Foreground domains that still live; the run is over when there are none.
-    foreground: usize,
     /// When the slice of the vcpu that runs is over, in nanoseconds.
     slice_end_ns: u64,
     /// When the run is ended from outside, in nanoseconds.
     limit_ns: Option<u64>,
     /// The vcpu that runs has ended its own maker.
     is_doomed: bool,
+    /// Another CPU has asked for something.
+    has_requests: bool,
     /// Whether vcpus are added with a trace of their calls.
     is_tracing: bool,
-    reports: Vec<DomainReport>,
 }
 
 /// What the loop does after an exit.
@@ -85,25 +86,25 @@ enum Flow {
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
-    /// A loop without vcpus.
-    pub fn new(vendor: V, platform: P, limit_ns: Option<u64>) -> Self {
+    /// The loop of that CPU, without vcpus.
+    pub fn new(
+        cpus: Arc<Cpus>,
+        index: CpuIndex,
+        vendor: V,
+        platform: P,
+        limit_ns: Option<u64>,
+    ) -> Self {
         Runner {
             vendor,
-            context: Context {
-                scheduler: Scheduler::new(),
-                timers: Timers::default(),
-                domains: Domains::default(),
-                platform,
-            },
+            context: Context::new(cpus, index, platform),
             worlds: Vec::new(),
             loaded: None,
             armed_ns: u64::MAX,
             slice_end_ns: 0,
-            foreground: 0,
             limit_ns,
             is_doomed: false,
+            has_requests: false,
             is_tracing: false,
-            reports: Vec::new(),
         }
     }
 
@@ -130,41 +131,63 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// The number that the next vcpu will get.
-    pub fn next_vcpu_id(&self) -> VcpuId {
-        VcpuId(self.worlds.len() as u32)
+    /// What the loops of all CPUs share.
+    pub fn cpus(&self) -> &Arc<Cpus> {
+        &self.context.cpus
     }
 
-    /// Adds a domain's vcpu, ready to run. `background` domains do not keep the run going.
-    pub fn add(
-        &mut self,
-        domain: Arc<Domain>,
-        object: Vcpu,
-        vcpu: V::Vcpu,
-        extended: P::Extended,
-        background: bool,
-    ) {
-        let mut world = World::new(domain, object, vcpu, extended, background);
-        world.trace = self.is_tracing.then(Box::default);
-        world.domain.started(world.object.id());
-        self.context.domains.keep(world.domain.clone());
-        self.context.scheduler.add();
-        self.foreground += usize::from(!background);
-        self.worlds.push(Some(Box::new(world)));
-    }
-
-    /// Runs until every foreground domain has ended, and says how each domain ended.
-    pub fn run(&mut self) -> Vec<DomainReport> {
-        while self.foreground > 0 {
+    /// Runs until the run is over on all CPUs.
+    fn run_along(&mut self) {
+        let reason = loop {
+            if let Some(reason) = self.context.cpus.over() {
+                break reason;
+            }
+            self.attend_to_others();
             match self.context.scheduler.pick() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
             }
+        };
+        self.end_all(reason);
+        self.context.cpus.finish();
+        // Others may wait yet for what they have asked this CPU for.
+        while !self.context.cpus.are_finished() {
+            self.attend_to_others();
+            core::hint::spin_loop();
         }
-        self.end_all(StopReason::RunEnded);
-        let mut reports = core::mem::take(&mut self.reports);
-        reports.sort_by_key(|report| report.id);
-        reports
+    }
+
+    /// Does what other CPUs have asked this one for, while no vcpu runs.
+    #[inline]
+    fn attend_to_others(&mut self) {
+        if self.context.scheduler.attention().is_told_by_others() {
+            self.listen();
+        }
+        if core::mem::take(&mut self.has_requests) {
+            self.grant_requests();
+        }
+    }
+
+    /// Does what this CPU has been told. Whether the vcpu that runs may go on.
+    #[cold]
+    fn listen(&mut self) -> bool {
+        let told = self.context.scheduler.attention().hear_others();
+        if told.intersects(Told::MAIL) {
+            self.context.read_mail();
+        }
+        if told.intersects(Told::TIMER) {
+            let now_ns = self.context.platform.now_ns();
+            self.context.expire(now_ns);
+            self.context.scheduler.attend_again();
+        }
+        if told.intersects(Told::FLUSH) {
+            self.context.scheduler.call_attention();
+        }
+        if told.intersects(Told::REQUEST) {
+            self.end_orphans();
+            self.has_requests = true;
+        }
+        !told.intersects(Told::REQUEST) && self.context.cpus.over().is_none()
     }
 
     fn run_vcpu(&mut self, id: VcpuId) {
@@ -244,13 +267,16 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     #[inline(never)]
     fn run_guest(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         loop {
-            if self.context.scheduler.wants_attention() {
-                self.attend(world, slice_end_ns);
-                if self.runner_is_awake(world) {
-                    return Flow::Yield;
-                }
+            // First it is said, then looked: whoever tells this CPU something after the look sees
+            // that it has to be interrupted.
+            let attention = self.context.scheduler.attention();
+            attention.go(Place::Guest);
+            if attention.is_told() && !self.may_enter(world, slice_end_ns) {
+                return Flow::Yield;
             }
-            let flow = match self.vendor.run(&mut world.vcpu) {
+            let left = self.vendor.run(&mut world.vcpu);
+            self.context.scheduler.attention().come_back();
+            let flow = match left {
                 Left::ByCall => self.call(world),
                 Left::ByExit => self.handle(world, slice_end_ns),
             };
@@ -260,13 +286,30 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
+    /// Hears what this CPU has been told right before it enters a guest; whether it may.
+    #[cold]
+    fn may_enter(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> bool {
+        loop {
+            self.context.scheduler.attention().come_back();
+            if self.context.scheduler.attention().is_told_by_others() && !self.listen() {
+                return false;
+            }
+            self.attend(world, slice_end_ns);
+            if self.runner_is_awake(world) {
+                return false;
+            }
+            self.context.scheduler.attention().go(Place::Guest);
+            // Where calls are recorded, the scheduler always has news.
+            if !self.context.scheduler.attention().is_told_by_others() {
+                return true;
+            }
+        }
+    }
+
     /// Looks at what has changed: an upcall for this vcpu, translations that are wrong now, or
     /// somebody else who has become ready, so that the slice has an end.
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
-        if self.context.domains.has_orphans() {
-            self.end_orphans();
-        }
         let scheduler = &mut self.context.scheduler;
         let became_ready = scheduler.attend();
         self.prepare(world);
@@ -285,7 +328,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 world.vcpu.request_upcall(vector);
             }
         }
-        let version = world.space().version();
+        let space = world.space();
+        self.context.here.use_space(space.id());
+        let version = space.version();
         if version != world.seen_version {
             world.seen_version = version;
             world.vcpu.flush_translations();
@@ -333,14 +378,23 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         due_ns
     }
 
-    /// Nobody can run: wait for the next deadline, or end those that nothing can ever wake.
+    /// Nobody can run: wait for the next deadline or for another CPU, or end those that nothing can
+    /// ever wake.
     fn sleep(&mut self) {
-        if self.context.earliest_deadline().is_none() {
-            return self.end_all(StopReason::Deadlock);
+        let waits_for_others = self.context.earliest_deadline().is_none();
+        if waits_for_others && self.context.cpus.fall_idle() {
+            return self.context.end_run(StopReason::Deadlock);
         }
         self.arm_timer(u64::MAX);
-        self.context.platform.idle();
-        self.armed_ns = u64::MAX;
+        self.context.scheduler.attention().go(Place::Asleep);
+        if !self.context.scheduler.attention().is_told_by_others() {
+            self.context.platform.idle();
+            self.armed_ns = u64::MAX;
+        }
+        self.context.scheduler.attention().come_back();
+        if waits_for_others {
+            self.context.cpus.stir();
+        }
         let now_ns = self.context.platform.now_ns();
         self.context.expire(now_ns);
         self.check_limit();
@@ -351,7 +405,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .limit_ns
             .is_some_and(|limit_ns| limit_ns <= self.context.platform.now_ns())
         {
-            self.end_all(StopReason::TimeLimit);
+            self.context.end_run(StopReason::TimeLimit);
         }
     }
 
@@ -367,6 +421,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.context
             .platform
             .switch_extended_state(from, &mut world.extended);
+    }
+
+    /// Makes a place for the world of a vcpu with that number.
+    fn make_room(&mut self, id: VcpuId) {
+        if self.worlds.len() <= id.index() {
+            self.worlds.resize_with(id.index() + 1, || None);
+        }
     }
 
     #[inline]

@@ -1,12 +1,13 @@
 //! What calls leave to the loop, and the reply that its caller gets in the end.
 
-use nuncio_abi::{Error, Reply, StopReason};
+use nuncio_abi::{Deadline, Error, Reply, StopReason};
 
 use crate::call::{sleep, Caller, Outcome};
 use crate::object::{Arrival, DomainId};
 use crate::sched::VcpuId;
 use crate::vt::{Vendor, VirtualCpu};
 
+use super::requests::Wish;
 use super::{Flow, Platform, Runner, World};
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -24,9 +25,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Outcome::Error(error) => Ok(Reply::Error(error)),
             Outcome::Block(deadline) => Err(Flow::Block(deadline)),
             Outcome::Stop(id, code) => self.stop(world, id, code),
-            Outcome::Start => Ok(status(self.start_made(world))),
-            Outcome::Recall(id) => Ok(self.finish_run(world, id)),
-            Outcome::StopVcpu(id) => Ok(status(self.stop_vcpu(world, id))),
+            Outcome::Start => self.start_made(world),
+            Outcome::Recall(id) => self.finish_run(world, id),
+            Outcome::StopVcpu(id) => self.stop_vcpu(world, id),
             // The loop has begun it, or this is an entry of a ring, which begins no other.
             Outcome::Submit(..) => Ok(Reply::Error(Error::BadArgument)),
             Outcome::SubmitAndWait(deadline) => {
@@ -55,7 +56,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if id == world.domain.id {
             return Err(Flow::End(StopReason::Exited, code));
         }
-        self.end_domain(id, StopReason::Exited, code);
+        let domain = self.context.cpus.domains().lock().get(id);
+        let Some(domain) = domain else {
+            return Ok(Reply::Done);
+        };
+        if domain.cpu != self.context.index {
+            return Err(self.ask(world, domain.cpu, Wish::End(domain, code)));
+        }
+        self.end_any(&domain, StopReason::Exited, code);
+        self.end_orphans();
         if core::mem::take(&mut self.is_doomed) {
             return Err(Flow::End(StopReason::Destroyed, 0));
         }
@@ -64,29 +73,36 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     /// Has the vcpu exit that this one runs, which is the end of the call that runs it.
     #[cold]
-    fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) -> Reply {
+    fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<Reply, Flow> {
+        if let Some(cpu) = self.context.elsewhere(id) {
+            self.recall_elsewhere(cpu, id);
+            return Err(Flow::Block(Deadline::NEVER));
+        }
         let recalled = self.recall(id);
         self.vendor.load(&mut world.vcpu);
         let exit = recalled
             .ok()
             .and_then(|()| world.object.sleeper().take_arrival());
-        match exit {
+        Ok(match exit {
             Some(Arrival::Exit(values)) => Reply::Full(values),
             _ => {
                 world.object.sleeper().take();
                 Reply::Error(Error::PeerGone)
             }
-        }
+        })
     }
 
     #[cold]
-    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<(), Error> {
+    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<Reply, Flow> {
         if id == world.object.id() {
-            return world.stop_after_call();
+            return Ok(status(world.stop_after_call()));
+        }
+        if let Some(cpu) = self.context.elsewhere(id) {
+            return Err(self.ask(world, cpu, Wish::Stop(id)));
         }
         let recalled = self.recall(id);
         self.vendor.load(&mut world.vcpu);
-        recalled
+        Ok(status(recalled))
     }
 }
 

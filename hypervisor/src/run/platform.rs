@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::mem::{Account, OutOfFrames};
+use crate::sched::CpuIndex;
 
 /// One physical CPU.
 pub trait Platform {
@@ -26,6 +27,12 @@ pub trait Platform {
 
     /// Halts until an interrupt has been handled.
     fn idle(&mut self);
+
+    /// Has another CPU leave its guest, or wake up.
+    fn interrupt(&self, cpu: CpuIndex);
+
+    /// Waits until another CPU, which has been interrupted, has left its guest: as long as `is_there`.
+    fn wait_while(&self, cpu: CpuIndex, is_there: &dyn Fn() -> bool);
 
     /// The extended state of a new vcpu, paid by `account`.
     ///

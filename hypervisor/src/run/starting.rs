@@ -2,29 +2,37 @@
 
 use alloc::boxed::Box;
 
-use nuncio_abi::Error;
+use nuncio_abi::{Error, Reply};
 
 use crate::mem::{GuestPhysical, OutOfFrames};
-use crate::sched::Numbered;
 use crate::vt::{StartState, Vendor};
 
 use super::domains::Starting;
-use super::{Platform, Runner, World};
+use super::requests::Wish;
+use super::{Flow, Platform, Runner, World};
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Starts what a call has asked for.
     #[cold]
-    pub(super) fn start_made(&mut self, world: &mut World<V, P>) -> Result<(), Error> {
-        let Some(starting) = self.context.domains.take_starting() else {
-            return Err(Error::WrongState);
+    pub(super) fn start_made(&mut self, world: &mut World<V, P>) -> Result<Reply, Flow> {
+        let Some(starting) = self.context.starting.take() else {
+            return Ok(Reply::Error(Error::WrongState));
         };
+        let cpu = starting.domain.cpu;
+        if cpu != self.context.index {
+            return Err(self.ask(world, cpu, Wish::Start(starting)));
+        }
         let started = self.start(starting);
         // Making a vcpu may have taken the caller's out of the CPU.
         self.vendor.load(&mut world.vcpu);
-        started.map_err(|_| Error::QuotaExhausted)
+        Ok(match started {
+            Ok(()) => Reply::Done,
+            Err(_) => Reply::Error(Error::QuotaExhausted),
+        })
     }
 
-    fn start(&mut self, starting: Starting) -> Result<(), OutOfFrames> {
+    /// Makes a vcpu of this CPU, and lets it run.
+    pub(super) fn start(&mut self, starting: Starting) -> Result<(), OutOfFrames> {
         let Starting {
             domain,
             vcpu: object,
@@ -55,11 +63,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let id = object.id();
         let mut world = World::new(domain, object, vcpu, extended, true);
         world.charge = Some(charge);
-        if self.worlds.len() <= id.index() {
-            self.worlds.resize_with(id.index() + 1, || None);
-        }
         let monitor = world.object.monitor().cloned();
         world.read_wishes();
+        self.make_room(id);
         self.put_back(Box::new(world));
         self.context.scheduler.start(id);
         if let Some(monitor) = monitor {

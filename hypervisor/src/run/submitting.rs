@@ -120,8 +120,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// keeps the CPU no longer than calls do.
     #[inline(always)]
     fn give_way(&mut self, world: &mut World<V, P>) -> Flow {
-        if self.context.domains.has_orphans() {
-            self.end_orphans();
+        if self.context.scheduler.attention().is_told_by_others() && !self.listen() {
+            return Flow::Yield;
         }
         if self.armed_ns == u64::MAX && !self.context.scheduler.has_ready() {
             return Flow::Continue;

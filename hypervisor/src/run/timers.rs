@@ -1,4 +1,4 @@
-//! The timers of one physical CPU: when each is due.
+//! The timers of one physical CPU: when each is due. They may be armed from any CPU.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -6,32 +6,53 @@ use alloc::vec::Vec;
 use nuncio_abi::Deadline;
 
 use crate::mem::KernelCharge;
-use crate::object::{Event, Timer, Wake};
-use crate::sched::{DeadlineQueue, Numbered, TimerId};
+use crate::object::{Event, Timer};
+use crate::sched::{CpuIndex, DeadlineQueue, Numbered, TimerId};
 
 /// Every timer has a number, which is used again after it.
-#[derive(Default)]
 pub(super) struct Timers {
+    cpu: CpuIndex,
     due: DeadlineQueue<TimerId>,
     timers: Vec<Weak<Timer>>,
     free: Vec<TimerId>,
 }
 
 impl Timers {
-    /// Makes a timer that is not armed. All memory that it will ever need here is taken now.
-    pub(super) fn add(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer> {
-        let id = self.free.pop().unwrap_or_else(|| {
-            let id = TimerId(self.timers.len() as u32);
-            self.timers.push(Weak::new());
-            self.due.reserve(self.timers.len() as u32);
-            self.free.reserve(self.timers.len());
-            id
-        });
+    /// No timers.
+    pub(super) const fn new(cpu: CpuIndex) -> Self {
+        Timers {
+            cpu,
+            due: DeadlineQueue::new(),
+            timers: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Makes a timer that is not armed. All memory that it will ever need here is taken now. `None`
+    /// if there are too many.
+    pub(super) fn add(
+        &mut self,
+        event: Arc<Event>,
+        bits: u64,
+        charge: KernelCharge,
+    ) -> Option<Arc<Timer>> {
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => self.new_id()?,
+        };
         let timer = Arc::new(Timer::new(id, event, bits, charge));
         if let Some(place) = self.timers.get_mut(id.index()) {
             *place = Arc::downgrade(&timer);
         }
-        timer
+        Some(timer)
+    }
+
+    fn new_id(&mut self) -> Option<TimerId> {
+        let id = TimerId::new(self.cpu, self.timers.len())?;
+        self.timers.push(Weak::new());
+        self.due.reserve(self.timers.len() as u32);
+        self.free.reserve(self.timers.len());
+        Some(id)
     }
 
     /// Nobody holds the timer any more: its number is free.
@@ -57,10 +78,9 @@ impl Timers {
         self.due.earliest()
     }
 
-    /// Fires the next one that is due; what it wakes is returned.
-    pub(super) fn fire_next(&mut self, now_ns: u64) -> Option<Option<Wake>> {
+    /// The next one that is due, which is not armed any more; it may be gone.
+    pub(super) fn take_due(&mut self, now_ns: u64) -> Option<Option<Arc<Timer>>> {
         let id = self.due.pop_due(now_ns)?;
-        let timer = self.timers.get(id.index()).and_then(Weak::upgrade);
-        Some(timer.and_then(|timer| timer.fire()))
+        Some(self.timers.get(id.index()).and_then(Weak::upgrade))
     }
 }

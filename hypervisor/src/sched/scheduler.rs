@@ -1,31 +1,26 @@
 //! Which vcpu runs next, which sleep and until when, and which have an upcall to get.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nuncio_abi::Deadline;
 
-use super::{DeadlineQueue, RunQueue, VcpuId};
+use super::{Attention, DeadlineQueue, RunQueue, Told, VcpuId};
 
 /// The vcpus of one physical CPU.
 #[derive(Default)]
 pub struct Scheduler {
     queue: RunQueue,
     deadlines: DeadlineQueue<VcpuId>,
+    /// By number; those of other CPUs count as retired.
     vcpus: Vec<Slot>,
-    /// Numbers of vcpus that are gone.
-    free: Vec<VcpuId>,
-    /// What the loop must look at before it enters a guest again: [`OFFER`] and [`NEWS`].
-    attention: u8,
+    /// What the loop must look at before it enters a guest again.
+    attention: Arc<Attention>,
     /// A vcpu has become ready since the loop last looked, or another time is due.
     became_ready: bool,
     /// The vcpu that gets the CPU if the running one goes to sleep before the loop looks.
     handed_over: Option<VcpuId>,
 }
-
-/// Of [`Scheduler::attention`]: the CPU was handed over, and the running vcpu has not gone to sleep.
-const OFFER: u8 = 1 << 0;
-/// Of [`Scheduler::attention`]: anything else has changed.
-const NEWS: u8 = 1 << 1;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -43,32 +38,39 @@ enum State {
 }
 
 impl Scheduler {
-    /// A scheduler without vcpus.
-    pub fn new() -> Self {
-        Self::default()
+    /// A scheduler without vcpus, which calls for that CPU's attention.
+    pub fn new(attention: Arc<Attention>) -> Self {
+        Scheduler {
+            attention,
+            ..Self::default()
+        }
     }
 
-    /// Adds a vcpu that is ready to run. All memory that it will ever need here is taken now.
-    pub fn add(&mut self) -> VcpuId {
-        let id = self.reserve();
+    /// The CPU's attention.
+    #[inline(always)]
+    pub fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
+    /// Adds a vcpu that is ready to run.
+    pub fn add(&mut self, id: VcpuId) {
+        self.reserve(id);
         self.requeue(id);
-        id
     }
 
-    /// A number for a vcpu that does not run yet; it may be that of one that is gone. All memory
-    /// that it will ever need here is taken now.
-    pub fn reserve(&mut self) -> VcpuId {
-        self.free.pop().unwrap_or_else(|| {
-            let id = VcpuId(self.vcpus.len() as u32);
-            self.vcpus.push(Slot {
+    /// Makes room for a vcpu of that number, which does not run yet. All memory that it will ever need
+    /// here is taken now.
+    pub fn reserve(&mut self, id: VcpuId) {
+        let numbers = id.0.saturating_add(1);
+        if self.vcpus.len() < numbers as usize {
+            let absent = Slot {
                 state: State::Retired,
                 upcall: false,
-            });
-            self.queue.reserve(id.0.saturating_add(1));
-            self.deadlines.reserve(id.0.saturating_add(1));
-            self.free.reserve(self.vcpus.len());
-            id
-        })
+            };
+            self.vcpus.resize(numbers as usize, absent);
+            self.queue.reserve(numbers);
+            self.deadlines.reserve(numbers);
+        }
     }
 
     /// A vcpu with a reserved number is ready to run.
@@ -76,11 +78,6 @@ impl Scheduler {
         self.clear_upcall(id);
         self.requeue(id);
         self.attend_again();
-    }
-
-    /// The number of a retired vcpu, or of one that never ran, may be used again.
-    pub fn release(&mut self, id: VcpuId) {
-        self.free.push(id);
     }
 
     /// Takes the next vcpu to run.
@@ -141,14 +138,16 @@ impl Scheduler {
             .is_some_and(|slot| slot.state == State::Blocked)
     }
 
-    /// Makes a sleeping vcpu ready; nothing happens to any other.
+    /// Makes a sleeping vcpu ready; nothing happens to any other. Whether the vcpu is this CPU's.
     #[inline]
-    pub fn wake(&mut self, id: VcpuId) {
-        if self
-            .slot(id)
-            .is_some_and(|slot| slot.state == State::Blocked)
-        {
-            self.rouse(id);
+    pub fn wake(&mut self, id: VcpuId) -> bool {
+        match self.slot(id).map(|slot| slot.state) {
+            Some(State::Blocked) => {
+                self.rouse(id);
+                true
+            }
+            Some(State::Ready | State::Running) => true,
+            Some(State::Retired) | None => false,
         }
     }
 
@@ -160,9 +159,9 @@ impl Scheduler {
     }
 
     /// Makes a vcpu that sleeps, or that something else has woken already, the one to run if the
-    /// running one goes to sleep now.
+    /// running one goes to sleep now. Whether the vcpu is this CPU's.
     #[inline(always)]
-    pub fn hand_over(&mut self, id: VcpuId) {
+    pub fn hand_over(&mut self, id: VcpuId) -> bool {
         self.keep_in_line();
         match self.slot(id).map(|slot| slot.state) {
             Some(State::Blocked) => {
@@ -170,17 +169,19 @@ impl Scheduler {
                 self.set(id, State::Ready);
             }
             Some(State::Ready) => self.queue.remove(id),
-            _ => return,
+            Some(State::Running) => return true,
+            Some(State::Retired) | None => return false,
         }
         self.handed_over = Some(id);
-        self.attention |= OFFER;
+        self.attention.call(Told::OFFER);
+        true
     }
 
     /// Takes the vcpu to which the CPU was handed over; it is the running one now.
     #[inline]
     pub fn take_over(&mut self) -> Option<VcpuId> {
         let id = self.handed_over.take()?;
-        self.attention &= !OFFER;
+        self.attention.take_back(Told::OFFER);
         self.set(id, State::Running);
         Some(id)
     }
@@ -194,21 +195,37 @@ impl Scheduler {
         }
     }
 
-    /// Records that a vcpu has an upcall to get, and wakes it.
+    /// Records that a vcpu has an upcall to get, and wakes it. Whether the vcpu is this CPU's.
     #[inline]
-    pub fn signal(&mut self, id: VcpuId) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.upcall = true;
-            self.attention |= NEWS;
+    pub fn signal(&mut self, id: VcpuId) -> bool {
+        let Some(slot) = self.slot_mut(id) else {
+            return false;
+        };
+        if slot.state == State::Retired {
+            return false;
         }
-        self.wake(id);
+        let sleeps = slot.state == State::Blocked;
+        slot.upcall = true;
+        self.attention.call(Told::NEWS);
+        if sleeps {
+            self.rouse(id);
+        }
+        true
     }
 
     /// As [`Scheduler::signal`], if the vcpu sleeps.
-    pub fn signal_asleep(&mut self, id: VcpuId) {
+    pub fn signal_asleep(&mut self, id: VcpuId) -> bool {
         if self.is_blocked(id) {
-            self.signal(id);
+            self.signal(id)
+        } else {
+            self.is_known(id)
         }
+    }
+
+    /// Whether the vcpu is this CPU's.
+    pub fn is_known(&self, id: VcpuId) -> bool {
+        self.slot(id)
+            .is_some_and(|slot| slot.state != State::Retired)
     }
 
     /// Whether the vcpu has an upcall to get.
@@ -225,26 +242,20 @@ impl Scheduler {
         }
     }
 
-    /// Whether a vcpu has become ready or got an upcall since [`Scheduler::attend`].
-    #[inline]
-    pub fn wants_attention(&self) -> bool {
-        self.attention != 0
-    }
-
     /// Asks the loop to look.
     pub fn call_attention(&mut self) {
-        self.attention |= NEWS;
+        self.attention.call(Told::NEWS);
     }
 
     /// Asks the loop to look as if a vcpu had become ready.
     pub fn attend_again(&mut self) {
-        self.attention |= NEWS;
+        self.attention.call(Told::NEWS);
         self.became_ready = true;
     }
 
     /// The loop looks now. Whether a vcpu has become ready since it last did.
     pub fn attend(&mut self) -> bool {
-        self.attention = 0;
+        self.attention.take_back(Told::OFFER | Told::NEWS);
         self.keep_in_line();
         core::mem::take(&mut self.became_ready)
     }
@@ -286,14 +297,22 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
+    fn add<const N: usize>(scheduler: &mut Scheduler) -> [VcpuId; N] {
+        let ids = core::array::from_fn(|number| VcpuId(number as u32));
+        ids.map(|id| {
+            scheduler.add(id);
+            id
+        })
+    }
+
     #[test]
     fn a_signal_reaches_a_running_vcpu_without_queueing_it_twice() {
-        let mut scheduler = Scheduler::new();
-        let only = scheduler.add();
+        let mut scheduler = Scheduler::default();
+        let [only] = add(&mut scheduler);
         assert_eq!(scheduler.pick(), Some(only));
         scheduler.signal(only);
         assert!(scheduler.has_upcall(only));
-        assert!(!scheduler.has_ready() && scheduler.wants_attention());
+        assert!(!scheduler.has_ready() && scheduler.attention().is_told());
         scheduler.attend();
         scheduler.clear_upcall(only);
         assert!(!scheduler.has_upcall(only));
@@ -301,23 +320,23 @@ mod tests {
 
     #[test]
     fn a_deadline_wakes_once() {
-        let mut scheduler = Scheduler::new();
-        let only = scheduler.add();
+        let mut scheduler = Scheduler::default();
+        let [only] = add(&mut scheduler);
         scheduler.pick();
         scheduler.block(only, Deadline(100));
         assert_eq!(scheduler.earliest_deadline(), Some(100));
         scheduler.expire(99);
         assert_eq!(scheduler.pick(), None);
         scheduler.expire(100);
-        assert!(scheduler.wants_attention());
+        assert!(scheduler.attention().is_told());
         assert_eq!(scheduler.pick(), Some(only));
         assert_eq!(scheduler.earliest_deadline(), None);
     }
 
     #[test]
     fn a_retired_vcpu_stays_away() {
-        let mut scheduler = Scheduler::new();
-        let only = scheduler.add();
+        let mut scheduler = Scheduler::default();
+        let [only] = add(&mut scheduler);
         scheduler.retire(only);
         scheduler.wake(only);
         scheduler.signal(only);
@@ -326,8 +345,8 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_an_event_has_woken_is_handed_over_to_before_its_turn() {
-        let mut scheduler = Scheduler::new();
-        let [caller, other, server] = [(); 3].map(|()| scheduler.add());
+        let mut scheduler = Scheduler::default();
+        let [caller, other, server] = add(&mut scheduler);
         for id in [caller, other, server] {
             assert_eq!(scheduler.pick(), Some(id));
             if id == server {
@@ -349,14 +368,14 @@ mod tests {
 
     #[test]
     fn who_was_handed_over_to_queues_up_if_nobody_goes_to_sleep() {
-        let mut scheduler = Scheduler::new();
-        let [caller, server] = [(); 2].map(|()| scheduler.add());
+        let mut scheduler = Scheduler::default();
+        let [caller, server] = add(&mut scheduler);
         scheduler.pick();
         scheduler.pick();
         scheduler.block(server, Deadline::NEVER);
-        assert!(!scheduler.wants_attention());
+        assert!(!scheduler.attention().is_told());
         scheduler.hand_over(server);
-        assert!(scheduler.wants_attention());
+        assert!(scheduler.attention().is_told());
         assert!(scheduler.attend() && scheduler.has_ready());
         scheduler.hand_over(caller);
         scheduler.block(caller, Deadline::NEVER);
@@ -370,15 +389,15 @@ mod tests {
 
     #[test]
     fn taking_over_leaves_no_news_behind() {
-        let mut scheduler = Scheduler::new();
-        let [caller, server] = [(); 2].map(|()| scheduler.add());
+        let mut scheduler = Scheduler::default();
+        let [caller, server] = add(&mut scheduler);
         scheduler.pick();
         scheduler.pick();
         scheduler.block(server, Deadline::NEVER);
         scheduler.hand_over(server);
         scheduler.block(caller, Deadline::NEVER);
         assert_eq!(scheduler.take_over(), Some(server));
-        assert!(!scheduler.wants_attention());
+        assert!(!scheduler.attention().is_told());
     }
 
     #[derive(Clone, Debug)]
@@ -405,8 +424,8 @@ mod tests {
         /// The order of running is that of a plain queue, whatever wakes and expires in between.
         #[test]
         fn vcpus_run_in_the_order_of_a_queue(steps in steps()) {
-            let mut scheduler = Scheduler::new();
-            let mut ready: VecDeque<VcpuId> = (0..5).map(|_| scheduler.add()).collect();
+            let mut scheduler = Scheduler::default();
+            let mut ready = VecDeque::from(add::<5>(&mut scheduler));
             let mut sleeping: Vec<(u64, usize, VcpuId)> = Vec::new();
             let mut running = None;
             for (time, step) in steps.into_iter().enumerate() {

@@ -21,7 +21,8 @@ use crate::mem::{
 use crate::object::Memory;
 use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
 use crate::policy::msr;
-use crate::run::{DomainReport, Runner, Verdict};
+use crate::run::{Cpus, DomainReport, Runner, Verdict};
+use crate::sched::CpuIndex;
 use crate::vt::entry_rules::self_test::Subject;
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
@@ -147,7 +148,13 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
     let limit_ns = plan
         .limit_ms
         .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
-    let mut runner = Runner::new(vendor, HardwarePlatform::new(platform), limit_ns);
+    let mut runner = Runner::new(
+        Cpus::new(1),
+        CpuIndex::BOOT,
+        vendor,
+        HardwarePlatform::new(platform),
+        limit_ns,
+    );
     if is_tracing(&handover.command_line)? {
         runner.trace_calls();
     }

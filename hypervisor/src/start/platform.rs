@@ -8,6 +8,7 @@ use crate::cpu::extended_state::{self, Capabilities};
 use crate::cpu::{self, serial, ExtendedState};
 use crate::mem::{Account, KernelCharge, OutOfFrames};
 use crate::run::Platform;
+use crate::sched::CpuIndex;
 
 /// The CPU that this code runs on, with its console.
 pub(super) struct HardwarePlatform {
@@ -60,6 +61,14 @@ impl Platform for HardwarePlatform {
         self.cpu.idle();
         // What has fired is looked at by the caller, whatever woke the CPU.
         self.cpu.timer_fired();
+    }
+
+    fn interrupt(&self, _cpu: CpuIndex) {}
+
+    fn wait_while(&self, _cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
+        while is_there() {
+            core::hint::spin_loop();
+        }
     }
 
     fn new_extended_state(&mut self, account: &Arc<Account>) -> Result<PaidState, OutOfFrames> {

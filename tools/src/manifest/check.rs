@@ -208,6 +208,7 @@ impl Check<'_> {
             image: self.image(&table.image),
             memory_bytes: self.pages(&table.memory),
             vcpus: self.vcpus(table),
+            cpu: self.cpu(table),
             command_line: self.command_line(table),
             background: table.background,
             modules: self.modules(table),
@@ -238,6 +239,16 @@ impl Check<'_> {
             self.wrong(Some(vcpus.span()), text);
         }
         value
+    }
+
+    fn cpu(&mut self, table: &DomainTable) -> Option<i64> {
+        let cpu = table.cpu.as_ref()?;
+        let value = *cpu.get_ref();
+        if !(0..limits::CPUS).contains(&value) {
+            let text = format!("CPUs have numbers from 0 to {}", limits::CPUS - 1);
+            self.wrong(Some(cpu.span()), text);
+        }
+        Some(value)
     }
 
     fn command_line(&mut self, table: &DomainTable) -> String {

@@ -13,6 +13,8 @@ pub const MODULES: usize = MAX_MODULES;
 pub const WIRES: usize = MAX_HANDLES - RESERVED_NAMES.len() - 1;
 /// Virtual CPUs of one domain.
 pub const VCPUS: i64 = 1;
+/// CPUs that can be named, from 0 on.
+pub const CPUS: i64 = 256;
 /// Messages that a port can hold.
 pub const PORT_CAPACITY: i64 = 256;
 /// Messages that a port holds unless its manifest says otherwise.

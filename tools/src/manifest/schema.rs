@@ -40,6 +40,8 @@ pub struct DomainTable {
     pub memory: Spanned<String>,
     /// How many virtual CPUs.
     pub vcpus: Option<Spanned<i64>>,
+    /// The CPU on which it runs.
+    pub cpu: Option<Spanned<i64>>,
     /// What the guest is told.
     pub command_line: Option<Spanned<String>>,
     /// Whether the run ends without waiting for it.

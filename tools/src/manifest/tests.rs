@@ -165,6 +165,7 @@ fn sizes_and_numbers() {
         "1 to 256 messages",
     );
     assert_problem("background = true", "vcpus = 2", 17, "1 to 1 vcpus");
+    assert_problem("background = true", "cpu = 256", 17, "0 to 255");
     assert_problem("\"16 MiB\"", "16", 6, "invalid type");
 }
 

@@ -22,6 +22,7 @@ fn plausible_line() -> impl Strategy<Value = String> {
         1 => number().prop_map(|ms| format!("limit-ms {ms}")),
         1 => (name(), number())
             .prop_map(|(n, m)| format!("domain {n} image=i memory={m} vcpus=1 background=yes")),
+        1 => (name(), number()).prop_map(|(n, cpu)| format!("cpu {n} {cpu}")),
         1 => (name(), "[ -~]{0,20}").prop_map(|(n, text)| format!("command-line {n} {text}")),
         1 => (name(), name()).prop_map(|(d, n)| format!("module {d} {n} boot=x")),
         1 => (name(), number()).prop_map(|(n, c)| format!("port {n} capacity={c}")),

@@ -207,6 +207,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return self.tell(world, exit).unwrap_or_else(|| unanswered(exit));
         }
         arrive(&mut world.vcpu, resume.arrival());
+        self.context.here.use_space(world.space().id());
         world.enter_space();
         world.read_wishes();
         self.sleep_on(world)

@@ -75,6 +75,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub(in crate::run) fn runner_is_awake(&self, world: &World<V, P>) -> bool {
         let monitor = world.object.monitor();
         let runner = monitor.and_then(|monitor| monitor.runner());
-        runner.is_some_and(|runner| !self.context.scheduler.is_blocked(runner))
+        // A runner on another CPU asks for it itself.
+        let scheduler = &self.context.scheduler;
+        runner.is_some_and(|runner| scheduler.is_known(runner) && !scheduler.is_blocked(runner))
     }
 }

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 use nuncio_abi::{Call, StopReason, TimePage};
@@ -14,7 +15,8 @@ use crate::mem::arena::Arena;
 use crate::mem::{Account, Frame, OutOfFrames, PhysicalMemory, PAGE_BYTES};
 use crate::object::Memory;
 use crate::plan::Plan;
-use crate::run::{DomainReport, Platform, Runner};
+use crate::run::{Cpus, DomainReport, Platform, Runner};
+use crate::sched::CpuIndex;
 use crate::vt::fake::{Clock, Fake, Guest, Script, ScriptResult};
 
 const FIRST_FRAME: u64 = 0x100;
@@ -31,6 +33,25 @@ pub struct FakePlatform {
     clock: Arc<Mutex<Clock>>,
     pub lines: Arc<Mutex<Vec<String>>>,
     switches: Arc<Mutex<u64>>,
+    index: CpuIndex,
+    /// For each CPU whether it has been interrupted.
+    interrupted: Arc<[AtomicBool]>,
+}
+
+impl FakePlatform {
+    fn new(
+        clock: Arc<Mutex<Clock>>,
+        index: CpuIndex,
+        interrupted: Arc<[AtomicBool]>,
+    ) -> FakePlatform {
+        FakePlatform {
+            clock,
+            lines: Arc::default(),
+            switches: Arc::default(),
+            index,
+            interrupted,
+        }
+    }
 }
 
 impl Platform for FakePlatform {
@@ -56,17 +77,35 @@ impl Platform for FakePlatform {
         core::mem::take(&mut self.clock.lock().unwrap().fired)
     }
 
+    fn interrupt(&self, cpu: CpuIndex) {
+        self.interrupted[cpu.index()].store(true, Ordering::SeqCst);
+    }
+
+    fn wait_while(&self, _cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
+        while is_there() {
+            std::thread::yield_now();
+        }
+    }
+
     fn idle(&mut self) {
         let mut clock = self.clock.lock().unwrap();
         // As on hardware: an interrupt that is pending already ends the sleep at once.
         if core::mem::take(&mut clock.fired) {
             return;
         }
-        let timer_ns = clock
-            .timer_ns
-            .expect("an idle machine has something to wait for");
-        clock.now_ns = clock.now_ns.max(timer_ns);
-        clock.timer_ns = None;
+        if let Some(timer_ns) = clock.timer_ns {
+            clock.now_ns = clock.now_ns.max(timer_ns);
+            clock.timer_ns = None;
+            return;
+        }
+        drop(clock);
+        assert!(
+            self.interrupted.len() > 1,
+            "an idle machine has something to wait for"
+        );
+        while !self.interrupted[self.index.index()].swap(false, Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
     }
 
     fn new_extended_state(&mut self, _account: &Arc<Account>) -> Result<u64, OutOfFrames> {
@@ -125,6 +164,33 @@ pub fn run(plan: &str, scripts: Vec<Script>) -> Outcome {
     try_run(plan, scripts, &image()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Runs a plan on several CPUs, each of which is a thread of the host's. The domains are spread over them
+/// in turn, and so are the scripts. Checks that no frame is lost.
+pub fn run_on(count: u8, plan: &str, scripts: Vec<Script>) -> Outcome {
+    let arena = ARENA.with(|arena| *arena);
+    let cpus = Cpus::new(usize::from(count));
+    let interrupted: Arc<[AtomicBool]> = (0..count).map(|_| AtomicBool::new(false)).collect();
+    let mut by_cpu: Vec<Vec<Script>> = (0..count).map(|_| Vec::new()).collect();
+    for (number, script) in scripts.into_iter().enumerate() {
+        by_cpu[number % usize::from(count)].push(script);
+    }
+    let mut by_cpu = by_cpu.into_iter();
+    let own = by_cpu.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        for (index, scripts) in (1..).map(CpuIndex).zip(by_cpu) {
+            let (cpus, interrupted) = (cpus.clone(), interrupted.clone());
+            scope.spawn(move || {
+                let clock = Arc::new(Mutex::new(Clock::default()));
+                let platform = FakePlatform::new(clock.clone(), index, interrupted);
+                let vendor = Fake::new(arena, clock, scripts);
+                Runner::new(cpus, index, vendor, platform, None).serve();
+            });
+        }
+        let outcome = run_boot_cpu(cpus, interrupted, plan, own, &image(), false);
+        outcome.unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
 /// As [`run`], and records the calls.
 pub fn run_traced(plan: &str, scripts: Vec<Script>) -> Outcome {
     run_with(plan, scripts, &image(), true).unwrap_or_else(|error| panic!("{error}"))
@@ -141,18 +207,25 @@ fn run_with(
     image: &[u8],
     is_tracing: bool,
 ) -> Result<Outcome, LaunchError> {
+    let interrupted = Arc::new([AtomicBool::new(false)]);
+    run_boot_cpu(Cpus::new(1), interrupted, plan, scripts, image, is_tracing)
+}
+
+fn run_boot_cpu(
+    cpus: Arc<Cpus>,
+    interrupted: Arc<[AtomicBool]>,
+    plan: &str,
+    scripts: Vec<Script>,
+    image: &[u8],
+    is_tracing: bool,
+) -> Result<Outcome, LaunchError> {
     let arena = ARENA.with(|arena| *arena);
     let pool = crate::mem::FramePool::new(arena);
     pool.add(Frame(FIRST_FRAME), FRAMES - MODULE_FRAMES);
     let account = Account::new(pool.clone(), u64::MAX);
     let clock = Arc::new(Mutex::new(Clock::default()));
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let switches = Arc::new(Mutex::new(0));
-    let platform = FakePlatform {
-        clock: clock.clone(),
-        lines: lines.clone(),
-        switches: switches.clone(),
-    };
+    let platform = FakePlatform::new(clock.clone(), CpuIndex::BOOT, interrupted);
+    let (lines, switches) = (platform.lines.clone(), platform.switches.clone());
     let plan = Plan::parse(plan.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
     let machine = Machine {
         physical: arena,
@@ -165,7 +238,7 @@ fn run_with(
     };
     let vendor = Fake::new(arena, clock.clone(), scripts);
     let limit_ns = plan.limit_ms.map(|limit_ms| limit_ms * 1_000_000);
-    let mut runner = Runner::new(vendor, platform, limit_ns);
+    let mut runner = Runner::new(cpus, CpuIndex::BOOT, vendor, platform, limit_ns);
     if is_tracing {
         runner.trace_calls();
     }

@@ -12,6 +12,7 @@ mod monitors;
 mod objects;
 mod order;
 mod scheduling;
+mod several_cpus;
 mod sleeping;
 mod submitting;
 mod talking;

@@ -31,7 +31,8 @@ use crate::object::{
     Domain as RealDomain, DomainId, Event as RealEvent, Held as RealHeld, Mapping as RealMapping,
     Memory as RealMemory, Object as RealObject, Port as RealPort, Space as RealSpace, Vcpu,
 };
-use crate::run::Runner;
+use crate::run::{Cpus, Runner};
+use crate::sched::CpuIndex;
 use crate::sched::VcpuId;
 
 use choose::Taste;
@@ -95,8 +96,16 @@ pub fn play(setting: &Setting, steps: &[u64]) -> Result<Played, String> {
         clock,
         driver: driver.clone(),
     };
-    let mut runner = Runner::new(Puppets(driver.clone()), machine, None);
+    let mut runner = Runner::new(
+        Cpus::new(1),
+        CpuIndex::BOOT,
+        Puppets(driver.clone()),
+        machine,
+        None,
+    );
     for (number, (domain, vcpu)) in domains.into_iter().enumerate() {
+        let id = runner.cpus().new_vcpu_id(CpuIndex::BOOT);
+        assert_eq!(id, Some(vcpu.id()));
         runner.add(domain, vcpu, Puppet::new(number), (), false);
     }
     let reports = runner.run();
@@ -180,7 +189,13 @@ impl Stage {
         let root = space.root();
         let name = Name::new("guest").unwrap();
         let id = DomainId(number as u32);
-        let domain = Arc::new(RealDomain::new(id, name, account.clone(), space));
+        let domain = Arc::new(RealDomain::new(
+            id,
+            name,
+            CpuIndex::BOOT,
+            account.clone(),
+            space,
+        ));
         self.real.push(Real {
             domain: Arc::downgrade(&domain),
             account,

@@ -8,6 +8,7 @@ use core::cell::{Cell, RefCell};
 use crate::mem::{Account, Frame, OutOfFrames};
 use crate::nested::{EntryFormat, NPT};
 use crate::run::Platform;
+use crate::sched::CpuIndex;
 use crate::vt::{
     EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
     SegmentRegister, StartState, SystemRegister, Vendor, VirtualCpu,
@@ -202,6 +203,10 @@ impl Platform for Machine {
     fn service_interrupts(&mut self) -> bool {
         self.clock.has_fired.take()
     }
+
+    fn interrupt(&self, _cpu: CpuIndex) {}
+
+    fn wait_while(&self, _cpu: CpuIndex, _is_there: &dyn Fn() -> bool) {}
 
     fn idle(&mut self) {
         self.driver.borrow_mut().idle();
