@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Error, Handle, Outgoing, Rights, MESSAGE_HANDLES};
+use nuncio_abi::{CallToken, Deadline, Error, Handle, Outgoing, Rights, MESSAGE_HANDLES};
 
 use crate::object::{
     deliver, AwaitedAnswer, Buffer, CallingVcpu, HandleTable, PackedAnswer, Port, Traffic, Waiting,
@@ -21,7 +21,7 @@ pub(super) fn call(
     effects: &mut impl Effects,
 ) -> Outcome {
     match begin(caller, port, message, deadline, effects) {
-        Ok(awaited) => wait(caller, awaited, effects),
+        Ok(()) => wait(caller, deadline, effects),
         Err(error) => Outcome::Error(error),
     }
 }
@@ -33,26 +33,22 @@ fn begin(
     message: Outgoing,
     deadline: Deadline,
     effects: &mut impl Effects,
-) -> Result<AwaitedAnswer, Error> {
+) -> Result<(), Error> {
     let mut table = caller.domain.handles.lock();
     let (port, badge) = table.port(port, Rights::SEND)?;
-    let port = port.clone();
     if let Some(values) = short(message, badge) {
         if table.has_room(MESSAGE_HANDLES) {
             let sleeper = caller.vcpu.sleeper();
-            if let Some((token, wake)) = port.call_short(&values, caller.vcpu.id(), sleeper) {
+            let wait = |token| await_answer(caller, port, token, deadline, None);
+            if let Some(wake) = port.call_short(&values, caller.vcpu.id(), sleeper, wait) {
                 table.reserve(MESSAGE_HANDLES)?;
                 Traffic::count(&caller.domain.traffic.sent);
                 effects.hand_over(wake);
-                return Ok(AwaitedAnswer {
-                    port: Some(port),
-                    token,
-                    deadline,
-                    buffer: None,
-                });
+                return Ok(());
             }
         }
     }
+    let port = port.clone();
     begin_long(caller, &mut table, port, badge, message, deadline, effects)
 }
 
@@ -66,7 +62,7 @@ fn begin_long(
     message: Outgoing,
     deadline: Deadline,
     effects: &mut impl Effects,
-) -> Result<AwaitedAnswer, Error> {
+) -> Result<(), Error> {
     // The answer is written where the message was.
     let buffer = buffer(caller, message)?;
     let bytes = fetch(&caller.domain.space, message)?;
@@ -81,16 +77,12 @@ fn begin_long(
         close(carried, effects);
         return Err(error);
     }
-    match port.call(&bytes, carried, badge, to) {
-        Ok((token, wake)) => {
+    let wait = |token| await_answer(caller, &port, token, deadline, buffer);
+    match port.call_and_wait(&bytes, carried, badge, to, wait) {
+        Ok((_, wake)) => {
             Traffic::count(&caller.domain.traffic.sent);
             wake.into_iter().for_each(|wake| effects.hand_over(wake));
-            Ok(AwaitedAnswer {
-                port: Some(port),
-                token,
-                deadline,
-                buffer,
-            })
+            Ok(())
         }
         Err((error, carried)) => {
             table.release(MESSAGE_HANDLES);
@@ -101,21 +93,46 @@ fn begin_long(
     }
 }
 
+/// From now on the caller waits for the answer, which another CPU may give as soon as it finds the
+/// message.
+#[inline(always)]
+fn await_answer(
+    caller: Caller<'_>,
+    port: &Arc<Port>,
+    token: CallToken,
+    deadline: Deadline,
+    buffer: Option<Buffer>,
+) {
+    let port = Some(port.clone());
+    let awaited = AwaitedAnswer {
+        port,
+        token,
+        deadline,
+        buffer,
+    };
+    caller.vcpu.sleeper().wait_for(Waiting::Answer(awaited));
+}
+
 /// Sleeps until the answer comes, unless the deadline has passed.
 #[inline(always)]
-pub(super) fn wait(
-    caller: Caller<'_>,
-    awaited: AwaitedAnswer,
-    effects: &mut impl Effects,
-) -> Outcome {
-    let outcome = block_until(awaited.deadline, Error::TimedOut, effects);
-    if matches!(outcome, Outcome::Block(_)) {
-        caller.vcpu.sleeper().wait_for(Waiting::Answer(awaited));
+pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &mut impl Effects) -> Outcome {
+    let outcome = block_until(deadline, Error::TimedOut, effects);
+    if matches!(outcome, Outcome::Block(_)) || give_up(caller) {
+        outcome
     } else {
-        caller.domain.handles.lock().release(MESSAGE_HANDLES);
-        awaited.cancel();
+        Outcome::Block(deadline)
     }
-    outcome
+}
+
+/// Waits for the answer no more; false if that has come meanwhile.
+#[cold]
+fn give_up(caller: Caller<'_>) -> bool {
+    let Some(awaited) = caller.vcpu.sleeper().take_awaited_answer() else {
+        return false;
+    };
+    caller.domain.handles.lock().release(MESSAGE_HANDLES);
+    awaited.cancel();
+    true
 }
 
 /// Delivers an answer that could not be left as values.

@@ -29,8 +29,14 @@ pub(super) fn grant(
     }
     // From a maker's table to that of what it has made: no two domains lock each other's.
     let handle = match to {
-        Some(domain) if domain.ending().is_some() => return Err(Error::PeerGone),
-        Some(domain) => domain.handles.lock().insert(copy)?,
+        Some(domain) => {
+            let mut handles = domain.handles.lock();
+            // Looked at with the table in hand: what is in it when it ends is closed.
+            if domain.ending().is_some() {
+                return Err(Error::PeerGone);
+            }
+            handles.insert(copy)?
+        }
         None => handles.insert(copy)?,
     };
     answer.pair(handle.raw(), 0);

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{Deadline, Error, Handle, Resume, Rights};
 
-use crate::object::{Domain, Monitor, Order, Runner, Waiting, Wake};
+use crate::object::{Domain, Monitor, Order, Runner, Wake};
 
 use super::{Caller, Effects, Outcome};
 
@@ -38,9 +38,12 @@ fn begin(
         sleeper: caller.vcpu.sleeper().clone(),
     };
     let is_interrupted = caller.vcpu.page().ready() != 0;
-    let vcpu = monitor.run(runner, order, is_interrupted)?;
-    let waiting = Waiting::Run(monitor.clone());
-    caller.vcpu.sleeper().wait_for(waiting);
+    let run = monitor.run(runner, order, is_interrupted);
+    // It may have ended since, and then looks as if it had never started.
+    let vcpu = run.map_err(|error| match domain.ending() {
+        Some(_) => Error::PeerGone,
+        None => error,
+    })?;
     effects.hand_over(Wake::Blocked(vcpu));
     Ok(Outcome::Block(Deadline::NEVER))
 }
@@ -63,10 +66,8 @@ fn find(
 
 /// The caller was woken and the vcpu runs on: an event would not wake the caller out of this call, so
 /// it ends the vcpu's run instead.
-pub(super) fn wait(caller: Caller<'_>, monitor: Arc<Monitor>) -> Outcome {
-    let vcpu = monitor.vcpu();
-    caller.vcpu.sleeper().wait_for(Waiting::Run(monitor));
-    match vcpu {
+pub(super) fn wait(caller: Caller<'_>, monitor: &Monitor) -> Outcome {
+    match monitor.vcpu() {
         Some(vcpu) if caller.vcpu.page().ready() != 0 => Outcome::Recall(vcpu),
         _ => Outcome::Block(Deadline::NEVER),
     }

@@ -207,10 +207,14 @@ impl Domain {
     /// Ends the domain: gives up all it holds and tells who may have waited for it. Only the
     /// first ending counts. No vcpu of the domain may run again.
     pub fn end(&self, ending: Ending, wake: &mut dyn FnMut(Wake)) {
-        if self.ending.is_completed() {
+        let mut is_first = false;
+        self.ending.call_once(|| {
+            is_first = true;
+            ending
+        });
+        if !is_first {
             return;
         }
-        self.ending.call_once(|| ending);
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
         Held::close_all(handles, wake);
         *self.vcpu.lock() = VcpuPlace::None;

@@ -3,8 +3,11 @@
 //! Pure: an object changes its own state and says who has to be woken; waking is the loop's.
 //! Objects are shared between the domains that hold handles to them, and each locks only itself.
 //!
-//! Lock order: a domain's handle table, then a space, then a port or an event. Nothing is locked
-//! across a world switch.
+//! Lock order: a domain's handle table, then a port, an event or a monitor, then what a vcpu waits for,
+//! then a space, then the list of where a memory is mapped. Nothing is locked across a world switch.
+//!
+//! Who is about to sleep says for what (`Sleeper`) before anybody can see what wakes it: the other one
+//! may be on another CPU.
 //!
 //! Invariant: an object never names the domain that holds it strongly, so dropping a domain's
 //! handles frees what only it used.
@@ -53,8 +56,8 @@ pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use waiting::{
-    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, PackedAnswer, Sleeper,
-    Waiting,
+    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found, PackedAnswer,
+    Sleeper, Waiting,
 };
 
 use crate::sched::TimerId;

@@ -11,7 +11,7 @@ use spin::{Mutex, Once};
 use crate::mem::{OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
-use super::waiting::Sleeper;
+use super::waiting::{Sleeper, Waiting};
 use super::{Held, Memory, Object, Space, Wake};
 
 /// The monitor of one vcpu.
@@ -125,13 +125,18 @@ impl Monitor {
         self.vcpu.get().copied()
     }
 
-    /// Lets the vcpu go on, until it exits. Returns the vcpu.
+    /// Lets the vcpu go on, until it exits, and has the runner wait for that. Returns the vcpu.
     ///
     /// # Errors
     /// `WrongState` if it has a port, has not been started or is being run; `BadArgument` if there
     /// is no instruction that could be complete; `Interrupted` if all that is well and the runner has
     /// something else to do.
-    pub fn run(&self, runner: Runner, order: Order, is_interrupted: bool) -> Result<VcpuId, Error> {
+    pub fn run(
+        self: &Arc<Self>,
+        runner: Runner,
+        order: Order,
+        is_interrupted: bool,
+    ) -> Result<VcpuId, Error> {
         let mut run = self.run.lock();
         let Run::Stopped(kind) = *run else {
             return Err(Error::WrongState);
@@ -144,6 +149,8 @@ impl Monitor {
         if is_interrupted {
             return Err(Error::Interrupted);
         }
+        // Before anybody can see that the vcpu runs: its exit must find the runner waiting.
+        runner.sleeper.wait_for(Waiting::Run(self.clone()));
         *run = Run::Running {
             runner,
             order: Some(order),
@@ -225,7 +232,7 @@ mod tests {
     use super::*;
     use crate::mem::arena::Arena;
     use crate::mem::Account;
-    use crate::object::{Arrival, Waiting};
+    use crate::object::Arrival;
 
     const HALTED: VcpuExit = VcpuExit::Halt {
         interrupts_enabled: true,
@@ -248,7 +255,6 @@ mod tests {
         };
         let space = None;
         monitor.run(runner, Order { resume, space }, false)?;
-        sleeper.wait_for(Waiting::Run(monitor.clone()));
         Ok(sleeper)
     }
 

@@ -198,11 +198,10 @@ impl Port {
         }
     }
 
-    /// Queues a message whose sender waits for the answer, as [`Port::send`] does. Returns the token
-    /// of the call, and who has to be told.
+    /// As [`Port::call_and_wait`], for a caller that nobody can answer before it waits.
     ///
     /// # Errors
-    /// `PeerGone` without a receiver that could answer, `QueueFull` without room.
+    /// As there.
     #[inline(always)]
     pub fn call(
         &self,
@@ -210,6 +209,24 @@ impl Port {
         handles: Vec<Held>,
         badge: u64,
         caller: CallingVcpu,
+    ) -> Result<(CallToken, Option<Wake>), Refused> {
+        self.call_and_wait(message, handles, badge, caller, |_| {})
+    }
+
+    /// Queues a message whose sender waits for the answer, as [`Port::send`] does. `wait` is given the
+    /// token before anybody else can have it, so that an answer finds the caller waiting. Returns the
+    /// token of the call, and who has to be told.
+    ///
+    /// # Errors
+    /// `PeerGone` without a receiver that could answer, `QueueFull` without room.
+    #[inline(always)]
+    pub fn call_and_wait(
+        &self,
+        message: &Message,
+        handles: Vec<Held>,
+        badge: u64,
+        caller: CallingVcpu,
+        wait: impl FnOnce(CallToken),
     ) -> Result<(CallToken, Option<Wake>), Refused> {
         let mut state = self.state.lock();
         if matches!(state.receiver, Receiver::Console) {
@@ -221,20 +238,22 @@ impl Port {
         let Some(token) = state.calls.insert(caller) else {
             return Err((Error::QueueFull, handles));
         };
+        wait(token);
         let wake = state.take_in(message, badge, Some(token), handles);
         Ok((token, wake))
     }
 
     /// Leaves a message that fits into registers to a receiver that waits for one, and has the sender
-    /// wait for the answer. Does nothing and returns `None` where only [`Port::call`] will do.
-    /// `values` are those that the receiver gets, without the token.
+    /// wait for the answer, by `wait` as in [`Port::call_and_wait`]. Does nothing and returns `None`
+    /// where only that will do. `values` are those that the receiver gets, without the token.
     #[inline(always)]
     pub fn call_short(
         &self,
         values: &[u64; MAX_VALUES],
         caller: VcpuId,
         sleeper: &Arc<Sleeper>,
-    ) -> Option<(CallToken, Wake)> {
+        wait: impl FnOnce(CallToken),
+    ) -> Option<Wake> {
         let mut state = self.state.lock();
         let State {
             queue,
@@ -262,7 +281,8 @@ impl Port {
             sleeper: sleeper.clone(),
         };
         calls.insert(caller);
-        Some((token, Wake::Blocked(target.vcpu)))
+        wait(token);
+        Some(Wake::Blocked(target.vcpu))
     }
 
     /// Leaves an answer that fits into registers to whoever waits for it. Does nothing and returns

@@ -125,6 +125,16 @@ pub struct PackedAnswer {
     pub buffer: Option<Buffer>,
 }
 
+/// What a vcpu finds that was woken for something else.
+pub enum Found {
+    /// It waits for the answer to its call, until then.
+    Answer(Deadline),
+    /// It waits for the vcpu that it runs.
+    Run(Arc<Monitor>),
+    /// It waited for this, and does so no more.
+    Taken(Waiting),
+}
+
 /// Whose end a call has come to, with its values.
 pub enum Arrival {
     /// A message.
@@ -170,6 +180,29 @@ impl Sleeper {
         };
         replace_trivial(&mut waiting, Waiting::Nothing);
         Some(arrival)
+    }
+
+    /// Takes whatever there is, but for an answer and the exit of a vcpu: whoever leaves these must
+    /// find it waiting at any moment.
+    pub fn look(&self) -> Found {
+        let mut waiting = self.0.lock();
+        match &*waiting {
+            Waiting::Answer(awaited) => Found::Answer(awaited.deadline),
+            Waiting::Run(monitor) => Found::Run(monitor.clone()),
+            _ => Found::Taken(core::mem::take(&mut waiting)),
+        }
+    }
+
+    /// It waits for the answer to its call no more; `None` if it does not wait for one.
+    pub fn take_awaited_answer(&self) -> Option<AwaitedAnswer> {
+        let mut waiting = self.0.lock();
+        match core::mem::take(&mut *waiting) {
+            Waiting::Answer(awaited) => Some(awaited),
+            other => {
+                *waiting = other;
+                None
+            }
+        }
     }
 
     /// Takes whatever there is; it sleeps for nothing any more.

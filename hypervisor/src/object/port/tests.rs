@@ -165,7 +165,7 @@ fn whoever_has_waited_comes_first_at_a_receiver_that_waits() {
     }
     assert!(block(&port));
     let sleeper = Arc::default();
-    let called = port.call_short(&[0; MAX_VALUES], VcpuId(12), &sleeper);
+    let called = port.call_short(&[0; MAX_VALUES], VcpuId(12), &sleeper, |_| unreachable!());
     assert!(called.is_none());
     let caller = CallingVcpu {
         vcpu: VcpuId(12),
