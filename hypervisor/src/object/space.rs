@@ -264,7 +264,7 @@ impl Space {
         let before = match room.grow(count) {
             Ok(before) => before,
             Err(error) => {
-                not_mapped(memory, pages);
+                self.not_mapped(memory, pages);
                 return Err(error);
             }
         };
@@ -272,7 +272,7 @@ impl Space {
         let outcome = table.map(mapping.address, &runs, mapping.access);
         self.announce_stale(table);
         if outcome.is_err() {
-            not_mapped(memory, pages);
+            self.not_mapped(memory, pages);
             room.put_back(before);
             return Err(Error::QuotaExhausted);
         }
@@ -317,7 +317,7 @@ impl Space {
             return Err(Error::QuotaExhausted);
         }
         for interval in taken.remove() {
-            not_mapped(
+            self.not_mapped(
                 &interval.value.memory,
                 interval.end.saturating_sub(interval.start),
             );
@@ -386,7 +386,7 @@ impl Space {
         self.flushes.fetch_add(1, Ordering::AcqRel);
         state.recent = Recent::default();
         for interval in state.regions.iter() {
-            not_mapped(
+            self.not_mapped(
                 &interval.value.memory,
                 interval.end.saturating_sub(interval.start),
             );
@@ -400,6 +400,13 @@ impl Space {
     fn announce_stale(&self, table: &mut NestedTable) {
         if table.take_stale() {
             self.flushes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// So many pages of a memory are not mapped here any more.
+    fn not_mapped(&self, memory: &Memory, pages: u64) {
+        if let Some(lending) = &memory.lending {
+            lending.remove(self, pages);
         }
     }
 
@@ -417,13 +424,6 @@ impl Drop for Space {
     /// What was mapped counts its mappings.
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-/// So many pages of a memory are not mapped any more.
-fn not_mapped(memory: &Memory, pages: u64) {
-    if let Some(lending) = &memory.lending {
-        lending.remove(pages);
     }
 }
 
