@@ -25,6 +25,7 @@ mod full;
 mod grant;
 mod handles;
 mod hello;
+mod limits;
 mod map;
 mod mappings;
 mod messages;
@@ -131,6 +132,7 @@ pub const fn tables() -> &'static [Table] {
         start::TABLE,
         run::TABLE,
         exits::TABLE,
+        limits::TABLE,
         stop::TABLE,
         submit::TABLE,
         #[cfg(feature = "bare-metal")]
