@@ -200,7 +200,7 @@ fn calls_that_wait(subject: &Subject<'_>) -> Verdict {
         verb: Verb::Call,
         port: port.far,
         beside: 0,
-        last: Some(u64::MAX),
+        last: Some(subject.far_off()),
     };
     call.refuses(subject, 0, [0; 3], Error::QueueFull)?;
     for token in tokens {
@@ -225,7 +225,7 @@ fn senders_that_wait(subject: &Subject<'_>) -> Verdict {
         let rested = [subject.in_ms(1), 0, 0, 0, 0];
         subject.ends_with(Verb::Wait, rested, Error::TimedOut)?;
     }
-    for deadline in [1, u64::MAX] {
+    for deadline in [1, subject.far_off()] {
         let sender = Sender::waiting(port.far, deadline);
         sender.refuses(subject, 0, [0; 3], Error::QueueFull)?;
     }
