@@ -1,5 +1,6 @@
 //! The page-table engine.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -43,6 +44,11 @@ pub struct NestedTable {
     account: Arc<Account>,
     root: Extent,
     tables: Tables,
+}
+
+/// Tables of which the CPU may still know; they go back when this is dropped.
+pub struct Unlinked {
+    _tables: BTreeMap<Frame, Extent>,
 }
 
 impl NestedTable {
@@ -139,6 +145,15 @@ impl NestedTable {
                 Ok(())
             }
             None => self.change(Cursor::clearing(page, pages, PAGE_LIMIT)),
+        }
+    }
+
+    /// Takes out everything that is mapped. What is returned are the tables below the root: they are not
+    /// linked any more, and go back when it is dropped.
+    #[must_use]
+    pub fn clear(&mut self) -> Unlinked {
+        Unlinked {
+            _tables: self.tables.clear(),
         }
     }
 

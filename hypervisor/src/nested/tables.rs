@@ -82,6 +82,17 @@ impl Tables {
         self.give_back(table);
     }
 
+    /// Takes everything out of the root. The caller lets go of the tables below it when whoever may have
+    /// cached them has been told.
+    pub(super) fn clear(&mut self) -> BTreeMap<Frame, Extent> {
+        for word in self.root {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.recent = None;
+        self.stale = true;
+        core::mem::take(&mut self.owned)
+    }
+
     /// Gives back every table in which nothing is mapped; returns whether there were any. It
     /// looks at every table of the space.
     pub(super) fn prune(&mut self) -> bool {

@@ -367,8 +367,6 @@ impl Space {
 
     #[inline(never)]
     fn look_up(&self, state: &mut State, number: u64) -> Option<RecentPage> {
-        // The tables of a space that was cleared still name what it had.
-        state.regions.find(number)?;
         let address = GuestPhysical(number << PAGE_SHIFT);
         let translation = state.table.translate(address)?;
         let page = RecentPage {
@@ -380,11 +378,15 @@ impl Space {
         Some(page)
     }
 
-    /// Takes everything out: the domain is dead and no vcpu will run in the space again.
+    /// Takes everything out: the domain is dead. Whoever holds a handle can map into the space again and
+    /// run vcpus in it, so nothing of what was there may be left in its tables.
     pub fn clear(&self) {
         let mut state = self.state.lock();
-        self.flushes.fetch_add(1, Ordering::AcqRel);
         state.recent = Recent::default();
+        let unlinked = state.table.clear();
+        // Flush first, free second, as in `unmap`.
+        self.announce_stale(&mut state.table);
+        drop(unlinked);
         for interval in state.regions.iter() {
             self.not_mapped(
                 &interval.value.memory,
@@ -497,6 +499,25 @@ mod tests {
         assert!(first(Rights::READ).is_some_and(|words| words != before));
         space.clear();
         assert_eq!(first(Rights::READ), None);
+    }
+
+    #[test]
+    fn nothing_is_left_in_a_space_that_was_cleared_and_it_can_be_mapped_again() {
+        let fixture = fixture(64);
+        let Fixture { space, memory, .. } = &fixture;
+        let (used, flushes) = (fixture.account.used(), space.flushes());
+        for address in [0, 1 << 30, 1 << 38] {
+            space.map(memory, &mapping(address, 0, 0x8000)).unwrap();
+        }
+        space.clear();
+        assert_eq!(fixture.account.used(), used, "its root alone");
+        assert!(space.flushes() > flushes);
+        let translation = |address| space.state.lock().table.translate(GuestPhysical(address));
+        assert_eq!([0, 1 << 30, 1 << 38].map(translation), [None; 3]);
+        space.map(memory, &mapping(0, 0x1000, 0x1000)).unwrap();
+        let found = translation(0).map(|translation| translation.frame);
+        assert_eq!(found, memory.frame(1));
+        assert_eq!((space.mapped_bytes(), translation(0x1000)), (0x1000, None));
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Subject<'_> {
         })
     }
 
-    fn load_memory(&self, child: Child, code: &[u64; 8]) -> Result<u64, String> {
+    pub(super) fn load_memory(&self, child: Child, code: &[u64; 8]) -> Result<u64, String> {
         const PRESENT_AND_WRITABLE: u64 = 0b11;
         const LARGE: u64 = 1 << 7;
         let memory = self.memory(PAGES)?;

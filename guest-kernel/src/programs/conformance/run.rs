@@ -154,6 +154,21 @@ pub(super) const TABLE: Table = Table {
             let (reason, _) = subject.query(halting.child.domain, QueryItem::Status.number())?;
             equal("the end", reason, StopReason::BadMemory.number())
         }),
+        behaviour("in-the-space-of-a-domain-that-has-ended", |subject| {
+            let child = subject.watched_child(0, 0)?;
+            subject.load_memory(child, &HALTS)?;
+            let halting = subject.monitored(0, &HALTS)?;
+            let arguments = [halting.vcpu, child.space, 0, 0, 0];
+            let [first, ..] = subject.works(RUN, arguments)?;
+            equal("the exit", first & 0xFF, ExitKind::Halt.number())?;
+            subject.works(Verb::Stop, [child.domain, 1, 0, 0, 0])?;
+            // Nothing of what was mapped there is left to be reached.
+            let mapped = subject.query(child.space, QueryItem::Usage.number())?.0;
+            equal("bytes mapped", mapped, 0)?;
+            subject.ends_with(RUN, arguments, Error::PeerGone)?;
+            let (reason, _) = subject.query(halting.child.domain, QueryItem::Status.number())?;
+            equal("the end", reason, StopReason::BadMemory.number())
+        }),
         behaviour("errors-in-their-order", |subject| {
             let halting = subject.unstarted(0, &HALTS)?;
             let (vcpu, memory) = (halting.vcpu, subject.memory(1)?);
