@@ -1,8 +1,9 @@
 //! The object system against a model of it, which was written from the specification of the ABI.
 //!
-//! [`state`] and [`verbs`] are the model. [`driver`] plays guests: whenever the loop enters a vcpu,
+//! [`state`] and [`verbs`] are the model, with a file each for how things come and go, who is woken,
+//! messages, mappings and `create`. [`driver`] plays guests: whenever the loop enters a vcpu,
 //! the driver looks at what has happened, lets the guest do something, and does the same to the
-//! model. Everything between the world switch and the clock is the real code. After each call the
+//! model; `comparing` puts both side by side. Everything between the world switch and the clock is the real code. After each call the
 //! status and all registers, who runs or sleeps, the vcpu pages, and the frames are compared, and
 //! every few calls all handles, queues, page tables and contents of memory.
 //!
@@ -10,11 +11,17 @@
 //! `NUNCIO_MODEL_SEED` from which number the sequences are made.
 
 mod choose;
+mod comparing;
+mod creating;
 mod driver;
+mod lifetimes;
+mod mapping;
+mod messages;
 mod puppet;
 mod state;
 mod tests;
 mod verbs;
+mod waking;
 
 use alloc::rc::Rc;
 use alloc::string::String;
