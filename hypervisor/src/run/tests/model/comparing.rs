@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -11,7 +12,7 @@ use crate::mem::{Frame, PhysicalMemory};
 use crate::nested::{Entry, EntryFormat, Level, NPT};
 use crate::object::{Domain, Object as RealObject};
 
-use super::driver::Driver;
+use super::driver::{Driver, Real};
 use super::state::*;
 
 /// Steps between two comparisons of everything.
@@ -30,6 +31,7 @@ impl Driver {
             self.learn(who, &raw);
             self.compare_kernel_bytes(who, &raw);
         }
+        self.learn_accounts();
         let is_deep = self.calls.is_multiple_of(DEEP) || self.steps.is_empty();
         for who in 0..self.real.len() {
             let found = self.compare_domain(who, is_deep);
@@ -43,6 +45,13 @@ impl Driver {
     fn learn(&mut self, who: usize, raw: &RawCall) {
         if matches!(raw.verb, 5 | 6 | 10) {
             self.learn_tables(who, raw);
+        }
+        if raw.verb == 10 && self.model.domains[who].last_status == 0 {
+            match raw.arguments[0] {
+                1 if self.model.domains.len() > self.real.len() => self.learn_domain(who),
+                2 => self.learn_page(),
+                _ => {}
+            }
         }
         let Some(Object::Memory(memory)) = self.model.objects.last_mut() else {
             return;
@@ -75,6 +84,62 @@ impl Driver {
             self.fail(format!(
                 "domain {who} was given memory that is not zero, or too little"
             ));
+        }
+    }
+
+    /// What the caller's newest domain is in the machine.
+    fn learn_domain(&mut self, who: usize) {
+        let made = self.model.domains.len() - 1;
+        let objects = &self.model.objects;
+        let is_it = |held: &Held| matches!(objects[held.object], Object::Domain(it) if it == made);
+        let mut own = self.model.domains[who].handles.iter();
+        let handle = own.find(|(_, held)| is_it(held));
+        let handle = handle.and_then(|(handle, _)| Handle::from_raw(*handle));
+        let domain = self.real[who].domain.upgrade();
+        let Some((handle, domain)) = handle.zip(domain) else {
+            return;
+        };
+        let found = match domain.handles.lock().get(handle).map(|held| &held.object) {
+            Ok(RealObject::Domain(made)) => made.clone(),
+            _ => return,
+        };
+        let Some(real) = found.upgrade() else {
+            return self.fail(format!("domain {made} is gone as soon as it is made"));
+        };
+        self.add(Real {
+            domain: found,
+            account: Arc::downgrade(&real.account),
+            page: self.real[who].page,
+        });
+    }
+
+    /// Where the page of the newest vcpu is.
+    fn learn_page(&mut self) {
+        let Some(Object::Vcpu(who)) = self.model.objects.last() else {
+            return;
+        };
+        let who = *who;
+        let Some(memory) = self.model.domains[who].page_memory else {
+            return;
+        };
+        let frame = Frame(self.model.memory(memory).frames[0]);
+        self.real[who].page = self.arena.words(frame).unwrap();
+    }
+
+    /// What a domain that was destroyed might use belongs to its maker again, at once if it has made
+    /// nothing and nobody has its space.
+    fn learn_accounts(&mut self) {
+        for who in 0..self.real.len() {
+            let domain = &self.model.domains[who];
+            if !domain.is_destroyed || !domain.is_paid {
+                continue;
+            }
+            let has_nothing = !domain.has_made && self.model.own_space(who).handles == 0;
+            if self.real[who].account.strong_count() == 0 {
+                self.model.domains[who].is_paid = false;
+            } else if has_nothing {
+                self.fail(format!("what domain {who} might use has not come back"));
+            }
         }
     }
 
@@ -117,12 +182,12 @@ impl Driver {
         if !domain.is_alive() || domain.sleeps.is_some() {
             return;
         }
-        let (before, now) = (
-            domain.kernel_used,
-            self.real[who].account.kernel_bytes_used(),
-        );
+        let (before, now) = (domain.kernel_used, self.real[who].kernel_used());
         let status = domain.last_status;
         let is_right = match (raw.verb, status) {
+            (10, 0) if raw.arguments[0] == 1 => now >= before + raw.arguments[2],
+            // The domain pays whose vcpu it is.
+            (10, 0) if raw.arguments[0] == 2 => now >= before,
             (10, 0) => now > before,
             (7, 0) | (9, 0) => now <= before,
             // The table grows for what may come, and does not shrink.
@@ -141,16 +206,34 @@ impl Driver {
     }
 
     fn compare_domain(&mut self, who: usize, is_deep: bool) -> Result<(), String> {
+        let domain = &self.model.domains[who];
+        if domain.maker.is_some() && domain.is_destroyed && !domain.is_paid {
+            return Ok(());
+        }
         let used = self.model.frames_used(who);
         let real = &self.real[who];
-        let account = &real.account;
-        self.model.domains[who].kernel_used = account.kernel_bytes_used();
-        expect("frames used", account.used(), used)?;
+        self.model.domains[who].kernel_used = real.kernel_used();
+        expect("frames used", real.used(), used)?;
         let model = &self.model.domains[who];
-        expect("is alive", real.domain.strong_count() > 0, model.is_alive())?;
+        expect("exists", real.domain.strong_count() > 0, model.exists())?;
+        if is_deep {
+            let spaces = (0..self.model.spaces.len()).filter(|space| {
+                let space = &self.model.spaces[*space];
+                space.owner == who && space.table_frames > 0
+            });
+            for space in spaces {
+                self.compare_mappings(space)?;
+            }
+        }
         let Some(domain) = real.domain.upgrade() else {
             return Ok(());
         };
+        if is_deep {
+            self.compare_handles(who, &domain)?;
+        }
+        if !model.is_alive() || model.vcpu == Vcpu::None {
+            return Ok(());
+        }
         let page = &model.page;
         let word = |number: usize| real.page[number].load(SeqCst);
         expect("ready", word(0), page.ready)?;
@@ -166,16 +249,6 @@ impl Driver {
                 (slot, word(65 + 2 * slot)),
                 (slot, page.enabled[slot]),
             )?;
-        }
-        if is_deep {
-            self.compare_handles(who, &domain)?;
-            let spaces = (0..self.model.spaces.len()).filter(|space| {
-                let space = &self.model.spaces[*space];
-                space.owner == who && space.table_frames > 0
-            });
-            for space in spaces {
-                self.compare_mappings(space)?;
-            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -22,8 +22,22 @@ use super::verbs::{Next, Seen};
 
 pub struct Real {
     pub domain: Weak<Domain>,
-    pub account: Arc<Account>,
+    pub account: Weak<Account>,
     pub page: &'static Words,
+}
+
+impl Real {
+    /// Frames that the account holds; none when it is gone.
+    pub fn used(&self) -> u64 {
+        let account = self.account.upgrade();
+        account.map_or(0, |account| account.used())
+    }
+
+    /// Bytes of the hypervisor's memory that it holds.
+    pub fn kernel_used(&self) -> u64 {
+        let account = self.account.upgrade();
+        account.map_or(0, |account| account.kernel_bytes_used())
+    }
 }
 
 pub struct Driver {
@@ -45,6 +59,7 @@ pub struct Driver {
     pub failure: Option<String>,
     log: VecDeque<(usize, Action)>,
     pub calls: u64,
+    pub calls_of_made: u64,
     /// Calls by verb and status.
     pub seen: alloc::collections::BTreeMap<(u64, u64), u64>,
 }
@@ -95,6 +110,7 @@ impl Driver {
             failure: None,
             log: VecDeque::new(),
             calls: 0,
+            calls_of_made: 0,
             seen: Default::default(),
         }
     }
@@ -107,6 +123,23 @@ impl Driver {
                 .map(|(who, action)| format!("  domain {who}: {action:x?}"))
                 .collect();
             self.failure = Some(format!("{what}\n{}", log.join("\n")));
+        }
+    }
+
+    /// There is one domain more, without a vcpu.
+    pub(super) fn add(&mut self, real: Real) {
+        self.real.push(real);
+        self.before.push(Registers::default());
+        self.passed_over.push(0);
+    }
+
+    /// Whose vcpu the call that is being made starts.
+    pub fn starting(&self) -> usize {
+        let (who, raw) = self.in_flight.expect("a vcpu is started by a call");
+        let handle = &self.model.domains[who].handles[&raw.arguments[0]];
+        match self.model.objects[handle.object] {
+            Object::Vcpu(who) => who,
+            ref other => panic!("not a vcpu: {other:?}"),
         }
     }
 
@@ -170,6 +203,7 @@ impl Driver {
         match action {
             Action::Call(raw) => {
                 self.calls += 1;
+                self.calls_of_made += u64::from(domain.maker.is_some());
                 let mut noise = Random(self.calls);
                 for number in 0..16 {
                     vcpu.registers[Register::numbered(number)] = noise.next();
@@ -239,7 +273,7 @@ impl Driver {
             Action::Write(address, words) => {
                 for (word, address) in words.into_iter().zip((address..).step_by(8)) {
                     let place = self.model.at(me, address, WRITE);
-                    let root = self.model.spaces[me].root.map(Frame);
+                    let root = self.model.own_space(me).root.map(Frame);
                     let real = root.and_then(|root| self.translate(root, address, WRITE));
                     if let (Some(place), Some((frame, _))) = (place, real) {
                         self.model.store(place, word);

@@ -89,10 +89,11 @@ impl Model {
             Object::Space(space) => {
                 let space = *space;
                 self.spaces[space].handles -= 1;
-                // Those of the domains go with them.
-                if space >= self.domains.len() && self.spaces[space].handles == 0 {
-                    self.clear(space);
-                }
+                self.drop_space(space);
+            }
+            Object::Domain(who) if rights & BUILD != 0 => {
+                let who = *who;
+                self.destroy(who);
             }
             Object::Memory(memory) => {
                 memory.handles -= 1;
@@ -117,13 +118,30 @@ impl Model {
         memory.mappings -= taken;
     }
 
-    /// A space is gone, or that of a domain that has ended.
-    pub(super) fn clear(&mut self, space: usize) {
-        self.spaces[space].table_frames = 0;
+    /// Nothing is mapped in a space any more; the first table stays.
+    fn clear(&mut self, space: usize) {
+        self.spaces[space].table_frames = 1;
         let mappings = core::mem::take(&mut self.spaces[space].mappings);
         for mapping in mappings.into_values() {
             self.memory(mapping.memory).mappings -= 1;
         }
+    }
+
+    /// A space goes when nobody has a handle to it and no domain lives in it.
+    fn drop_space(&mut self, space: usize) {
+        let Space { of, handles, .. } = self.spaces[space];
+        let is_home = of.is_some_and(|who| self.domains[who].exists());
+        if handles == 0 && !is_home {
+            self.clear(space);
+            self.spaces[space].table_frames = 0;
+        }
+    }
+
+    /// The maker of a domain has given it up.
+    fn destroy(&mut self, who: usize) {
+        self.domains[who].is_destroyed = true;
+        self.end(who, StopReason::Destroyed, 0);
+        self.drop_space(self.domains[who].space);
     }
 
     /// Pages of all mappings of a memory.
@@ -145,9 +163,12 @@ impl Model {
             .count()
     }
 
-    /// A domain loses all that it has.
+    /// A domain loses all that it has, and what it has made goes with it. Only the first end counts.
     pub fn end(&mut self, who: usize, reason: StopReason, detail: u64) {
         let domain = &mut self.domains[who];
+        if !domain.is_alive() {
+            return;
+        }
         domain.ending = Some((reason, detail));
         let handles = core::mem::take(&mut domain.handles);
         let answer = domain.answer.take();
@@ -172,6 +193,14 @@ impl Model {
         for held in handles.into_values() {
             self.give_up(held);
         }
-        self.clear(who);
+        if let Some(page) = self.domains[who].page_memory.take() {
+            self.memory(page).handles -= 1;
+        }
+        let space = self.domains[who].space;
+        self.clear(space);
+        self.drop_space(space);
+        if let Some((event, bits)) = self.domains[who].watcher.take() {
+            let _ = self.notify(event, bits);
+        }
     }
 }

@@ -73,6 +73,15 @@ pub struct Memory {
     pub mappings: usize,
     /// Its maker has taken it back.
     pub is_revoked: bool,
+    /// A vcpu's page, which counts as a handle: nobody here may map it.
+    pub is_page: bool,
+}
+
+impl Memory {
+    /// Whether nobody can have written to it.
+    pub fn is_fresh(&self) -> bool {
+        !self.is_page && self.mappings == 0 && self.words.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,11 +118,13 @@ pub struct Message {
     pub call: Option<u64>,
 }
 
-/// What is mapped where. The first are those of the domains, in their order; others come from `create`.
+/// What is mapped where.
 #[derive(Debug)]
 pub struct Space {
     /// Whose account pays.
     pub owner: usize,
+    /// The domain that lives in it.
+    pub of: Option<usize>,
     /// By the first page.
     pub mappings: BTreeMap<u64, Mapping>,
     /// Frames of page tables, as counted in the machine; 0 for one that is gone.
@@ -124,9 +135,10 @@ pub struct Space {
 }
 
 impl Space {
-    pub fn new(owner: usize) -> Self {
+    pub fn new(owner: usize, of: Option<usize>) -> Self {
         Space {
             owner,
+            of,
             mappings: BTreeMap::new(),
             table_frames: 0,
             root: None,
@@ -189,9 +201,33 @@ pub enum Answer {
     Never,
 }
 
+/// How far the vcpu of a domain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vcpu {
+    None,
+    Made,
+    Started,
+}
+
 #[derive(Debug)]
 pub struct Domain {
     pub ending: Option<(StopReason, u64)>,
+    /// Who has made it; nobody if it is from the manifest.
+    pub maker: Option<usize>,
+    /// The event that is told of its end, and the bits.
+    pub watcher: Option<(Id, u64)>,
+    /// Its maker has given it up.
+    pub is_destroyed: bool,
+    /// What it may use is taken from its maker; when that ends after it was destroyed is learned from the
+    /// machine, since what it has made can be with others.
+    pub is_paid: bool,
+    /// It has made objects.
+    pub has_made: bool,
+    /// Where it lives, by its place in [`Model::spaces`].
+    pub space: usize,
+    pub vcpu: Vcpu,
+    /// The memory of the vcpu's page, if the model knows it.
+    pub page_memory: Option<Id>,
     pub handles: BTreeMap<u64, Held>,
     /// Every handle that it has ever had.
     pub ever: BTreeSet<u64>,
@@ -234,9 +270,18 @@ impl Port {
 }
 
 impl Domain {
-    pub fn new(frames_limit: u64, kernel_limit: u64) -> Self {
+    /// A domain from the manifest, which runs.
+    pub fn new(frames_limit: u64, kernel_limit: u64, space: usize) -> Self {
         Domain {
             ending: None,
+            maker: None,
+            watcher: None,
+            is_destroyed: false,
+            is_paid: false,
+            has_made: false,
+            space,
+            vcpu: Vcpu::Started,
+            page_memory: None,
             handles: BTreeMap::new(),
             ever: BTreeSet::new(),
             page: VcpuPage {
@@ -259,6 +304,14 @@ impl Domain {
 
     pub fn is_alive(&self) -> bool {
         self.ending.is_none()
+    }
+
+    /// Whether handles to it name something: one that was made does until it is destroyed.
+    pub fn exists(&self) -> bool {
+        match self.maker {
+            Some(_) => !self.is_destroyed,
+            None => self.is_alive(),
+        }
     }
 }
 
@@ -321,17 +374,31 @@ impl Model {
         });
         let alive = memories.filter(|memory| memory.handles + memory.mappings > 0);
         let pages: u64 = alive.map(|memory| memory.pages).sum();
-        // The page of the vcpu is the domain's as long as it lives.
-        let own = u64::from(self.domains[who].is_alive());
+        // The page of its vcpu is its own as long as it lives, if it is from the manifest.
+        let domain = &self.domains[who];
+        let own = u64::from(domain.is_alive() && domain.maker.is_none());
+        let made = self
+            .domains
+            .iter()
+            .filter(|domain| domain.maker == Some(who));
+        let given: u64 = made
+            .filter(|domain| domain.is_paid)
+            .map(|domain| domain.frames_limit)
+            .sum();
         let spaces = self.spaces.iter().filter(|space| space.owner == who);
         let tables: u64 = spaces.map(|space| space.table_frames).sum();
-        pages + own + tables
+        pages + own + tables + given
+    }
+
+    /// The space in which a domain lives.
+    pub fn own_space(&self, who: usize) -> &Space {
+        &self.spaces[self.domains[who].space]
     }
 
     /// The memory at a guest-physical address: which, and the word's number in it.
     pub fn at(&self, who: usize, address: u64, access: u64) -> Option<(Id, u64)> {
         let page = address / PAGE;
-        let (start, mapping) = self.spaces[who].mappings.range(..=page).next_back()?;
+        let (start, mapping) = self.own_space(who).mappings.range(..=page).next_back()?;
         let inside = page - start;
         let is_there = inside < mapping.pages && mapping.access & access == access;
         let word = (mapping.offset + inside) * 512 + address % PAGE / 8;

@@ -12,6 +12,9 @@ use nuncio_abi::{Error, RawCall, Resume, StopReason, VERSION};
 use super::messages::values;
 use super::state::*;
 
+/// What a vcpu that is started may take of the hypervisor's memory.
+const STATE_KERNEL_BYTES: u64 = 16 << 10;
+
 /// What the machine has answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -108,7 +111,7 @@ impl Model {
             15 => {
                 is(fifth % PAGE == 0, Error::BadArgument)?;
                 let vcpu = self.find(me, small(first)?, 2, START)?.object;
-                self.vcpu_without_monitor(vcpu)
+                self.start(vcpu, seen)
             }
             _ => {
                 Resume::from_words([third, fourth, fifth])?;
@@ -132,16 +135,43 @@ impl Model {
             is(code == 0, Error::BadArgument)?;
             return self.vcpu_without_monitor(object);
         };
-        is(self.domains[who].is_alive(), Error::PeerGone)?;
+        is(self.domains[who].exists(), Error::PeerGone)?;
         self.end(who, StopReason::Exited, code);
-        if who == me {
-            Ok(Next::Gone)
-        } else {
+        // Whoever ends his maker ends with him.
+        if self.domains[me].is_alive() {
             done()
+        } else {
+            Ok(Next::Gone)
         }
     }
 
-    /// All vcpus here are those of domains from a manifest: they have been started, and have no monitor.
+    fn start(&mut self, vcpu: Id, seen: Option<Seen>) -> Try<Next> {
+        let Object::Vcpu(who) = self.objects[vcpu] else {
+            return Err(Error::WrongKind);
+        };
+        is(self.domains[who].is_alive(), Error::PeerGone)?;
+        is(self.domains[who].vcpu == Vcpu::Made, Error::WrongState)?;
+        self.child_pays(who, 64..STATE_KERNEL_BYTES, seen)?;
+        self.domains[who].vcpu = Vcpu::Started;
+        done()
+    }
+
+    /// Whether the account of a domain can pay so many bytes of the hypervisor's memory; in between the
+    /// machine may say either.
+    pub(super) fn child_pays(
+        &self,
+        who: usize,
+        bytes: core::ops::Range<u64>,
+        seen: Option<Seen>,
+    ) -> Try<()> {
+        let domain = &self.domains[who];
+        let left = domain.kernel_limit - domain.kernel_used;
+        let says_so = seen.is_some_and(|seen| seen.status == Error::QuotaExhausted.number());
+        let can = left >= bytes.start && !(says_so && left < bytes.end);
+        is(can, Error::QuotaExhausted)
+    }
+
+    /// No vcpu here has a monitor.
     pub(super) fn vcpu_without_monitor(&self, vcpu: Id) -> Try<Next> {
         match self.objects[vcpu] {
             Object::Vcpu(who) if self.domains[who].is_alive() => Err(Error::WrongState),
@@ -208,8 +238,8 @@ impl Model {
         let places = domain.handles.len() + handles;
         is(places <= MOST_HANDLES, Error::QuotaExhausted)?;
         let left = domain.kernel_limit - domain.kernel_used;
-        // A table doubles when it grows, at 16 bytes or more for a place.
-        let most = bytes.end + 2 * 64 * places.next_power_of_two() as u64 + 1024;
+        // A table doubles when it grows, at 16 bytes or more for a place; a first one has some places.
+        let most = bytes.end + 2 * 64 * places.next_power_of_two().max(32) as u64 + 1024;
         let says_so = seen.is_some_and(|seen| seen.status == Error::QuotaExhausted.number());
         is(
             left >= bytes.start && !(says_so && left < most),
@@ -259,11 +289,12 @@ impl Model {
             return Ok(Next::Done(vec![self.kind(held.object), held.rights]));
         }
         if let Object::Domain(who) = self.objects[held.object] {
-            is(self.domains[who].is_alive(), Error::PeerGone)?;
+            is(self.domains[who].exists(), Error::PeerGone)?;
             let domain = &self.domains[who];
+            let (reason, detail) = domain.ending.unwrap_or((StopReason::Running, 0));
             return Ok(Next::Done(match item {
                 1 => vec![self.frames_used(who), domain.frames_limit],
-                2 => vec![0, 0],
+                2 => vec![reason.number(), detail],
                 _ => vec![domain.kernel_used, domain.kernel_limit],
             }));
         }

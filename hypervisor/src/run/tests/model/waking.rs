@@ -61,6 +61,7 @@ impl Model {
         let passed = |deadline: u64| deadline != NEVER && deadline <= self.now;
         let is_ready = domain.page.ready != 0;
         domain.is_alive()
+            && domain.vcpu == Vcpu::Started
             && match &domain.sleeps {
                 None => true,
                 Some(Sleep::Halt) => domain.upcall_due,
