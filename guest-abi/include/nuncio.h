@@ -283,6 +283,12 @@ struct nuncio_slot {
     _Atomic(uint64_t) enabled; /* written by the guest */
 };
 
+/* The postings of a slot. */
+struct nuncio_slot_count {
+    _Atomic(uint64_t) count;   /* written by the hypervisor */
+    _Atomic(uint64_t) wake_at; /* written by the guest */
+};
+
 /* The vcpu page, shared with the hypervisor. */
 struct nuncio_vcpu_page {
     _Atomic(uint64_t) ready;         /* written by both */
@@ -291,14 +297,17 @@ struct nuncio_vcpu_page {
     _Atomic(uint64_t) ring;          /* written by the guest */
     uint64_t reserved[60];
     struct nuncio_slot slots[64];
-    uint64_t reserved_behind[320];
+    struct nuncio_slot_count counts[64];
+    uint64_t reserved_behind[192];
 };
 _Static_assert(sizeof(struct nuncio_slot) == 16, "slot");
+_Static_assert(sizeof(struct nuncio_slot_count) == 16, "slot_count");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ready) == 0, "ready");
 _Static_assert(offsetof(struct nuncio_vcpu_page, upcall_vector) == 8, "upcall_vector");
 _Static_assert(offsetof(struct nuncio_vcpu_page, threshold) == 16, "threshold");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ring) == 24, "ring");
 _Static_assert(offsetof(struct nuncio_vcpu_page, slots) == 512, "slots");
+_Static_assert(offsetof(struct nuncio_vcpu_page, counts) == 1536, "counts");
 _Static_assert(sizeof(struct nuncio_vcpu_page) == 4096, "vcpu_page");
 
 /* A call in a ring. */

@@ -19,7 +19,7 @@ pub(super) fn notify(
     match posted {
         Posted::Announced => effects.wake(Wake::Event(vcpu)),
         Posted::Quiet => effects.wake(Wake::Quiet(vcpu)),
-        Posted::Masked => {}
+        Posted::Masked | Posted::Counted => {}
         Posted::Coalesced => Traffic::count(&caller.domain.traffic.coalesced),
     }
     Ok(())

@@ -124,7 +124,7 @@ impl Target {
         match self.post(bits) {
             Posted::Announced => Some(Wake::Event(self.vcpu)),
             Posted::Quiet => Some(Wake::Quiet(self.vcpu)),
-            Posted::Masked | Posted::Coalesced => None,
+            Posted::Masked | Posted::Coalesced | Posted::Counted => None,
         }
     }
 }

@@ -18,6 +18,7 @@ mod binding;
 mod call;
 mod child;
 mod close;
+mod counting;
 mod create;
 mod exits;
 mod fresh;
@@ -119,6 +120,7 @@ pub const fn tables() -> &'static [Table] {
         receive::TABLE,
         notify::TABLE,
         wait::TABLE,
+        counting::TABLE,
         map::TABLE,
         unmap::TABLE,
         close::TABLE,

@@ -141,6 +141,7 @@ impl<'a> Subject<'a> {
     fn settle(&self) {
         for slot in 0..nuncio_abi::EVENT_SLOTS {
             if let Some(word) = self.ground.page().slot(slot) {
+                word.wake_at(0);
                 word.enable(u64::MAX);
                 word.take();
                 word.enable(0);

@@ -18,6 +18,8 @@ pub enum Action {
     Pass(u64),
     Take(usize),
     Enable(usize, u64),
+    /// So far ahead of the slot's count; 0 to count nothing.
+    WakeAt(usize, u64),
     Vector(u64),
     Write(u64, [u64; 12]),
     Deliver,
@@ -28,11 +30,11 @@ pub enum Action {
 #[derive(Clone, Copy, Debug)]
 pub struct Taste {
     pub verbs: [u32; 17],
-    pub others: [u32; 9],
+    pub others: [u32; 10],
 }
 
-/// Halt, end, pass, take, enable, vector, write, deliver, nonsense.
-pub const OTHERS: [u32; 9] = [3, 0, 14, 20, 12, 2, 8, 6, 3];
+/// Halt, end, pass, take, enable, vector, write, deliver, wake at, nonsense.
+pub const OTHERS: [u32; 10] = [3, 0, 14, 20, 12, 2, 8, 6, 3, 3];
 
 /// No clock comes so far.
 const END_OF_TIME: u64 = 1 << 63;
@@ -149,6 +151,10 @@ impl Driver {
             22 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
             23 => self.write(me, random),
             24 => Action::Deliver,
+            25 => {
+                let ahead = random.of(&[0, 0, 1, 2, 3, 3, 5, u64::MAX, 1 << 63]);
+                Action::WakeAt(random.slot() as usize, ahead)
+            }
             _ => Action::Call(match random.below(20) {
                 17 => self.submit(me, random),
                 verb => RawCall {

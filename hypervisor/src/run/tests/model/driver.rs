@@ -229,12 +229,21 @@ impl Driver {
             }
             Action::Enable(slot, bits) => {
                 domain.page.enabled[slot] = bits;
-                if domain.page.pending[slot] & bits != 0 {
-                    domain.page.ready |= 1 << slot;
-                }
+                domain.page.look(slot);
                 page.slot(slot)
                     .into_iter()
                     .for_each(|word| word.enable(bits));
+            }
+            Action::WakeAt(slot, ahead) => {
+                let count = match ahead {
+                    0 => 0,
+                    ahead => domain.page.count[slot].wrapping_add(ahead),
+                };
+                domain.page.wake_at[slot] = count;
+                domain.page.look(slot);
+                page.slot(slot)
+                    .into_iter()
+                    .for_each(|word| word.wake_at(count));
             }
             Action::Vector(vector) => {
                 domain.page.vector = vector;
@@ -585,6 +594,11 @@ impl Driver {
                 "enabled",
                 (slot, word(65 + 2 * slot)),
                 (slot, page.enabled[slot]),
+            )?;
+            expect(
+                "count",
+                (slot, word(192 + 2 * slot), word(193 + 2 * slot)),
+                (slot, page.count[slot], page.wake_at[slot]),
             )?;
         }
         if is_deep {

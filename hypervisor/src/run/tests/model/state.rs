@@ -152,6 +152,40 @@ pub struct VcpuPage {
     pub vector: u64,
     pub pending: [u64; 64],
     pub enabled: [u64; 64],
+    pub count: [u64; 64],
+    pub wake_at: [u64; 64],
+}
+
+impl VcpuPage {
+    /// What the guest does to a slot after writing which of its postings matter.
+    pub fn look(&mut self, slot: usize) {
+        if self.pending[slot] & self.enabled[slot] != 0 && self.has_come(slot) {
+            self.ready |= 1 << slot;
+        }
+    }
+
+    fn has_come(&self, slot: usize) -> bool {
+        let (count, wake_at) = (self.count[slot], self.wake_at[slot]);
+        wake_at == 0 || count.wrapping_sub(wake_at) < 1 << 63
+    }
+
+    /// Sets bits of a slot; whether the vcpu has to be told.
+    fn post(&mut self, slot: usize, bits: u64) -> bool {
+        let fresh = bits & !self.pending[slot];
+        self.pending[slot] |= bits;
+        let is_ready = self.ready >> slot & 1 != 0;
+        let is_news = if bits == 0 {
+            false
+        } else if self.wake_at[slot] == 0 {
+            fresh & self.enabled[slot] != 0
+        } else {
+            self.count[slot] = self.count[slot].wrapping_add(1);
+            let pends = self.pending[slot] & self.enabled[slot] != 0;
+            pends && self.has_come(slot) && !is_ready
+        };
+        self.ready |= u64::from(is_news) << slot;
+        is_news
+    }
 }
 
 /// What a vcpu sleeps in.
@@ -245,6 +279,8 @@ impl Domain {
                 vector: 0,
                 pending: [0; 64],
                 enabled: [0; 64],
+                count: [0; 64],
+                wake_at: [0; 64],
             },
             upcall_due: false,
             upcall_on_its_way: false,
@@ -455,13 +491,7 @@ impl Model {
 
     pub fn post(&mut self, to: usize, slot: u64, bits: u64) {
         let domain = &mut self.domains[to];
-        let slot = slot as usize;
-        let fresh = bits & !domain.page.pending[slot];
-        domain.page.pending[slot] |= bits;
-        if fresh & domain.page.enabled[slot] != 0 {
-            domain.page.ready |= 1 << slot;
-            domain.upcall_due = true;
-        }
+        domain.upcall_due |= domain.page.post(slot as usize, bits);
     }
 
     pub fn notify(&mut self, event: Id, bits: u64) -> Result<(), Error> {
