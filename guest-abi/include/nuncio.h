@@ -189,6 +189,7 @@ enum nuncio_stop {
 #define NUNCIO_MAX_PORT_CAPACITY 256 /* messages queued on a port */
 #define NUNCIO_MAX_SLOTS 64 /* slots in a vcpu page */
 #define NUNCIO_MAX_EVENT_BITS 64 /* bits in an event */
+#define NUNCIO_MAX_EVENT_INTERVAL 3600000000000 /* least nanoseconds between two postings of an event */
 #define NUNCIO_MAX_RING_ENTRIES 31 /* entries in a ring */
 #define NUNCIO_MAX_MAP_BYTES 16777216 /* bytes in one map or unmap, and in a memory from create */
 #define NUNCIO_MAX_BOOT_HANDLES 40 /* handles in the boot-info page */
@@ -603,12 +604,13 @@ static inline uint64_t nuncio_create_port(uint64_t text_page, uint64_t capacity,
 
 /* Make an object from the domain's own quota.
  *   slot: slot of the vcpu page
+ *   interval: least nanoseconds
  * Returns first in rdx.
  * Returns second in r10.
  * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
-static inline uint64_t nuncio_create_event(uint64_t text_page, uint64_t slot, struct nuncio_values *values)
+static inline uint64_t nuncio_create_event(uint64_t text_page, uint64_t slot, uint64_t interval, struct nuncio_values *values)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_EVENT, slot, 0, 0, 0, values);
+    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_EVENT, slot, interval, 0, 0, values);
 }
 
 /* Make an object from the domain's own quota.

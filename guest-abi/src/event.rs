@@ -109,17 +109,9 @@ impl<'a> VcpuPage<'a> {
         if slot >= EVENT_SLOTS {
             return None;
         }
-        let first = Self::FIRST_SLOT + Self::WORDS_PER_SLOT * slot;
-        let count = Self::FIRST_COUNT + Self::WORDS_PER_SLOT * slot;
         Some(EventWord {
-            ready: &self.words[Self::READY],
-            pending: self.words.get(first)?,
-            enabled: self.words.get(first + 1)?,
-            count: self.words.get(count)?,
-            wake_at: self.words.get(count + 1)?,
-            threshold: &self.words[Self::THRESHOLD],
-            ready_bit: 1 << slot,
-            slot: slot as u64,
+            words: self.words,
+            slot,
         })
     }
 }
@@ -142,35 +134,70 @@ pub enum Posted {
 /// One event word of a vcpu page.
 #[derive(Clone, Copy)]
 pub struct EventWord<'a> {
-    ready: &'a AtomicU64,
-    pending: &'a AtomicU64,
-    enabled: &'a AtomicU64,
-    count: &'a AtomicU64,
-    wake_at: &'a AtomicU64,
-    threshold: &'a AtomicU64,
-    ready_bit: u64,
-    slot: u64,
+    words: &'a [AtomicU64; 512],
+    /// Below [`EVENT_SLOTS`]. The remainder below says so once more, where no bound is checked then.
+    slot: usize,
 }
 
-impl EventWord<'_> {
+impl<'a> EventWord<'a> {
+    const fn of_slot(self, first: usize) -> &'a AtomicU64 {
+        &self.words[first + VcpuPage::WORDS_PER_SLOT * (self.slot % EVENT_SLOTS)]
+    }
+
+    const fn pending_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_SLOT)
+    }
+
+    const fn enabled_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_SLOT + 1)
+    }
+
+    const fn count_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_COUNT)
+    }
+
+    const fn wake_at_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_COUNT + 1)
+    }
+
+    const fn ready_bit(self) -> u64 {
+        1 << (self.slot % EVENT_SLOTS)
+    }
+
+    fn ready_word(self) -> &'a AtomicU64 {
+        &self.words[VcpuPage::READY]
+    }
+
     /// Sets pending bits (the hypervisor's side of `notify`).
     #[inline]
     pub fn post(self, bits: u64) -> Posted {
+        match self.post_uncounted(bits) {
+            Some(posted) => posted,
+            None => self.post_counted(bits),
+        }
+    }
+
+    /// The part of [`EventWord::post`] that is short. `None` if postings are counted:
+    /// [`EventWord::post_counted`] has to be called then, with the same bits.
+    #[inline]
+    pub fn post_uncounted(self, bits: u64) -> Option<Posted> {
         // The pending bits come before the ready bit and `take` goes the other way round, so a
-        // bit that arrives between its two steps is either taken or announced.
-        let before = self.pending.fetch_or(bits, Ordering::SeqCst);
-        if self.wake_at.load(Ordering::SeqCst) != 0 {
-            return self.post_counted(bits);
+        // bit that arrives between its two steps is either taken or announced. They also come before
+        // the look at where to wake: what is not counted is announced if it is fresh.
+        let before = self.pending_word().fetch_or(bits, Ordering::SeqCst);
+        if self.wake_at_word().load(Ordering::SeqCst) != 0 {
+            return None;
         }
         let fresh = bits & !before;
-        if fresh & self.enabled.load(Ordering::SeqCst) != 0 {
-            self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
+        Some(if fresh & self.enabled_word().load(Ordering::SeqCst) != 0 {
+            self.ready_word()
+                .fetch_or(self.ready_bit(), Ordering::SeqCst);
             self.announced()
         } else if fresh != 0 {
             Posted::Masked
         } else {
             Posted::Coalesced
-        }
+        })
     }
 
     /// The rest of [`EventWord::post`] while postings are counted.
@@ -181,21 +208,23 @@ impl EventWord<'_> {
     /// before they are counted, so whoever finds that finds the bits of every posting up to there.
     #[cold]
     #[inline(never)]
-    fn post_counted(self, bits: u64) -> Posted {
+    pub fn post_counted(self, bits: u64) -> Posted {
         if bits == 0 {
             return Posted::Coalesced;
         }
-        self.count.fetch_add(1, Ordering::SeqCst);
+        self.count_word().fetch_add(1, Ordering::SeqCst);
         if !self.has_come() {
             return Posted::Counted;
         }
         // Those of another posting, too, that was counted before this one and came too early.
-        let pending = self.pending.load(Ordering::SeqCst);
-        if pending & self.enabled.load(Ordering::SeqCst) == 0 {
+        let pending = self.pending_word().load(Ordering::SeqCst);
+        if pending & self.enabled_word().load(Ordering::SeqCst) == 0 {
             return Posted::Masked;
         }
-        let before = self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
-        if before & self.ready_bit != 0 {
+        let before = self
+            .ready_word()
+            .fetch_or(self.ready_bit(), Ordering::SeqCst);
+        if before & self.ready_bit() != 0 {
             return Posted::Coalesced;
         }
         self.announced()
@@ -205,8 +234,10 @@ impl EventWord<'_> {
     #[inline]
     fn announced(self) -> Posted {
         // 0 lets all slots through, and so has to be the largest number here.
-        let last = self.threshold.load(Ordering::SeqCst).wrapping_sub(1);
-        if self.slot <= last {
+        let last = self.words[VcpuPage::THRESHOLD]
+            .load(Ordering::SeqCst)
+            .wrapping_sub(1);
+        if self.slot as u64 <= last {
             Posted::Announced
         } else {
             Posted::Quiet
@@ -214,17 +245,18 @@ impl EventWord<'_> {
     }
 
     /// Whether the count has come to where the vcpu wants to be told, or does not matter.
-    fn has_come(self) -> bool {
-        let wake_at = self.wake_at.load(Ordering::SeqCst);
-        let count = self.count.load(Ordering::SeqCst);
+    pub fn has_come(self) -> bool {
+        let wake_at = self.wake_at_word().load(Ordering::SeqCst);
+        let count = self.count_word().load(Ordering::SeqCst);
         wake_at == 0 || count.wrapping_sub(wake_at) as i64 >= 0
     }
 
     /// Takes the enabled bits that are pending and clears them.
     pub fn take(self) -> u64 {
-        self.ready.fetch_and(!self.ready_bit, Ordering::SeqCst);
-        let enabled = self.enabled.load(Ordering::SeqCst);
-        self.pending.fetch_and(!enabled, Ordering::SeqCst) & enabled
+        self.ready_word()
+            .fetch_and(!self.ready_bit(), Ordering::SeqCst);
+        let enabled = self.enabled_word().load(Ordering::SeqCst);
+        self.pending_word().fetch_and(!enabled, Ordering::SeqCst) & enabled
     }
 
     /// Lets these bits wake the vcpu, and no others. Needs no exit.
@@ -232,7 +264,7 @@ impl EventWord<'_> {
     /// Bits that were pending all along are announced now, unless the count of [`EventWord::wake_at`]
     /// is still to come.
     pub fn enable(self, bits: u64) {
-        self.enabled.store(bits, Ordering::SeqCst);
+        self.enabled_word().store(bits, Ordering::SeqCst);
         self.look();
     }
 
@@ -260,7 +292,7 @@ impl EventWord<'_> {
     /// assert_eq!((page.ready(), arrivals.count()), (1 << 3, 2));
     /// ```
     pub fn wake_at(self, count: u64) {
-        self.wake_at.store(count, Ordering::SeqCst);
+        self.wake_at_word().store(count, Ordering::SeqCst);
         self.look();
     }
 
@@ -293,26 +325,27 @@ impl EventWord<'_> {
 
     /// How many postings have been counted.
     pub fn count(self) -> u64 {
-        self.count.load(Ordering::SeqCst)
+        self.count_word().load(Ordering::SeqCst)
     }
 
     /// Makes the slot ready if there is something to take and the count has come far enough: what was
     /// posted before the guest changed its mind is not posted again.
     fn look(self) {
-        let pending = self.pending.load(Ordering::SeqCst) & self.enabled();
+        let pending = self.pending_word().load(Ordering::SeqCst) & self.enabled();
         if pending != 0 && self.has_come() {
-            self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
+            self.ready_word()
+                .fetch_or(self.ready_bit(), Ordering::SeqCst);
         }
     }
 
     /// The pending bits, enabled or not, without taking them.
     pub fn pending(self) -> u64 {
-        self.pending.load(Ordering::SeqCst)
+        self.pending_word().load(Ordering::SeqCst)
     }
 
     /// The enabled bits.
     pub fn enabled(self) -> u64 {
-        self.enabled.load(Ordering::SeqCst)
+        self.enabled_word().load(Ordering::SeqCst)
     }
 }
 

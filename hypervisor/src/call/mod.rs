@@ -43,7 +43,7 @@ use alloc::sync::Arc;
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
+use crate::object::{Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
 
 pub use resume::resume;
 pub use submit::{Entry as RingEntry, Submission, Then};
@@ -83,6 +83,9 @@ pub trait Effects {
 
     /// Makes a timer that is not armed.
     fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer>;
+
+    /// Makes an event that posts bits only so often.
+    fn add_event(&mut self, target: Target, interval_ns: u64, charge: KernelCharge) -> Arc<Event>;
 
     /// Sets when a timer is due; at once if the deadline has passed.
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline);

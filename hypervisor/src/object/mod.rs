@@ -32,24 +32,26 @@ mod monitor;
 mod port;
 mod ring;
 mod space;
+mod throttle;
 mod timer;
 mod vcpu;
 mod waiting;
 
 use alloc::sync::{Arc, Weak};
 
-use nuncio_abi::{ObjectKind, Rights};
+use nuncio_abi::{ObjectKind, Posted, Rights};
 
 pub use buffer::{deliver, fits_registers, Buffer, Place};
 pub use calls::CallingVcpu;
 pub use console::LineBuffer;
 pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
-pub use event::Event;
+pub use event::{Event, Notified, Release};
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
 pub use monitor::{Monitor, Next, Order, Runner};
 pub use port::{Delivery, Port, Queued, Refused, Sent};
 pub use space::{Mapping, Space, MAX_REGIONS};
+pub use throttle::Throttle;
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use waiting::{
@@ -113,7 +115,9 @@ impl Object {
                     port.sender_gone(wake);
                 }
             }
-            Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
+            Object::Event(event) if rights.contains(Rights::WAIT) => {
+                event.detach().into_iter().for_each(wake);
+            }
             Object::Timer(timer) => timer.handle_gone().into_iter().for_each(wake),
             Object::Memory(memory) if rights.contains(Rights::REVOKE) => {
                 memory.revoke();
@@ -138,10 +142,24 @@ pub enum Wake {
     Event(VcpuId),
     /// The same, which matters only if it sleeps.
     Quiet(VcpuId),
-    /// Nobody holds this timer any more.
+    /// Nobody holds the timer with this number any more, or nobody waits for the event that has it.
     TimerGone(TimerId),
+    /// The event with this number holds bits back, perhaps for nothing.
+    Held(TimerId),
     /// The maker of this domain has given it up.
     Orphaned(DomainId),
     /// Some space has lost memory: cached translations of it are wrong.
     TranslationsChanged,
+}
+
+impl Wake {
+    /// Whom to wake after a posting to a vcpu.
+    #[inline]
+    const fn after(posted: Posted, vcpu: VcpuId) -> Option<Wake> {
+        match posted {
+            Posted::Announced => Some(Wake::Event(vcpu)),
+            Posted::Quiet => Some(Wake::Quiet(vcpu)),
+            Posted::Masked | Posted::Coalesced | Posted::Counted => None,
+        }
+    }
 }

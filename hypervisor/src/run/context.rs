@@ -6,8 +6,8 @@ use nuncio_abi::{Deadline, Message};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, Wake};
-use crate::sched::{Scheduler, VcpuId};
+use crate::object::{Domain, DomainId, Entry, Event, Target, Timer, Vcpu, Wake};
+use crate::sched::{Scheduler, TimerId, VcpuId};
 
 use super::domains::{Domains, Starting};
 use super::timers::Timers;
@@ -21,7 +21,7 @@ pub(super) struct Context<P> {
     pub(super) platform: P,
 }
 
-impl<P> Context<P> {
+impl<P: Platform> Context<P> {
     /// Lets a wake-up take effect.
     #[inline]
     pub(super) fn apply(&mut self, wake: Wake) {
@@ -30,12 +30,28 @@ impl<P> Context<P> {
             Wake::Event(id) => self.scheduler.signal(id),
             Wake::Quiet(id) => self.scheduler.signal_asleep(id),
             Wake::TimerGone(id) => self.timers.remove(id),
+            Wake::Held(id) => self.release(id),
             Wake::Orphaned(id) => {
                 self.domains.orphan(id);
                 self.scheduler.call_attention();
             }
             Wake::TranslationsChanged => self.scheduler.call_attention(),
         }
+    }
+
+    /// An event holds bits back: they are posted now, or when its interval is over.
+    #[cold]
+    #[inline(never)]
+    fn release(&mut self, id: TimerId) {
+        let now_ns = self.platform.now_ns();
+        // By hand: `apply` is part of the path of a call, which a function that calls itself cannot be.
+        match self.timers.release(id, now_ns) {
+            Some(Wake::Event(id)) => self.scheduler.signal(id),
+            Some(Wake::Quiet(id)) => self.scheduler.signal_asleep(id),
+            _ => {}
+        }
+        // As for a timer that was armed.
+        self.scheduler.attend_again();
     }
 
     /// The next deadline of a sleeping vcpu or an armed timer, in nanoseconds.
@@ -93,6 +109,10 @@ impl<P: Platform> Effects for Context<P> {
 
     fn add_timer(&mut self, event: Arc<Event>, bits: u64, charge: KernelCharge) -> Arc<Timer> {
         self.timers.add(event, bits, charge)
+    }
+
+    fn add_event(&mut self, target: Target, interval_ns: u64, charge: KernelCharge) -> Arc<Event> {
+        self.timers.add_event(target, interval_ns, charge)
     }
 
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline) {

@@ -45,6 +45,7 @@ mod start;
 mod stop;
 mod subject;
 mod submit;
+mod throttling;
 mod transfers;
 mod unmap;
 mod verbs;
@@ -121,6 +122,7 @@ pub const fn tables() -> &'static [Table] {
         notify::TABLE,
         wait::TABLE,
         counting::TABLE,
+        throttling::TABLE,
         map::TABLE,
         unmap::TABLE,
         close::TABLE,

@@ -276,7 +276,10 @@ impl<'a> Subject<'a> {
 
     pub(super) fn event(&self, slot: usize) -> Result<Ends, String> {
         let slot = slot as u64;
-        let (near, far) = self.create(Create::Event { slot })?;
+        let (near, far) = self.create(Create::Event {
+            slot,
+            interval_ns: 0,
+        })?;
         Ok(Ends { near, far })
     }
 

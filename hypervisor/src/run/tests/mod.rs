@@ -15,5 +15,6 @@ mod scheduling;
 mod sleeping;
 mod submitting;
 mod talking;
+mod throttling;
 
 use machine::{run, run_traced, stop, Outcome};

@@ -257,6 +257,15 @@ impl Driver {
         }
     }
 
+    fn interval(&self, random: &mut Random) -> u64 {
+        let hour = 3_600_000_000_000;
+        match random.below(8) {
+            0 => random.of(&[1, hour, hour + 1]),
+            1..4 => random.below(6_000_000),
+            _ => 0,
+        }
+    }
+
     /// A place for a message: often where some are, sometimes where nothing is.
     fn buffer(&self, me: usize, random: &mut Random) -> u64 {
         let mappings = &self.model.spaces[me].mappings;
@@ -442,7 +451,7 @@ impl Driver {
                     0,
                     0,
                 ],
-                6 => [6, random.slot(), 0, 0, 0],
+                6 => [6, random.slot(), self.interval(random), 0, 0],
                 7 => [7, self.handle(me, 6, NOTIFY, random), random.bits(), 0, 0],
                 kind => [kind, 0, 0, 0, 0],
             },

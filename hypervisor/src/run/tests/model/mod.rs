@@ -283,6 +283,7 @@ impl Stage {
         let model = self.model.add(Object::Event {
             waiter: Some((to, 1)),
             slot: 1,
+            throttle: Throttle::default(),
         });
         self.give(to, RealObject::Event(event.clone()), model, WAIT);
         self.give(from, RealObject::Event(event), model, NOTIFY | GRANT);

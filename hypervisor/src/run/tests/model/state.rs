@@ -57,6 +57,7 @@ pub enum Object {
     Event {
         waiter: Option<(usize, u64)>,
         slot: u64,
+        throttle: Throttle,
     },
     Timer(Timer),
 }
@@ -91,6 +92,23 @@ pub struct Port {
     /// The receiver sleeps in `receive` and nothing has come for it.
     pub is_waited_for: bool,
     pub senders: usize,
+}
+
+/// What an event does not post yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Throttle {
+    pub interval: u64,
+    /// When bits were posted last.
+    pub posted: Option<u64>,
+    pub held: u64,
+}
+
+impl Throttle {
+    /// When held bits are posted.
+    fn due(&self) -> Option<u64> {
+        let posted = self.posted.map_or(0, |posted| posted + self.interval);
+        Some(posted).filter(|_| self.held != 0)
+    }
 }
 
 #[derive(Debug)]
@@ -410,7 +428,12 @@ impl Model {
                     self.announce(object);
                 }
             }
-            Object::Event { waiter, .. } if rights & WAIT != 0 => *waiter = None,
+            Object::Event {
+                waiter, throttle, ..
+            } if rights & WAIT != 0 => {
+                *waiter = None;
+                throttle.held = 0;
+            }
             Object::Timer(timer) => {
                 timer.handles -= 1;
                 if timer.handles == 0 {
@@ -495,21 +518,47 @@ impl Model {
     }
 
     pub fn notify(&mut self, event: Id, bits: u64) -> Result<(), Error> {
-        match self.objects[event] {
+        match &mut self.objects[event] {
             Object::Event {
                 waiter: Some((to, slot)),
+                throttle,
                 ..
             } => {
-                self.post(to, slot, bits);
+                if throttle.interval == 0 {
+                    let (to, slot) = (*to, *slot);
+                    self.post(to, slot, bits);
+                } else {
+                    throttle.held |= bits;
+                    self.let_go(event);
+                }
                 Ok(())
             }
             _ => Err(Error::PeerGone),
         }
     }
 
-    /// Sets the bits of every timer that is due.
+    /// Posts what an event holds, if its interval is over.
+    fn let_go(&mut self, event: Id) {
+        let now = self.now;
+        if let Object::Event {
+            waiter: Some((to, slot)),
+            throttle,
+            ..
+        } = &mut self.objects[event]
+        {
+            if throttle.due().is_some_and(|due| due <= now) {
+                let (to, slot) = (*to, *slot);
+                let bits = core::mem::take(&mut throttle.held);
+                throttle.posted = Some(now);
+                self.post(to, slot, bits);
+            }
+        }
+    }
+
+    /// Sets the bits of every timer that is due, and of every event whose interval is over.
     pub fn fire_timers(&mut self) {
         for id in 0..self.objects.len() {
+            self.let_go(id);
             if let Object::Timer(timer) = &mut self.objects[id] {
                 if timer.due.is_some_and(|due| due <= self.now) {
                     timer.due = None;
@@ -569,6 +618,7 @@ impl Model {
         });
         let timers = self.objects.iter().filter_map(|object| match object {
             Object::Timer(timer) => timer.due,
+            Object::Event { throttle, .. } => throttle.due(),
             _ => None,
         });
         sleepers

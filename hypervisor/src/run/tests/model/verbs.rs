@@ -711,7 +711,7 @@ impl Model {
         if kind == 2 {
             return self.create_vcpu(me, raw);
         }
-        let is_used = matches!(kind, 5 | 7) || second == 0;
+        let is_used = matches!(kind, 5..=7) || second == 0;
         is(rest == [0, 0] && is_used, Error::BadArgument)?;
         let (object, rights, bytes) = match kind {
             3 => {
@@ -764,13 +764,19 @@ impl Model {
                 )
             }
             6 => {
-                is(first < 64, Error::BadArgument)?;
-                let (waiter, slot) = (Some((me, first)), first);
-                (
-                    Object::Event { waiter, slot },
-                    [WAIT, NOTIFY | GRANT],
-                    32..128,
-                )
+                let hour = 3_600_000_000_000;
+                is(first < 64 && second <= hour, Error::BadArgument)?;
+                let throttle = Throttle {
+                    interval: second,
+                    ..Throttle::default()
+                };
+                let event = Object::Event {
+                    waiter: Some((me, first)),
+                    slot: first,
+                    throttle,
+                };
+                let bytes = if second == 0 { 32..128 } else { 64..512 };
+                (event, [WAIT, NOTIFY | GRANT], bytes)
             }
             7 => {
                 let event = self.find(me, small(first)?, 6, NOTIFY)?.object;
