@@ -159,7 +159,7 @@ fn buffer(caller: Caller<'_>, message: Outgoing) -> Result<Option<Buffer>, Error
         Outgoing::Registers { .. } => Ok(None),
         Outgoing::Memory { address, .. } => {
             let buffer = Buffer::new(caller.domain.space.clone(), address);
-            buffer.place()?;
+            buffer.place()?.check()?;
             Ok(Some(buffer))
         }
     }

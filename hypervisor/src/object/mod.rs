@@ -3,8 +3,11 @@
 //! Pure: an object changes its own state and says who has to be woken; waking is the loop's.
 //! Objects are shared between the domains that hold handles to them, and each locks only itself.
 //!
-//! Lock order: a domain's handle table, then a space, then a port or an event. Nothing is locked
-//! across a world switch.
+//! Lock order: a domain's handle table, then a port, an event or a monitor, then what a vcpu waits for
+//! ([`Sleeper`]), then a space. Nothing is locked across a world switch.
+//!
+//! Guest memory is read and written by address only while its space is locked
+//! ([`Space::with_page`]); pages that are shared with the hypervisor for good are held by their memory.
 //!
 //! Invariant: an object never names the domain that holds it strongly, so dropping a domain's
 //! handles frees what only it used.

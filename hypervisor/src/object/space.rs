@@ -365,16 +365,23 @@ impl Space {
         }
     }
 
-    /// The words of the page at an address, if the guest has it with that access.
+    /// Does something with the page at an address, if the guest has it with that access. Meanwhile
+    /// the space is locked, so nobody can take the page away, and its words must not be kept: behind
+    /// the lock another CPU may have given the frame to somebody else.
     #[inline]
-    pub fn words(&self, address: GuestPhysical, access: Rights) -> Option<&'static Words> {
+    pub fn with_page<R>(
+        &self,
+        address: GuestPhysical,
+        access: Rights,
+        act: impl FnOnce(&Words) -> R,
+    ) -> Option<R> {
         let mut state = self.state.lock();
         let number = address.0 >> PAGE_SHIFT;
         let page = match *state.recent.place(number)? {
             Some(page) if page.number == number => page,
             _ => self.look_up(&mut state, number)?,
         };
-        page.access.contains(access).then_some(page.words)
+        page.access.contains(access).then(|| act(page.words))
     }
 
     #[inline(never)]

@@ -24,7 +24,9 @@ pub struct Vcpu {
 pub struct Target {
     /// The vcpu to wake.
     pub vcpu: VcpuId,
-    /// Its page. Valid for as long as the vcpu lives; a dying domain detaches its targets first.
+    /// Its page, which the vcpu keeps alive. Whoever posts there holds the lock of the port or event,
+    /// and a dying domain lets go of its vcpu only after it has closed its handles, each of which takes
+    /// the target out under that lock: nobody can be in the page any more.
     pub page: &'static Words,
     /// The slot in that page.
     pub slot: u8,

@@ -54,17 +54,20 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         mut slept: Option<Outcome>,
         mut values: Registers,
     ) -> Flow {
+        let mut next = match slept {
+            Some(_) => None,
+            None => submission.next(&world.domain.space),
+        };
         loop {
-            let outcome = match slept.take() {
-                Some(outcome) => outcome,
-                None => match submission.next(&world.domain.space) {
-                    Some(entry) => self.make(world, entry, &mut values),
-                    None => return self.end_submission(world, submission),
-                },
+            let outcome = match (slept.take(), next.take()) {
+                (Some(outcome), _) => outcome,
+                (None, Some(entry)) => self.make(world, entry, &mut values),
+                (None, None) => return self.end_submission(world, submission),
             };
             let flow = match self.conclude_entry(world, outcome, &mut values) {
                 Ok(status) => {
-                    submission.finish(&world.domain.space, status, &values.values());
+                    let space = &world.domain.space;
+                    next = submission.finish(space, status, &values.values());
                     values.set_values(&[0; MAX_VALUES]);
                     self.give_way(world)
                 }
