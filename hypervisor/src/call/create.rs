@@ -222,7 +222,8 @@ fn vcpu(
         .transpose()
         .and_then(|monitor| Vcpu::made(page, monitor, physical, charge))
         .map_err(exhausted)?;
-    domain.add_vcpu(vcpu.numbered(effects.new_vcpu_id()));
+    // Another CPU may have ended it meanwhile.
+    domain.add_vcpu(|| vcpu.numbered(effects.new_vcpu_id()))?;
     let rights = Rights::START | Rights::STOP | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
     Ok((handle, None))

@@ -2,6 +2,8 @@
 
 use nuncio_abi::{Error, Handle, Rights};
 
+use crate::object::{Domain, Held};
+
 use super::{Answer, Caller};
 
 #[inline(never)]
@@ -29,10 +31,19 @@ pub(super) fn grant(
     }
     // From a maker's table to that of what it has made: no two domains lock each other's.
     let handle = match to {
-        Some(domain) if domain.ending().is_some() => return Err(Error::PeerGone),
-        Some(domain) => domain.handles.lock().insert(copy)?,
+        Some(domain) => give(&domain, copy)?,
         None => handles.insert(copy)?,
     };
     answer.pair(handle.raw(), 0);
     Ok(())
+}
+
+/// Gives a domain a handle, if it has not ended.
+fn give(domain: &Domain, held: Held) -> Result<Handle, Error> {
+    let mut handles = domain.handles.lock();
+    // With its table locked: behind its end nobody would close the handle.
+    match domain.ending() {
+        Some(_) => Err(Error::PeerGone),
+        None => handles.insert(held),
+    }
 }

@@ -35,6 +35,8 @@ mod send;
 mod start;
 mod stop;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod unmap;
 mod wait;
 

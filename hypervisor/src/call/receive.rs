@@ -38,7 +38,15 @@ pub(super) fn receive(
     receive_with(caller, &mut table, wanted, answer, effects)
 }
 
-/// Receives after a sleep in which no message was left for the vcpu.
+/// From here on nobody leaves the vcpu a message; one may have been left until now.
+pub(super) fn wait_no_more(caller: Caller<'_>, port: Handle) {
+    let table = caller.domain.handles.lock();
+    if let Ok((port, _)) = table.port(port, Rights::RECEIVE) {
+        port.unblock_receiver();
+    }
+}
+
+/// Receives after a sleep in which no message was left for the vcpu, and none will be.
 #[inline(never)]
 pub(super) fn resume(
     caller: Caller<'_>,
@@ -52,10 +60,6 @@ pub(super) fn resume(
         buffer: awaited.buffer.as_ref().map_or(0, Buffer::address),
     };
     let mut table = caller.domain.handles.lock();
-    if let Ok((port, _)) = table.port(wanted.port, Rights::RECEIVE) {
-        // Whatever becomes of it: it does not wait any more.
-        port.unblock_receiver();
-    }
     receive_with(caller, &mut table, wanted, answer, effects)
 }
 

@@ -40,8 +40,8 @@ pub enum Then {
 /// What an entry asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A call.
-    Call(RawCall),
+    /// The call that was read, which is not moved with this: it is some fifty bytes.
+    Call,
     /// Nothing that can be done in a ring.
     Refused(Error),
 }
@@ -91,19 +91,20 @@ impl Submission {
         self.done as u64
     }
 
-    /// The entry that comes next; `None` if it was the last one, or the ring has gone.
-    pub fn next(&self, space: &Space) -> Option<Entry> {
-        with_ring(space, self.address, |page| self.read(page)).flatten()
+    /// Reads the entry that comes next into `call`; `None` if it was the last one, or the ring has gone.
+    pub fn next(&self, space: &Space, call: &mut RawCall) -> Option<Entry> {
+        with_ring(space, self.address, |page| self.read(page, call)).flatten()
     }
 
-    /// Writes the reply to that entry, if the ring is still there, and returns the entry that comes
-    /// next, as [`Submission::next`] does.
+    /// Writes the reply to that entry, if the ring is still there, and reads the entry that comes next,
+    /// as [`Submission::next`] does.
     #[inline(always)]
     pub fn finish(
         &mut self,
         space: &Space,
         status: u64,
         values: &[u64; MAX_VALUES],
+        call: &mut RawCall,
     ) -> Option<Entry> {
         let number = self.number;
         self.number = self.number.wrapping_add(1);
@@ -111,19 +112,22 @@ impl Submission {
         self.done = self.done.saturating_add(1);
         let finish_and_read = |page: RingPage<'_>| {
             page.finish(number, status, values);
-            self.read(page)
+            self.read(page, call)
         };
         with_ring(space, self.address, finish_and_read).flatten()
     }
 
     #[inline(always)]
-    fn read(&self, page: RingPage<'_>) -> Option<Entry> {
+    fn read(&self, page: RingPage<'_>, call: &mut RawCall) -> Option<Entry> {
         if self.left == 0 {
             return None;
         }
         page.outstanding(self.number).filter(|count| *count > 0)?;
         Some(match page.call(self.number) {
-            Some(raw) if raw.verb != Verb::Submit.number() => Entry::Call(raw),
+            Some(raw) if raw.verb != Verb::Submit.number() => {
+                *call = raw;
+                Entry::Call
+            }
             _ => Entry::Refused(Error::BadArgument),
         })
     }

@@ -40,7 +40,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// `BadAddress`.
-    #[inline]
+    #[inline(never)]
     pub fn check(self) -> Result<(), Error> {
         self.with(ARRIVAL, |_| ())
     }
@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
     /// # Errors
     /// `BadAddress`.
     pub fn load(self) -> Result<[u64; MESSAGE_WORDS], Error> {
-        self.with(Rights::READ, |words| copy(words))
+        self.with(Rights::READ, copy)
     }
 
     /// Copies the words for handles, which are behind those for bytes.
@@ -63,6 +63,8 @@ impl<'a> Place<'a> {
         })
     }
 
+    // Not inlined: most messages fit into registers, and the look-up would take those of their path.
+    #[inline(never)]
     fn store(self, message: &Message) -> Result<(), Error> {
         self.with(ARRIVAL, |words| {
             let bytes = words.first_chunk::<MESSAGE_WORDS>();

@@ -56,8 +56,8 @@ pub use space::{Mapping, Space, MAX_REGIONS};
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use waiting::{
-    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, PackedAnswer, Sleeper,
-    Waiting,
+    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found, PackedAnswer,
+    Sleeper, Waiting,
 };
 
 use crate::sched::TimerId;

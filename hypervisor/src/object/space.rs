@@ -368,7 +368,7 @@ impl Space {
     /// Does something with the page at an address, if the guest has it with that access. Meanwhile
     /// the space is locked, so nobody can take the page away, and its words must not be kept: behind
     /// the lock another CPU may have given the frame to somebody else.
-    #[inline]
+    #[inline(always)]
     pub fn with_page<R>(
         &self,
         address: GuestPhysical,
