@@ -405,3 +405,84 @@ fn a_domain_that_ends_while_it_is_given_a_handle_keeps_none() {
     });
     assert_eq!(made.handles.lock().drain().count(), 0);
 }
+
+/// Polls a vcpu that sleeps, which is as if something else woke it all the time.
+fn settle(
+    caller: Caller<'_>,
+    mut outcome: Outcome,
+    values: &mut Values,
+    until: std::time::Instant,
+) -> Outcome {
+    while matches!(outcome, Outcome::Block(_)) {
+        assert!(std::time::Instant::now() < until, "something was lost");
+        std::thread::yield_now();
+        outcome = resume(caller, values, &mut quiet()).expect("it sleeps");
+    }
+    outcome
+}
+
+#[test]
+fn two_cpus_call_and_answer_without_losing_anything() {
+    const CALLS: u64 = 2000;
+    let fixture = fixture();
+    let Fixture { arena, account, .. } = &fixture;
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let server = domain(account, arena, 1);
+    let receiver = vcpu(account, *arena, 2);
+    let port = Arc::new(Port::new(4, receiver.target(0), None));
+    let [receiving, calling] =
+        [(&server, Rights::RECEIVE), (&fixture.domain, Rights::SEND)].map(|(domain, rights)| {
+            let object = Object::Port(port.clone());
+            let held = Held {
+                object,
+                rights,
+                badge: 0,
+            };
+            domain.handles.lock().insert(held).unwrap()
+        });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let caller = Caller {
+                domain: &server,
+                vcpu: &receiver,
+            };
+            let (mut values, never) = (Values::default(), Deadline::NEVER);
+            let mut outcome =
+                receive::receive(caller, receiving, never, 0, &mut values, &mut quiet());
+            for number in 0..CALLS {
+                let received = settle(caller, outcome, &mut values, until);
+                assert_eq!(received, Outcome::Done);
+                let [header, _, word, ..] = values.0;
+                let token = CallToken::from_header(header).unwrap();
+                let message = Outgoing::Registers {
+                    length: 8,
+                    handles: 0,
+                    words: [word + 1, 0, 0],
+                };
+                let then_receive = number + 1 < CALLS;
+                outcome = reply::reply(
+                    caller,
+                    receiving,
+                    token,
+                    message,
+                    then_receive,
+                    &mut values,
+                    &mut quiet(),
+                );
+            }
+            assert_eq!(outcome, Outcome::Done);
+        });
+        for number in 0..CALLS {
+            let message = Outgoing::Registers {
+                length: 8,
+                handles: 0,
+                words: [number, 0, 0],
+            };
+            let deadline = Deadline(1 + number % 2);
+            let begun = call::call(fixture.caller(), calling, message, deadline, &mut quiet());
+            let mut values = Values::default();
+            let answered = settle(fixture.caller(), begun, &mut values, until);
+            assert_eq!((answered, values.0[2]), (Outcome::Done, number + 1));
+        }
+    });
+}

@@ -10,7 +10,6 @@ use nuncio_abi::{CallToken, Error, Message, MAX_VALUES, MESSAGE_HANDLES};
 use spin::Mutex;
 
 use crate::mem::{Account, KernelCharge, OutOfFrames};
-
 use crate::sched::VcpuId;
 
 use super::calls::{CallingVcpu, Calls, BYTES_PER_CALL};
@@ -227,9 +226,8 @@ impl Port {
         Ok(state.take_in(message, badge, Some(token), handles))
     }
 
-    /// Leaves a message that fits into registers to a receiver that waits for one, and has the sender
-    /// wait for the answer by `sleep`, as [`Port::call`] does. Does nothing and returns `None` where only
-    /// that will do. `values` are those that the receiver gets, without the token.
+    /// As [`Port::call`] with a message that fits into registers, for a receiver that waits. Does nothing
+    /// and returns `None` where only that will do. `values` are the receiver's, without the token.
     #[inline(always)]
     pub fn call_short(
         &self,

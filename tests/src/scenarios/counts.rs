@@ -21,7 +21,7 @@ const BUDGETS: [(&str, u64); 15] = [
     ("hello", 143),
     ("query", 200),
     ("notify-coalesced", 195),
-    ("submit-notify-16", 294),
+    ("submit-notify-16", 339),
     ("notify", 276),
     ("send-receive-24", 840),
     ("send-receive-64", 1_070),
