@@ -189,6 +189,7 @@ enum nuncio_stop {
 #define NUNCIO_MAX_PORT_CAPACITY 256 /* messages queued on a port */
 #define NUNCIO_MAX_SLOTS 64 /* slots in a vcpu page */
 #define NUNCIO_MAX_EVENT_BITS 64 /* bits in an event */
+#define NUNCIO_MAX_EVENT_INTERVAL 3600000000000 /* least nanoseconds between two postings of an event */
 #define NUNCIO_MAX_RING_ENTRIES 31 /* entries in a ring */
 #define NUNCIO_MAX_MAP_BYTES 16777216 /* bytes in one map or unmap, and in a memory from create */
 #define NUNCIO_MAX_BOOT_HANDLES 40 /* handles in the boot-info page */
@@ -283,6 +284,12 @@ struct nuncio_slot {
     _Atomic(uint64_t) enabled; /* written by the guest */
 };
 
+/* The postings of a slot. */
+struct nuncio_slot_count {
+    _Atomic(uint64_t) count;   /* written by the hypervisor */
+    _Atomic(uint64_t) wake_at; /* written by the guest */
+};
+
 /* The vcpu page, shared with the hypervisor. */
 struct nuncio_vcpu_page {
     _Atomic(uint64_t) ready;         /* written by both */
@@ -291,14 +298,17 @@ struct nuncio_vcpu_page {
     _Atomic(uint64_t) ring;          /* written by the guest */
     uint64_t reserved[60];
     struct nuncio_slot slots[64];
-    uint64_t reserved_behind[320];
+    struct nuncio_slot_count counts[64];
+    uint64_t reserved_behind[192];
 };
 _Static_assert(sizeof(struct nuncio_slot) == 16, "slot");
+_Static_assert(sizeof(struct nuncio_slot_count) == 16, "slot_count");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ready) == 0, "ready");
 _Static_assert(offsetof(struct nuncio_vcpu_page, upcall_vector) == 8, "upcall_vector");
 _Static_assert(offsetof(struct nuncio_vcpu_page, threshold) == 16, "threshold");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ring) == 24, "ring");
 _Static_assert(offsetof(struct nuncio_vcpu_page, slots) == 512, "slots");
+_Static_assert(offsetof(struct nuncio_vcpu_page, counts) == 1536, "counts");
 _Static_assert(sizeof(struct nuncio_vcpu_page) == 4096, "vcpu_page");
 
 /* A call in a ring. */
@@ -594,12 +604,13 @@ static inline uint64_t nuncio_create_port(uint64_t text_page, uint64_t capacity,
 
 /* Make an object from the domain's own quota.
  *   slot: slot of the vcpu page
+ *   interval: least nanoseconds
  * Returns first in rdx.
  * Returns second in r10.
  * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state, quota-exhausted. */
-static inline uint64_t nuncio_create_event(uint64_t text_page, uint64_t slot, struct nuncio_values *values)
+static inline uint64_t nuncio_create_event(uint64_t text_page, uint64_t slot, uint64_t interval, struct nuncio_values *values)
 {
-    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_EVENT, slot, 0, 0, 0, values);
+    return nuncio_enter(text_page, NUNCIO_VERB_CREATE, NUNCIO_KIND_EVENT, slot, interval, 0, 0, values);
 }
 
 /* Make an object from the domain's own quota.

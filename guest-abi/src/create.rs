@@ -3,7 +3,21 @@
 use crate::call::handle;
 use crate::{Error, Handle, ObjectKind, MAX_ARGUMENTS};
 
+/// The longest that an event may be throttled for, in nanoseconds: an hour.
+pub const MAX_INTERVAL_NS: u64 = 3_600_000_000_000;
+
 /// An object to be made from the caller's own quota.
+///
+/// A receiver with several senders makes one event for each, all in one slot, so that none of them can
+/// wake it more often than it likes:
+///
+/// ```
+/// use nuncio_abi::{Call, Create};
+///
+/// let millisecond = Create::Event { slot: 3, interval_ns: 1_000_000 };
+/// let arguments = Call::Create(millisecond).encode().arguments;
+/// assert_eq!(arguments, [6, 3, 1_000_000, 0, 0]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Create {
     /// Zeroed pages.
@@ -22,6 +36,9 @@ pub enum Create {
     Event {
         /// The slot of the vcpu page in which its bits are set, 0 to 63.
         slot: u64,
+        /// The least nanoseconds between two postings through it, up to [`MAX_INTERVAL_NS`]; 0 for none.
+        /// What is notified in between is posted when they are over.
+        interval_ns: u64,
     },
     /// A domain with a space of its own and no vcpu yet.
     Domain {
@@ -77,7 +94,7 @@ impl Create {
         match self {
             Create::Memory { bytes } => [kind, bytes, 0, 0, 0],
             Create::Port { capacity, slot } => [kind, capacity, slot, 0, 0],
-            Create::Event { slot } => [kind, slot, 0, 0, 0],
+            Create::Event { slot, interval_ns } => [kind, slot, interval_ns, 0, 0],
             Create::Timer { event, bits } => [kind, event.raw(), bits, 0, 0],
             Create::Domain {
                 frames,
@@ -114,7 +131,10 @@ impl Create {
                 capacity: first,
                 slot: second,
             },
-            Some(ObjectKind::Event) => Create::Event { slot: first },
+            Some(ObjectKind::Event) => Create::Event {
+                slot: first,
+                interval_ns: second,
+            },
             Some(ObjectKind::Timer) => {
                 two_only()?;
                 Create::Timer {
@@ -182,7 +202,7 @@ mod tests {
             [0, 0, 0, 0, 0],
             [kind(ObjectKind::Memory), 4096, 1, 0, 0],
             [kind(ObjectKind::Port), 1, 1, 1, 0],
-            [kind(ObjectKind::Event), 1, 1, 0, 0],
+            [kind(ObjectKind::Event), 1, 1, 1, 0],
             [kind(ObjectKind::Timer), 0x1_0001, 1, 0, 1],
         ] {
             assert_eq!(Create::decode(&arguments), Err(Error::BadArgument));

@@ -242,6 +242,7 @@ fn write_word(
         Meaning::Code
         | Meaning::Capacity
         | Meaning::Slot
+        | Meaning::Interval
         | Meaning::Frames
         | Meaning::KernelBytes => write!(formatter, "{word}").map(|()| true),
         _ => write!(formatter, "{word:#x}").map(|()| true),

@@ -18,6 +18,8 @@ pub const EVENT_SLOTS: usize = 64;
 /// | 3 | guest-physical address of the ring whose calls `wait` and HLT make, or 0 for none | guest |
 /// | 64 + 2 *s* | pending bits of slot *s* | both |
 /// | 65 + 2 *s* | enabled bits of slot *s*; the others pend without waking anybody | guest |
+/// | 192 + 2 *s* | count: postings to slot *s* while its next word is not 0 | hypervisor |
+/// | 193 + 2 *s* | wake at: the count from which on slot *s* becomes ready; 0 to count nothing | guest |
 ///
 /// All other words are reserved.
 ///
@@ -51,7 +53,9 @@ impl<'a> VcpuPage<'a> {
     pub const RING: usize = 3;
     /// The word with the pending bits of slot 0; the word behind it has the enabled bits.
     pub const FIRST_SLOT: usize = 64;
-    /// From the words of one slot to those of the next.
+    /// The word with the count of slot 0; the word behind it has the count to wake at.
+    pub const FIRST_COUNT: usize = 192;
+    /// From the words of one slot to those of the next, here and there.
     pub const WORDS_PER_SLOT: usize = 2;
 
     /// Looks at a page as a vcpu page.
@@ -105,14 +109,9 @@ impl<'a> VcpuPage<'a> {
         if slot >= EVENT_SLOTS {
             return None;
         }
-        let first = Self::FIRST_SLOT + Self::WORDS_PER_SLOT * slot;
         Some(EventWord {
-            ready: &self.words[Self::READY],
-            pending: self.words.get(first)?,
-            enabled: self.words.get(first + 1)?,
-            threshold: &self.words[Self::THRESHOLD],
-            ready_bit: 1 << slot,
-            slot: slot as u64,
+            words: self.words,
+            slot,
         })
     }
 }
@@ -126,189 +125,229 @@ pub enum Posted {
     Quiet,
     /// Bits became pending, none of them enabled: they wait to be enabled.
     Masked,
-    /// Every bit was pending already.
+    /// Every bit was pending already, or the slot is ready.
     Coalesced,
+    /// The posting was counted, and the count has not come to where the vcpu wants to be told.
+    Counted,
 }
 
 /// One event word of a vcpu page.
 #[derive(Clone, Copy)]
 pub struct EventWord<'a> {
-    ready: &'a AtomicU64,
-    pending: &'a AtomicU64,
-    enabled: &'a AtomicU64,
-    threshold: &'a AtomicU64,
-    ready_bit: u64,
-    slot: u64,
+    words: &'a [AtomicU64; 512],
+    /// Below [`EVENT_SLOTS`]. The remainder below says so once more, where no bound is checked then.
+    slot: usize,
 }
 
-impl EventWord<'_> {
+impl<'a> EventWord<'a> {
+    const fn of_slot(self, first: usize) -> &'a AtomicU64 {
+        &self.words[first + VcpuPage::WORDS_PER_SLOT * (self.slot % EVENT_SLOTS)]
+    }
+
+    const fn pending_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_SLOT)
+    }
+
+    const fn enabled_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_SLOT + 1)
+    }
+
+    const fn count_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_COUNT)
+    }
+
+    const fn wake_at_word(self) -> &'a AtomicU64 {
+        self.of_slot(VcpuPage::FIRST_COUNT + 1)
+    }
+
+    const fn ready_bit(self) -> u64 {
+        1 << (self.slot % EVENT_SLOTS)
+    }
+
+    fn ready_word(self) -> &'a AtomicU64 {
+        &self.words[VcpuPage::READY]
+    }
+
     /// Sets pending bits (the hypervisor's side of `notify`).
     #[inline]
     pub fn post(self, bits: u64) -> Posted {
+        match self.post_uncounted(bits) {
+            Some(posted) => posted,
+            None => self.post_counted(bits),
+        }
+    }
+
+    /// The part of [`EventWord::post`] that is short. `None` if postings are counted:
+    /// [`EventWord::post_counted`] has to be called then, with the same bits.
+    #[inline]
+    pub fn post_uncounted(self, bits: u64) -> Option<Posted> {
         // The pending bits come before the ready bit and `take` goes the other way round, so a
-        // bit that arrives between its two steps is either taken or announced.
-        let before = self.pending.fetch_or(bits, Ordering::SeqCst);
+        // bit that arrives between its two steps is either taken or announced. They also come before
+        // the look at where to wake: what is not counted is announced if it is fresh.
+        let before = self.pending_word().fetch_or(bits, Ordering::SeqCst);
+        if self.wake_at_word().load(Ordering::SeqCst) != 0 {
+            return None;
+        }
         let fresh = bits & !before;
-        if fresh & self.enabled.load(Ordering::SeqCst) != 0 {
-            self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
-            // 0 lets all slots through, and so has to be the largest number here.
-            let last = self.threshold.load(Ordering::SeqCst).wrapping_sub(1);
-            if self.slot <= last {
-                Posted::Announced
-            } else {
-                Posted::Quiet
-            }
+        Some(if fresh & self.enabled_word().load(Ordering::SeqCst) != 0 {
+            self.ready_word()
+                .fetch_or(self.ready_bit(), Ordering::SeqCst);
+            self.announced()
         } else if fresh != 0 {
             Posted::Masked
         } else {
             Posted::Coalesced
+        })
+    }
+
+    /// The rest of [`EventWord::post`] while postings are counted.
+    ///
+    /// Nothing is lost between this and [`EventWord::wake_at`]: this adds to the count and then reads
+    /// where to wake, that writes where to wake and then reads the count, all in one order. So one of
+    /// the two finds that the count has come far enough, and sets the ready bit. Bits are pending
+    /// before they are counted, so whoever finds that finds the bits of every posting up to there.
+    #[cold]
+    #[inline(never)]
+    pub fn post_counted(self, bits: u64) -> Posted {
+        if bits == 0 {
+            return Posted::Coalesced;
         }
+        self.count_word().fetch_add(1, Ordering::SeqCst);
+        if !self.has_come() {
+            return Posted::Counted;
+        }
+        // Those of another posting, too, that was counted before this one and came too early.
+        let pending = self.pending_word().load(Ordering::SeqCst);
+        if pending & self.enabled_word().load(Ordering::SeqCst) == 0 {
+            return Posted::Masked;
+        }
+        let before = self
+            .ready_word()
+            .fetch_or(self.ready_bit(), Ordering::SeqCst);
+        if before & self.ready_bit() != 0 {
+            return Posted::Coalesced;
+        }
+        self.announced()
+    }
+
+    /// The slot has become ready.
+    #[inline]
+    fn announced(self) -> Posted {
+        // 0 lets all slots through, and so has to be the largest number here.
+        let last = self.words[VcpuPage::THRESHOLD]
+            .load(Ordering::SeqCst)
+            .wrapping_sub(1);
+        if self.slot as u64 <= last {
+            Posted::Announced
+        } else {
+            Posted::Quiet
+        }
+    }
+
+    /// Whether the count has come to where the vcpu wants to be told, or does not matter.
+    pub fn has_come(self) -> bool {
+        let wake_at = self.wake_at_word().load(Ordering::SeqCst);
+        let count = self.count_word().load(Ordering::SeqCst);
+        wake_at == 0 || count.wrapping_sub(wake_at) as i64 >= 0
     }
 
     /// Takes the enabled bits that are pending and clears them.
     pub fn take(self) -> u64 {
-        self.ready.fetch_and(!self.ready_bit, Ordering::SeqCst);
-        let enabled = self.enabled.load(Ordering::SeqCst);
-        self.pending.fetch_and(!enabled, Ordering::SeqCst) & enabled
+        self.ready_word()
+            .fetch_and(!self.ready_bit(), Ordering::SeqCst);
+        let enabled = self.enabled_word().load(Ordering::SeqCst);
+        self.pending_word().fetch_and(!enabled, Ordering::SeqCst) & enabled
     }
 
     /// Lets these bits wake the vcpu, and no others. Needs no exit.
     ///
-    /// Bits that were pending all along are announced now.
+    /// Bits that were pending all along are announced now, unless the count of [`EventWord::wake_at`]
+    /// is still to come.
     pub fn enable(self, bits: u64) {
-        self.enabled.store(bits, Ordering::SeqCst);
-        if self.pending.load(Ordering::SeqCst) & bits != 0 {
-            self.ready.fetch_or(self.ready_bit, Ordering::SeqCst);
+        self.enabled_word().store(bits, Ordering::SeqCst);
+        self.look();
+    }
+
+    /// Lets the slot become ready only when its count has come so far; 0 counts no more, and lets
+    /// every fresh bit make it ready. Needs no exit.
+    ///
+    /// The count goes up by one for each posting of bits, whichever they are; a message that is
+    /// queued on a port is one. It goes round at 2⁶⁴, and "so far" is less than 2⁶³ ahead of it. From
+    /// there on every posting announces the slot, unless it is ready: so a count that has passed wakes
+    /// until a new one is written. If it has passed already the slot becomes ready now. The bits that
+    /// pend can be taken at any time.
+    ///
+    /// ```
+    /// use core::sync::atomic::AtomicU64;
+    /// use nuncio_abi::{Posted, VcpuPage};
+    ///
+    /// let words: [AtomicU64; 512] = core::array::from_fn(|_| AtomicU64::new(0));
+    /// let page = VcpuPage::new(&words);
+    /// let arrivals = page.slot(3).unwrap();
+    /// arrivals.enable(1);
+    /// arrivals.wake_at(2);
+    /// assert_eq!(arrivals.post(1), Posted::Counted);
+    /// assert_eq!((page.ready(), arrivals.pending()), (0, 1));
+    /// assert_eq!(arrivals.post(1), Posted::Announced);
+    /// assert_eq!((page.ready(), arrivals.count()), (1 << 3, 2));
+    /// ```
+    pub fn wake_at(self, count: u64) {
+        self.wake_at_word().store(count, Ordering::SeqCst);
+        self.look();
+    }
+
+    /// Lets the slot become ready with the posting that is so many ahead, 1 being the next.
+    ///
+    /// What is posted meanwhile counts. Returns the count that was written.
+    ///
+    /// ```
+    /// use core::sync::atomic::AtomicU64;
+    /// use nuncio_abi::{Posted, VcpuPage};
+    ///
+    /// let words: [AtomicU64; 512] = core::array::from_fn(|_| AtomicU64::new(0));
+    /// let word = VcpuPage::new(&words).slot(0).unwrap();
+    /// word.enable(u64::MAX);
+    /// word.batch(16);
+    /// let posted: [Posted; 16] = core::array::from_fn(|bit| word.post(1 << bit));
+    /// assert_eq!(posted[..15], [Posted::Counted; 15]);
+    /// assert_eq!(posted[15], Posted::Announced);
+    /// assert_eq!(word.take(), 0xFFFF);
+    /// ```
+    pub fn batch(self, postings: u64) -> u64 {
+        let count = match self.count().wrapping_add(postings) {
+            // That would count nothing; one posting too early loses nothing.
+            0 => u64::MAX,
+            count => count,
+        };
+        self.wake_at(count);
+        count
+    }
+
+    /// How many postings have been counted.
+    pub fn count(self) -> u64 {
+        self.count_word().load(Ordering::SeqCst)
+    }
+
+    /// Makes the slot ready if there is something to take and the count has come far enough: what was
+    /// posted before the guest changed its mind is not posted again.
+    fn look(self) {
+        let pending = self.pending_word().load(Ordering::SeqCst) & self.enabled();
+        if pending != 0 && self.has_come() {
+            self.ready_word()
+                .fetch_or(self.ready_bit(), Ordering::SeqCst);
         }
     }
 
     /// The pending bits, enabled or not, without taking them.
     pub fn pending(self) -> u64 {
-        self.pending.load(Ordering::SeqCst)
+        self.pending_word().load(Ordering::SeqCst)
     }
 
     /// The enabled bits.
     pub fn enabled(self) -> u64 {
-        self.enabled.load(Ordering::SeqCst)
+        self.enabled_word().load(Ordering::SeqCst)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::boxed::Box;
-    use std::vec::Vec;
-
-    fn page() -> Box<[AtomicU64; 512]> {
-        Box::new(core::array::from_fn(|_| AtomicU64::new(0)))
-    }
-
-    #[test]
-    fn a_disabled_bit_pends_and_is_announced_when_enabled() {
-        let words = page();
-        let page = VcpuPage::new(&words);
-        let word = page.slot(0).unwrap();
-        assert_eq!(word.post(0b10), Posted::Masked);
-        assert_eq!(word.post(0b10), Posted::Coalesced);
-        assert_eq!((page.ready(), word.take()), (0, 0));
-        word.enable(0b10);
-        assert_eq!((page.ready(), word.take()), (1, 0b10));
-    }
-
-    #[test]
-    fn slots_beyond_the_threshold_become_ready_quietly() {
-        let words = page();
-        let page = VcpuPage::new(&words);
-        for (threshold, slot, posted) in [
-            (0, 0, Posted::Announced),
-            (0, 63, Posted::Announced),
-            (4, 3, Posted::Announced),
-            (4, 4, Posted::Quiet),
-            (64, 63, Posted::Announced),
-            (usize::MAX, 63, Posted::Announced),
-        ] {
-            page.set_threshold(threshold);
-            let word = page.slot(slot).unwrap();
-            word.enable(1);
-            assert_eq!(word.post(1), posted, "{threshold} {slot}");
-            assert_eq!(page.ready(), 1 << slot);
-            assert_eq!(word.take(), 1);
-        }
-    }
-
-    #[test]
-    fn vectors_of_exceptions_are_no_upcall_vectors() {
-        let words = page();
-        let page = VcpuPage::new(&words);
-        for (vector, expected) in [(0, None), (31, None), (32, Some(32)), (255, Some(255))] {
-            page.set_upcall_vector(vector);
-            assert_eq!(page.upcall_vector(), expected);
-        }
-        words[VcpuPage::UPCALL_VECTOR].store(0x1_0000_0020, Ordering::Relaxed);
-        assert_eq!(page.upcall_vector(), None);
-    }
-
-    #[test]
-    fn there_are_64_slots() {
-        let words = page();
-        assert!(VcpuPage::new(&words).slot(63).is_some());
-        assert!(VcpuPage::new(&words).slot(64).is_none());
-        assert!(VcpuPage::new(&words).slot(usize::MAX).is_none());
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Post(usize, u64),
-        Take(usize),
-        Enable(usize, u64),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0..4usize, 0..8u64).prop_map(|(slot, bits)| Step::Post(slot, bits)),
-            (0..4usize).prop_map(Step::Take),
-            (0..4usize, 0..8u64).prop_map(|(slot, bits)| Step::Enable(slot, bits)),
-        ];
-        proptest::collection::vec(step, 0..60)
-    }
-
-    proptest! {
-        /// No bit is lost or invented, and a slot with something to take is always announced.
-        #[test]
-        fn words_agree_with_a_model(steps in steps()) {
-            let words = page();
-            let page = VcpuPage::new(&words);
-            let mut pending = [0u64; 4];
-            let mut enabled = [0u64; 4];
-            for step in steps {
-                match step {
-                    Step::Post(slot, bits) => {
-                        let fresh = bits & !pending[slot];
-                        let expected = match (fresh, fresh & enabled[slot]) {
-                            (0, _) => Posted::Coalesced,
-                            (_, 0) => Posted::Masked,
-                            _ => Posted::Announced,
-                        };
-                        prop_assert_eq!(page.slot(slot).unwrap().post(bits), expected);
-                        pending[slot] |= bits;
-                    }
-                    Step::Take(slot) => {
-                        let taken = page.slot(slot).unwrap().take();
-                        prop_assert_eq!(taken, pending[slot] & enabled[slot]);
-                        pending[slot] &= !enabled[slot];
-                    }
-                    Step::Enable(slot, bits) => {
-                        page.slot(slot).unwrap().enable(bits);
-                        enabled[slot] = bits;
-                    }
-                }
-                for slot in 0..4 {
-                    if pending[slot] & enabled[slot] != 0 {
-                        prop_assert!(page.ready() & 1 << slot != 0);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

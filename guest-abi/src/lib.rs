@@ -38,7 +38,7 @@ pub use boot_info::{
 };
 pub use call::{Call, Deadline};
 pub use clock::{ClockScale, TimePage, TimeWord, CLOCK_ENTRY_OFFSET, TIME_PAGE_WORDS};
-pub use create::Create;
+pub use create::{Create, MAX_INTERVAL_NS};
 pub use error::Error;
 pub use event::{EventWord, Posted, VcpuPage, EVENT_SLOTS};
 pub use exit::{Arrival, ExitKind, Resume, ResumeAction, VcpuExit, EXIT_WORDS};

@@ -1,8 +1,8 @@
 //! The limits that the ABI itself sets, as a table.
 
 use crate::{
-    COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_MODULES, MAX_PORT_CAPACITY,
-    MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES, RING_ENTRIES,
+    COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_INTERVAL_NS, MAX_MODULES,
+    MAX_PORT_CAPACITY, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES, RING_ENTRIES,
 };
 
 /// A limit.
@@ -40,6 +40,11 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit("slots", "slots in a vcpu page", EVENT_SLOTS as u64),
     limit("event-bits", "bits in an event", u64::BITS as u64),
+    limit(
+        "event-interval",
+        "least nanoseconds between two postings of an event",
+        MAX_INTERVAL_NS,
+    ),
     limit("ring-entries", "entries in a ring", RING_ENTRIES as u64),
     limit(
         "map-bytes",

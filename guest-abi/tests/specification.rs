@@ -237,6 +237,8 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
         ["3", "24"],
         ["64 + 2 s", "512 + 16 s"],
         ["65 + 2 s", "520 + 16 s"],
+        ["192 + 2 s", "1536 + 16 s"],
+        ["193 + 2 s", "1544 + 16 s"],
     ];
     assert_eq!(places, expected);
     let words = empty_page();
@@ -246,11 +248,14 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     page.set_threshold(7);
     let slot = page.slot(5).unwrap();
     slot.enable(0b11);
+    slot.wake_at(77);
+    words[192 + 2 * 5].store(76, Relaxed);
     slot.post(0b10);
     let value = |word: usize| words[word].load(Relaxed);
     assert_eq!((value(0), value(1)), (1 << 5, 99));
     assert_eq!((value(2), value(3)), (7, 0x5000));
     assert_eq!((value(64 + 2 * 5), value(65 + 2 * 5)), (0b10, 0b11));
+    assert_eq!((value(192 + 2 * 5), value(193 + 2 * 5)), (77, 77));
 }
 
 #[test]

@@ -32,3 +32,25 @@ fn the_hypervisor_trusts_seven_crates_and_its_abi() {
     let text = std::fs::read_to_string(hypervisor().join("Cargo.toml")).unwrap();
     assert_none(&dependencies::violations(&text));
 }
+
+#[test]
+fn the_copy_of_the_hypervisor_under_shuttle_depends_on_the_same_crates() {
+    let root = hypervisor().join("..");
+    let table = |path: &str| -> toml::Table {
+        let text = std::fs::read_to_string(root.join(path)).unwrap();
+        toml::from_str(&text).unwrap()
+    };
+    let workspace = table("Cargo.toml");
+    let copy = table("tests/interleavings/hypervisor-on-shuttle/Cargo.toml");
+    let replaced = ["nuncio-abi", "spin"];
+    for name in dependencies::ALLOWED {
+        let (own, its) = (
+            &workspace["workspace"]["dependencies"][name],
+            &copy["dependencies"][name],
+        );
+        assert!(
+            replaced.contains(&name) || own == its,
+            "{name}: {own} here, {its} in the copy"
+        );
+    }
+}

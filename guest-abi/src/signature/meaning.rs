@@ -46,6 +46,8 @@ pub enum Meaning {
     Capacity,
     /// A slot of the vcpu page.
     Slot,
+    /// The least nanoseconds between two postings through an event, or 0.
+    Interval,
     /// A set of rights.
     RightSet,
     /// A badge.
@@ -95,6 +97,7 @@ impl Meaning {
             Meaning::Kind => "the number of the kind",
             Meaning::Capacity => "capacity in messages",
             Meaning::Slot => "slot of the vcpu page",
+            Meaning::Interval => "least nanoseconds",
             Meaning::RightSet => "the rights",
             Meaning::Badge => "the badge",
             Meaning::Frames => "frames",
@@ -254,6 +257,14 @@ impl Meaning {
             Meaning::Kind => &[4, 5, 6, 7, 1, 2, 3, 0, 8, WIDE | 4, u64::MAX],
             Meaning::Capacity => &[1, crate::MAX_PORT_CAPACITY, 0, crate::MAX_PORT_CAPACITY + 1],
             Meaning::Slot => &[0, 1, 63, 64, u64::MAX],
+            Meaning::Interval => &[
+                0,
+                1,
+                1_000_000,
+                crate::MAX_INTERVAL_NS,
+                crate::MAX_INTERVAL_NS + 1,
+                u64::MAX,
+            ],
             Meaning::RightSet => &[0, 1, 7, 8, 0x10, 0x40, 0x200, 0x3FFF, 0x4000, 1 << 31, WIDE],
         }
     }

@@ -165,7 +165,7 @@ signatures! {
         kind Space;
         kind Memory Rsi "length" Length;
         kind Port Rsi "capacity" Capacity, Rdx "slot" Slot;
-        kind Event Rsi "slot" Slot;
+        kind Event Rsi "slot" Slot, Rdx "interval" Interval;
         kind Timer Rsi "event" handle(ObjectKind::Event, Rights::NOTIFY), Rdx "bits" Bits;
         out Rdx "first", R10 "second";
         errors BadArgument BadHandle WrongKind MissingRight PeerGone WrongState QuotaExhausted;

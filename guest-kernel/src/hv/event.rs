@@ -51,6 +51,37 @@ impl<M: Machine> Event<'_, M> {
         outcome
     }
 
+    /// Waits until so many postings have come to the event's slot, or the deadline has passed, and takes
+    /// what is pending of the bits in `mask` then.
+    ///
+    /// Those that are pending already are taken with the others, and do not count.
+    ///
+    /// # Errors
+    /// As [`Event::wait`]; `TimedOut` and `Interrupted` only if none of the bits is pending.
+    pub fn wait_for_postings(
+        &self,
+        mask: u64,
+        postings: u64,
+        deadline: Deadline,
+    ) -> Result<u64, Error> {
+        let word = self.word()?;
+        // In this order: what pends already would be announced by enabling it.
+        word.batch(postings);
+        word.enable(mask);
+        let mut slept = Ok(());
+        while slept.is_ok() && !word.has_come() {
+            slept = sleep(self.object.machine(), deadline);
+        }
+        word.wake_at(0);
+        let bits = self.collect(word, mask);
+        disarm(word);
+        if bits == 0 {
+            // With the last posting came other bits.
+            return Err(slept.err().unwrap_or(Error::Interrupted));
+        }
+        Ok(bits)
+    }
+
     /// The event's word in the vcpu page.
     ///
     /// # Errors
@@ -173,6 +204,39 @@ mod tests {
         let waited = event(&machine).wait(1, Deadline(1_000_000));
         assert_eq!(waited, Err(Error::TimedOut));
         assert_eq!(other.pending(), 1);
+    }
+
+    #[test]
+    fn many_postings_end_one_wait() {
+        let machine = Script::new([(WAIT, Reply::Done)]);
+        let event = event(&machine);
+        event.word().unwrap().post(0b1000);
+        for bits in [0b1, 0b1, 0b10] {
+            machine.post_during_next_call(2, bits);
+        }
+        let deadline = Deadline(1_000_000);
+        assert_eq!(event.wait_for_postings(u64::MAX, 3, deadline), Ok(0b1011));
+        machine.assert_finished();
+        assert_eq!(machine.vcpu_page().ready(), 0);
+        event.word().unwrap().post(0b1);
+        assert_eq!(event.word().unwrap().count(), 3, "counted only meanwhile");
+    }
+
+    #[test]
+    fn the_deadline_ends_a_wait_for_many_postings() {
+        let steps = [
+            (WAIT, Reply::Done),
+            (WAIT, Reply::Error(Error::TimedOut)),
+            (WAIT, Reply::Error(Error::TimedOut)),
+        ];
+        let machine = Script::new(steps);
+        machine.post_during_next_call(2, 0b1);
+        let event = event(&machine);
+        let deadline = Deadline(1_000_000);
+        assert_eq!(event.wait_for_postings(u64::MAX, 3, deadline), Ok(0b1));
+        let waited = event.wait_for_postings(u64::MAX, 1, deadline);
+        assert_eq!(waited, Err(Error::TimedOut));
+        machine.assert_finished();
     }
 
     #[test]

@@ -38,7 +38,20 @@ impl<'m, M: Machine> Client<'m, M> {
 
     /// An event whose word is that slot of the vcpu page.
     pub fn create_event(&self, slot: usize) -> Result<Ends<Event<'m, M>>, Error> {
-        let what = Create::Event { slot: slot as u64 };
+        self.create_throttled_event(slot, 0)
+    }
+
+    /// An event through which bits are posted no oftener than that, for one sender of several: they can
+    /// share a slot. An interval of 0 is none.
+    pub fn create_throttled_event(
+        &self,
+        slot: usize,
+        interval_ns: u64,
+    ) -> Result<Ends<Event<'m, M>>, Error> {
+        let what = Create::Event {
+            slot: slot as u64,
+            interval_ns,
+        };
         let (near, far) = self.create(what)?;
         Ok(Ends {
             near: Event::new(near, slot),

@@ -13,7 +13,7 @@ use core::hint::black_box;
 
 use nuncio_abi::{
     BootInfo, Call, Deadline, ExitKind, Message, ObjectKind, Resume, Rights, StateGroups,
-    PAGE_BYTES,
+    MAX_INTERVAL_NS, PAGE_BYTES,
 };
 use sha2::{Digest, Sha256};
 
@@ -116,6 +116,22 @@ impl Bench<'_> {
             "bench notify {}",
             self.per_operation(both.saturating_sub(take))
         );
+        word.batch(1 << 60);
+        self.report("notify-counted", || event.notify(1));
+        word.wake_at(0);
+        self.measure_interval();
+    }
+
+    /// What it costs a sender to set bits of an event that holds them back.
+    fn measure_interval(&self) {
+        // A slot that manifests are far from giving to anything.
+        const SLOT: usize = 62;
+        let Ok(event) = self.client.create_throttled_event(SLOT, MAX_INTERVAL_NS) else {
+            return;
+        };
+        let _ = event.far.notify(1);
+        self.report("notify-held", || event.far.notify(1));
+        let _ = (event.near.object().close(), event.far.object().close());
     }
 
     /// What one of sixteen calls in a ring costs, with all that it takes to put them there.

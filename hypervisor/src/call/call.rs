@@ -21,7 +21,7 @@ pub(super) fn call(
     effects: &mut impl Effects,
 ) -> Outcome {
     match begin(caller, port, message, deadline, effects) {
-        Ok(awaited) => wait(caller, awaited, effects),
+        Ok(()) => wait(caller, deadline, effects),
         Err(error) => Outcome::Error(error),
     }
 }
@@ -33,26 +33,30 @@ fn begin(
     message: Outgoing,
     deadline: Deadline,
     effects: &mut impl Effects,
-) -> Result<AwaitedAnswer, Error> {
+) -> Result<(), Error> {
     let mut table = caller.domain.handles.lock();
     let (port, badge) = table.port(port, Rights::SEND)?;
-    let port = port.clone();
     if let Some(values) = short(message, badge) {
         if table.has_room(MESSAGE_HANDLES) {
             let sleeper = caller.vcpu.sleeper();
-            if let Some((token, wake)) = port.call_short(&values, caller.vcpu.id(), sleeper) {
-                table.reserve(MESSAGE_HANDLES)?;
-                Traffic::count(&caller.domain.traffic.sent);
-                effects.hand_over(wake);
-                return Ok(AwaitedAnswer {
-                    port: Some(port),
+            let sleep = |token| {
+                sleeper.wait_for(Waiting::Answer(AwaitedAnswer {
+                    port: Some(port.clone()),
                     token,
                     deadline,
                     buffer: None,
-                });
+                }));
+            };
+            if let Some(wake) = port.call_short(&values, caller.vcpu.id(), sleeper, sleep) {
+                // It has room, so this does not fail; the call has been made.
+                let _ = table.reserve(MESSAGE_HANDLES);
+                Traffic::count(&caller.domain.traffic.sent);
+                effects.hand_over(wake);
+                return Ok(());
             }
         }
     }
+    let port = port.clone();
     begin_long(caller, &mut table, port, badge, message, deadline, effects)
 }
 
@@ -66,14 +70,23 @@ fn begin_long(
     message: Outgoing,
     deadline: Deadline,
     effects: &mut impl Effects,
-) -> Result<AwaitedAnswer, Error> {
+) -> Result<(), Error> {
     // The answer is written where the message was.
     let buffer = buffer(caller, message)?;
     let bytes = fetch(&caller.domain.space, message)?;
     let carried = pack(&caller.domain.space, table, message)?;
+    let sleeper = caller.vcpu.sleeper();
     let to = CallingVcpu {
         vcpu: caller.vcpu.id(),
-        sleeper: caller.vcpu.sleeper().clone(),
+        sleeper: sleeper.clone(),
+    };
+    let sleep = |token| {
+        sleeper.wait_for(Waiting::Answer(AwaitedAnswer {
+            port: Some(port.clone()),
+            token,
+            deadline,
+            buffer,
+        }));
     };
     // The answer may bring handles, and an answer that came must not fail.
     let places = table.places();
@@ -81,16 +94,11 @@ fn begin_long(
         close(carried, effects);
         return Err(error);
     }
-    match port.call(&bytes, carried, badge, to) {
-        Ok((token, wake)) => {
+    match port.call(&bytes, carried, badge, to, sleep) {
+        Ok(wake) => {
             Traffic::count(&caller.domain.traffic.sent);
             wake.into_iter().for_each(|wake| effects.hand_over(wake));
-            Ok(AwaitedAnswer {
-                port: Some(port),
-                token,
-                deadline,
-                buffer,
-            })
+            Ok(())
         }
         Err((error, carried)) => {
             table.release(MESSAGE_HANDLES);
@@ -101,21 +109,25 @@ fn begin_long(
     }
 }
 
-/// Sleeps until the answer comes, unless the deadline has passed.
+/// Goes on sleeping until the answer comes, unless the deadline has passed.
 #[inline(always)]
-pub(super) fn wait(
-    caller: Caller<'_>,
-    awaited: AwaitedAnswer,
-    effects: &mut impl Effects,
-) -> Outcome {
-    let outcome = block_until(awaited.deadline, Error::TimedOut, effects);
-    if matches!(outcome, Outcome::Block(_)) {
-        caller.vcpu.sleeper().wait_for(Waiting::Answer(awaited));
-    } else {
-        caller.domain.handles.lock().release(MESSAGE_HANDLES);
-        awaited.cancel();
+pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &impl Effects) -> Outcome {
+    match block_until(deadline, Error::TimedOut, effects) {
+        Outcome::Block(deadline) => Outcome::Block(deadline),
+        _ => give_up(caller, deadline),
     }
-    outcome
+}
+
+/// The deadline has passed. An answer that has come at the last moment counts: whoever has left it
+/// wakes the caller, which finds it then.
+#[cold]
+fn give_up(caller: Caller<'_>, deadline: Deadline) -> Outcome {
+    let Some(awaited) = caller.vcpu.sleeper().take_awaited_answer() else {
+        return Outcome::Block(deadline);
+    };
+    caller.domain.handles.lock().release(MESSAGE_HANDLES);
+    awaited.cancel();
+    Outcome::Error(Error::TimedOut)
 }
 
 /// Delivers an answer that could not be left as values.
@@ -159,7 +171,7 @@ fn buffer(caller: Caller<'_>, message: Outgoing) -> Result<Option<Buffer>, Error
         Outgoing::Registers { .. } => Ok(None),
         Outgoing::Memory { address, .. } => {
             let buffer = Buffer::new(caller.domain.space.clone(), address);
-            buffer.place()?;
+            buffer.place()?.check()?;
             Ok(Some(buffer))
         }
     }

@@ -3,13 +3,14 @@
 use alloc::sync::Arc;
 
 use nuncio_abi::{
-    Create, Error, Handle, Rights, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_PORT_CAPACITY, PAGE_BYTES,
+    Create, Error, Handle, Rights, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_INTERVAL_NS,
+    MAX_PORT_CAPACITY, PAGE_BYTES,
 };
 
 use crate::mem::OutOfFrames;
 use crate::object::{
     Domain, Event, HandleTable, Held, Made as MadeBy, Memory, Monitor, Object, Port, Space, Target,
-    Timer, Vcpu,
+    Throttle, Timer, Vcpu,
 };
 
 use super::{Answer, Caller, Effects};
@@ -21,8 +22,9 @@ const MOST_HANDLES: usize = 2;
 const DOMAIN_PLACE_BYTES: usize = 64;
 const VCPU_PLACE_BYTES: usize = 256;
 
-/// What the loop keeps of a timer: its place in the queue of deadlines and in the list of timers.
-const TIMER_PLACE_BYTES: usize = 64;
+/// What the loop keeps of a timer, or of an event with an interval: its place in the queue of deadlines
+/// and in the list of their owners.
+const TIMER_PLACE_BYTES: usize = 128;
 
 #[inline(never)]
 pub(super) fn create(
@@ -35,7 +37,9 @@ pub(super) fn create(
     let (first, second) = match create {
         Create::Memory { bytes } => memory(caller, &mut table, bytes)?,
         Create::Port { capacity, slot } => port(caller, &mut table, capacity, slot)?,
-        Create::Event { slot } => event(caller, &mut table, slot)?,
+        Create::Event { slot, interval_ns } => {
+            event(caller, &mut table, slot, interval_ns, effects)?
+        }
         Create::Timer { event, bits } => timer(caller, &mut table, event, bits, effects)?,
         Create::Domain {
             frames,
@@ -98,12 +102,33 @@ fn port(caller: Caller<'_>, table: &mut HandleTable, capacity: u64, slot: u64) -
     Ok((receiver, Some(sender)))
 }
 
-fn event(caller: Caller<'_>, table: &mut HandleTable, slot: u64) -> Made {
+fn event(
+    caller: Caller<'_>,
+    table: &mut HandleTable,
+    slot: u64,
+    interval_ns: u64,
+    effects: &mut impl Effects,
+) -> Made {
+    if interval_ns > MAX_INTERVAL_NS {
+        return Err(Error::BadArgument);
+    }
     let target = target(caller, slot)?;
-    let charge = caller.domain.account.charge_kernel(&[size_of::<Event>()]);
+    let has_interval = interval_ns != 0;
+    let pieces = [size_of::<Event>(), size_of::<Throttle>(), TIMER_PLACE_BYTES];
+    let pieces = if has_interval {
+        &pieces[..]
+    } else {
+        &pieces[..1]
+    };
+    let charge = caller.domain.account.charge_kernel(pieces);
     let charge = charge.map_err(exhausted)?;
     table.ensure(MOST_HANDLES)?;
-    let event = Arc::new(Event::new(target, Some(charge)));
+    let event = if has_interval {
+        let event = effects.add_event(target, interval_ns, charge);
+        event.ok_or(Error::QuotaExhausted)?
+    } else {
+        Arc::new(Event::new(target, Some(charge)))
+    };
     let waiter = table.insert(held(Object::Event(event.clone()), Rights::WAIT))?;
     let notifier = table.insert(held(Object::Event(event), Rights::NOTIFY | Rights::GRANT))?;
     Ok((waiter, Some(notifier)))
@@ -224,8 +249,11 @@ fn vcpu(
         .transpose()
         .and_then(|monitor| Vcpu::made(page, monitor, physical, charge))
         .map_err(exhausted)?;
-    let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
-    domain.add_vcpu(vcpu.numbered(id));
+    // Another CPU may have ended it meanwhile.
+    domain.add_vcpu(|| {
+        let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
+        Ok(vcpu.numbered(id))
+    })?;
     let rights = Rights::START | Rights::STOP | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
     Ok((handle, None))

@@ -29,6 +29,7 @@ pub(super) fn grant(
         }
         copy.badge = badge;
     }
+    // From a maker's table to that of what it has made: no two domains lock each other's.
     let handle = match to {
         Some(domain) => give(&domain, copy)?,
         None => handles.insert(copy)?,
@@ -37,12 +38,12 @@ pub(super) fn grant(
     Ok(())
 }
 
-/// From a maker's table to that of what it has made: no two domains lock each other's.
-fn give(domain: &Domain, copy: Held) -> Result<Handle, Error> {
-    let mut table = domain.handles.lock();
-    // A domain that ends is marked so before its table is emptied.
+/// Gives a domain a handle, if it has not ended.
+fn give(domain: &Domain, held: Held) -> Result<Handle, Error> {
+    let mut handles = domain.handles.lock();
+    // With its table locked: behind its end nobody would close the handle.
     match domain.ending() {
         Some(_) => Err(Error::PeerGone),
-        None => table.insert(copy),
+        None => handles.insert(held),
     }
 }

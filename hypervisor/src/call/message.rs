@@ -2,11 +2,9 @@
 //! `call` bring it.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Relaxed;
 
 use nuncio_abi::{
     Error, Handle, Header, Message, Outgoing, Rights, Transfer, MAX_VALUES, MESSAGE_HANDLES,
-    MESSAGE_WORDS,
 };
 
 use crate::object::{HandleTable, Held, Place, Space};
@@ -52,8 +50,8 @@ pub(super) fn fetch(space: &Space, message: Outgoing) -> Result<Message, Error> 
 
 #[inline(never)]
 fn fetch_from_memory(space: &Space, length: u8, address: u64) -> Result<Message, Error> {
-    let place = Place::find(space, address, Rights::READ)?;
-    message_of(length, place.load().into_iter())
+    let words = Place::new(space, address)?.load()?;
+    message_of(length, words.into_iter())
 }
 
 /// Copies of the handles that go with a message. They count as held, until they are put into a
@@ -88,9 +86,8 @@ fn pack_some(space: &Space, table: &HandleTable, message: Outgoing) -> Result<Ve
         Outgoing::Memory {
             handles, address, ..
         } => {
-            let place = Place::find(space, address, Rights::READ)?;
-            let words = place.words().skip(MESSAGE_WORDS);
-            copy_handles(table, handles, words.map(|word| word.load(Relaxed)))
+            let words = Place::new(space, address)?.load_handles()?;
+            copy_handles(table, handles, words.into_iter())
         }
     }
 }
@@ -125,7 +122,7 @@ pub(super) fn deliver_handles(
     table: &mut HandleTable,
     handles: Vec<Held>,
     length: u8,
-    buffer: Option<Place>,
+    buffer: Option<Place<'_>>,
     values: &mut [u64; MAX_VALUES],
 ) {
     let in_memory =
@@ -140,7 +137,10 @@ pub(super) fn deliver_handles(
     }
     let words = words.get(..count).unwrap_or_default();
     match buffer {
-        Some(buffer) if in_memory => buffer.store_handles(words),
+        Some(buffer) if in_memory => {
+            // Where the domain has lost its memory since the bytes were written, it has lost this, too.
+            let _ = buffer.store_handles(words);
+        }
         _ => {
             let registers = values.iter_mut().skip(2);
             let behind = registers.skip(usize::from(length).div_ceil(8));

@@ -35,6 +35,8 @@ mod send;
 mod start;
 mod stop;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod unmap;
 mod wait;
 
@@ -43,7 +45,7 @@ use alloc::sync::Arc;
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, VcpuId, Wake};
+use crate::object::{Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
 use crate::sched::CpuIndex;
 
 pub use resume::resume;
@@ -92,6 +94,14 @@ pub trait Effects {
         bits: u64,
         charge: KernelCharge,
     ) -> Option<Arc<Timer>>;
+
+    /// Makes an event that posts bits only so often; `None` if there are too many.
+    fn add_event(
+        &mut self,
+        target: Target,
+        interval_ns: u64,
+        charge: KernelCharge,
+    ) -> Option<Arc<Event>>;
 
     /// Sets when a timer is due; at once if the deadline has passed.
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline);

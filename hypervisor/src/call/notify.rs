@@ -2,7 +2,7 @@
 
 use nuncio_abi::{Error, Handle, Posted, Rights};
 
-use crate::object::{Traffic, Wake};
+use crate::object::{Notified, Traffic, Wake};
 
 use super::{Caller, Effects};
 
@@ -14,13 +14,30 @@ pub(super) fn notify(
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let handles = caller.domain.handles.lock();
-    let (posted, vcpu) = handles.event(event, Rights::NOTIFY)?.notify(bits)?;
+    let notified = handles.event(event, Rights::NOTIFY)?.notify(bits)?;
     Traffic::count(&caller.domain.traffic.notified);
+    let (posted, vcpu) = match notified {
+        Notified::Posted(posted, vcpu) => (posted, vcpu),
+        Notified::Held(wake) => {
+            held(caller, wake, effects);
+            return Ok(());
+        }
+    };
     match posted {
         Posted::Announced => effects.wake(Wake::Event(vcpu)),
         Posted::Quiet => effects.wake(Wake::Quiet(vcpu)),
-        Posted::Masked => {}
+        Posted::Masked | Posted::Counted => {}
         Posted::Coalesced => Traffic::count(&caller.domain.traffic.coalesced),
     }
     Ok(())
+}
+
+/// The bits are held back: together with earlier ones, or the loop has to see to them.
+#[cold]
+#[inline(never)]
+fn held(caller: Caller<'_>, wake: Option<Wake>, effects: &mut impl Effects) {
+    match wake {
+        Some(wake) => effects.wake(wake),
+        None => Traffic::count(&caller.domain.traffic.coalesced),
+    }
 }

@@ -38,7 +38,15 @@ pub(super) fn receive(
     receive_with(caller, &mut table, wanted, answer, effects)
 }
 
-/// Receives after a sleep in which no message was left for the vcpu.
+/// From here on nobody leaves the vcpu a message; one may have been left until now.
+pub(super) fn wait_no_more(caller: Caller<'_>, port: Handle) {
+    let table = caller.domain.handles.lock();
+    if let Ok((port, _)) = table.port(port, Rights::RECEIVE) {
+        port.unblock_receiver();
+    }
+}
+
+/// Receives after a sleep in which no message was left for the vcpu, and none will be.
 #[inline(never)]
 pub(super) fn resume(
     caller: Caller<'_>,
@@ -52,10 +60,6 @@ pub(super) fn resume(
         buffer: awaited.buffer.as_ref().map_or(0, Buffer::address),
     };
     let mut table = caller.domain.handles.lock();
-    if let Ok((port, _)) = table.port(wanted.port, Rights::RECEIVE) {
-        // Whatever becomes of it: it does not wait any more.
-        port.unblock_receiver();
-    }
     receive_with(caller, &mut table, wanted, answer, effects)
 }
 
@@ -92,7 +96,14 @@ pub(super) fn receive_from(
         answer.full(&values(queued, buffer)?);
         Ok(Delivery::Done)
     };
-    port.receive(accept, || sleep(caller, wanted, effects))
+    let delivery = port.receive(accept, || {
+        check(buffer)?;
+        sleep(caller, wanted, effects)
+    });
+    if delivery == Err(Error::PeerGone) {
+        check(buffer)?;
+    }
+    delivery
 }
 
 /// What is left to do.
@@ -142,6 +153,7 @@ fn receive_handles(
 ) -> Result<(), Error> {
     let port = table.port(wanted.port, Rights::RECEIVE)?.0.clone();
     let buffer = place(caller, wanted.buffer)?;
+    check(buffer)?;
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
     let (handles, sender) = port.receive_handles(|queued| {
@@ -149,7 +161,7 @@ fn receive_handles(
         if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
             return Err(Error::BufferTooSmall);
         }
-        // Only then room in the table, and only then the buffer: nothing fails after either.
+        // Only then room in the table, and only then the buffer: what fails has taken no message.
         table.ensure(MESSAGE_HANDLES)?;
         registers = values(queued, buffer)?;
         Ok(())
@@ -161,18 +173,23 @@ fn receive_handles(
 }
 
 #[inline]
-fn values(queued: &Queued, buffer: Option<Place>) -> Result<[u64; MAX_VALUES], Error> {
+fn values(queued: &Queued, buffer: Option<Place<'_>>) -> Result<[u64; MAX_VALUES], Error> {
     let handles = queued.handles.len();
     deliver(&queued.message, handles, queued.badge, queued.token, buffer)
 }
 
 /// A buffer for what comes in; address 0 is none.
 #[inline]
-fn place(caller: Caller<'_>, address: u64) -> Result<Option<Place>, Error> {
+fn place(caller: Caller<'_>, address: u64) -> Result<Option<Place<'_>>, Error> {
     match address {
         0 => Ok(None),
-        address => Place::for_arrival(&caller.domain.space, address).map(Some),
+        address => Place::new(&caller.domain.space, address).map(Some),
     }
+}
+
+/// Whether the buffer is there, for a `receive` that writes nothing to it.
+fn check(buffer: Option<Place<'_>>) -> Result<(), Error> {
+    buffer.map_or(Ok(()), Place::check)
 }
 
 #[inline]

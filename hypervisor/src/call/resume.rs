@@ -2,7 +2,7 @@
 
 use nuncio_abi::{Deadline, Error, MESSAGE_HANDLES};
 
-use crate::object::{Arrival, Traffic, Waiting};
+use crate::object::{Arrival, Found, Traffic, Waiting};
 
 use super::{call, receive, run, send, wait, Answer, Caller, Effects, Outcome};
 
@@ -15,53 +15,77 @@ pub fn resume(
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Option<Outcome> {
-    let values = match caller.vcpu.sleeper().take_arrival() {
-        Some(Arrival::Message(values)) => {
+    match caller.vcpu.sleeper().take_arrival() {
+        Some(arrival) => Some(arrive(caller, arrival, answer)),
+        None => look_again(caller, answer, effects),
+    }
+}
+
+#[inline(always)]
+fn arrive(caller: Caller<'_>, arrival: Arrival, answer: &mut impl Answer) -> Outcome {
+    let values = match arrival {
+        Arrival::Message(values) => {
             Traffic::count(&caller.domain.traffic.received);
             values
         }
-        Some(Arrival::Answer(values)) => {
+        Arrival::Answer(values) => {
             caller.domain.handles.lock().release(MESSAGE_HANDLES);
             values
         }
-        Some(Arrival::Exit(values)) => values,
-        None => return look_again(caller, answer, effects),
+        Arrival::Exit(values) => values,
     };
     answer.full(&values);
-    Some(Outcome::Done)
+    Outcome::Done
 }
 
-/// It was woken for something else, or has to deliver by itself what has come.
+/// It was woken for something else, or has to deliver by itself what has come. That may come only now.
 #[inline(never)]
-fn look_again(
+pub(super) fn look_again(
     caller: Caller<'_>,
     answer: &mut impl Answer,
     effects: &mut impl Effects,
 ) -> Option<Outcome> {
-    if caller.vcpu.sleeper().awaits_another_cpu() {
-        return Some(Outcome::Block(Deadline::NEVER));
+    let sleeper = caller.vcpu.sleeper();
+    match sleeper.look() {
+        Found::Message(port) => {
+            receive::wait_no_more(caller, port);
+            go_on(caller, sleeper.take(), answer, effects)
+        }
+        Found::Answer(deadline) => Some(call::wait(caller, deadline, effects)),
+        Found::Run(vcpu) => Some(run::wait(caller, vcpu)),
+        Found::Elsewhere => Some(Outcome::Block(Deadline::NEVER)),
+        Found::Taken(waiting) => go_on(caller, waiting, answer, effects),
     }
-    match caller.vcpu.sleeper().take() {
-        // What `take_arrival` has taken, and what is the loop's business.
+}
+
+/// Goes on with what nobody leaves anything for any more.
+fn go_on(
+    caller: Caller<'_>,
+    waiting: Waiting,
+    answer: &mut impl Answer,
+    effects: &mut impl Effects,
+) -> Option<Outcome> {
+    Some(match waiting {
+        // What is the loop's business, and what `look` does not take.
         Waiting::Nothing
         | Waiting::Upcall
-        | Waiting::Received(_)
-        | Waiting::Answered(_)
-        | Waiting::Exited(_)
         | Waiting::Elsewhere
         | Waiting::Monitor(_)
-        | Waiting::Resumed(_) => None,
-        Waiting::Event(deadline) => Some(wait::sleep(caller, deadline, effects)),
-        Waiting::Message(awaited) => Some(receive::resume(caller, awaited, answer, effects)),
-        Waiting::Room(awaited) => Some(send::resume(caller, awaited, effects)),
-        Waiting::Answer(awaited) => Some(call::wait(caller, awaited, effects)),
-        Waiting::Packed(packed) => Some(call::unpack(caller, packed, answer, effects).into()),
+        | Waiting::Resumed(_)
+        | Waiting::Answer(_)
+        | Waiting::Run(_) => return None,
+        Waiting::Received(values) => arrive(caller, Arrival::Message(values), answer),
+        Waiting::Answered(values) => arrive(caller, Arrival::Answer(values), answer),
+        Waiting::Exited(values) => arrive(caller, Arrival::Exit(values), answer),
+        Waiting::Event(deadline) => wait::sleep(caller, deadline, effects),
+        Waiting::Message(awaited) => receive::resume(caller, awaited, answer, effects),
+        Waiting::Room(awaited) => send::resume(caller, awaited, effects),
+        Waiting::Packed(packed) => call::unpack(caller, packed, answer, effects).into(),
         Waiting::Unanswered => {
             caller.domain.handles.lock().release(MESSAGE_HANDLES);
-            Some(Outcome::Error(Error::PeerGone))
+            Outcome::Error(Error::PeerGone)
         }
-        Waiting::Run(monitor) => Some(run::wait(caller, monitor)),
-        Waiting::Settled(result) => Some(result.into()),
-        Waiting::Ended => Some(Outcome::Error(Error::PeerGone)),
-    }
+        Waiting::Settled(result) => result.into(),
+        Waiting::Ended => Outcome::Error(Error::PeerGone),
+    })
 }

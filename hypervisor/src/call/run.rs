@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{Deadline, Error, Handle, Resume, Rights};
 
-use crate::object::{Domain, Monitor, Order, Runner, Waiting, Wake};
+use crate::object::{Domain, Order, Runner, VcpuId, Wake};
 
 use super::{Caller, Effects, Outcome};
 
@@ -39,8 +39,6 @@ fn begin(
     };
     let is_interrupted = caller.vcpu.page().ready() != 0;
     let vcpu = monitor.run(runner, order, is_interrupted)?;
-    let waiting = Waiting::Run(monitor.clone());
-    caller.vcpu.sleeper().wait_for(waiting);
     effects.hand_over(Wake::Blocked(vcpu));
     Ok(Outcome::Block(Deadline::NEVER))
 }
@@ -63,9 +61,7 @@ fn find(
 
 /// The caller was woken and the vcpu runs on: an event would not wake the caller out of this call, so
 /// it ends the vcpu's run instead.
-pub(super) fn wait(caller: Caller<'_>, monitor: Arc<Monitor>) -> Outcome {
-    let vcpu = monitor.vcpu();
-    caller.vcpu.sleeper().wait_for(Waiting::Run(monitor));
+pub(super) fn wait(caller: Caller<'_>, vcpu: Option<VcpuId>) -> Outcome {
     match vcpu {
         Some(vcpu) if caller.vcpu.page().ready() != 0 => Outcome::Recall(vcpu),
         _ => Outcome::Block(Deadline::NEVER),

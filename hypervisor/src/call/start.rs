@@ -20,14 +20,11 @@ pub(super) fn start(
     let Some(domain) = domain else {
         return Outcome::Error(Error::PeerGone);
     };
-    if domain.ending().is_some() {
-        return Outcome::Error(Error::PeerGone);
-    }
     match domain.take_vcpu() {
-        Some(vcpu) => {
+        Ok(vcpu) => {
             effects.start(domain, vcpu, entry);
             Outcome::Start
         }
-        None => Outcome::Error(Error::WrongState),
+        Err(error) => Outcome::Error(error),
     }
 }

@@ -4,8 +4,8 @@
 //! because each of them can put the vcpu to sleep.
 //!
 //! The place in the ring is counted here. What the page says of it is read once at the beginning, and
-//! the guest's count again before each entry. The page is looked up again whenever a CPU would have to:
-//! any entry can have taken it away.
+//! the guest's count again before each entry. The page is looked up for each entry, once: any entry, and
+//! any other CPU, can have taken it away.
 
 use nuncio_abi::{Deadline, Error, RawCall, Rights, RingPage, Verb, MAX_VALUES, RING_ENTRIES};
 
@@ -18,9 +18,6 @@ use super::Caller;
 #[derive(Clone, Copy)]
 pub struct Submission {
     address: GuestPhysical,
-    /// What is at the address, as long as the space has this flush number.
-    page: RingPage<'static>,
-    flushes: u64,
     /// The number of the entry that is made, or comes next.
     number: u64,
     /// Entries that may still be made.
@@ -43,8 +40,8 @@ pub enum Then {
 /// What an entry asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A call.
-    Call(RawCall),
+    /// The call that was read, which is not moved with this: it is some fifty bytes.
+    Call,
     /// Nothing that can be done in a ring.
     Refused(Error),
 }
@@ -60,14 +57,14 @@ impl Submission {
         if !address.is_page_aligned() {
             return Err(Error::BadAddress);
         }
-        let flushes = space.flushes();
-        let page = find(space, address).ok_or(Error::BadAddress)?;
-        let number = page.taken();
-        page.outstanding(number).ok_or(Error::BadArgument)?;
+        let taken = |page: RingPage<'_>| {
+            let number = page.taken();
+            page.outstanding(number).map(|_| number)
+        };
+        let number = with_ring(space, address, taken).ok_or(Error::BadAddress)?;
+        let number = number.ok_or(Error::BadArgument)?;
         Ok(Submission {
             address,
-            page,
-            flushes,
             number,
             left: entries,
             done: 0,
@@ -94,50 +91,55 @@ impl Submission {
         self.done as u64
     }
 
-    /// The entry that comes next; `None` if it was the last one, or the ring has gone.
-    #[inline(always)]
-    pub fn next(&mut self, space: &Space) -> Option<Entry> {
-        if self.left == 0 {
-            return None;
-        }
-        let page = self.page(space)?;
-        page.outstanding(self.number).filter(|count| *count > 0)?;
-        Some(match page.call(self.number) {
-            Some(raw) if raw.verb != Verb::Submit.number() => Entry::Call(raw),
-            _ => Entry::Refused(Error::BadArgument),
-        })
+    /// Reads the entry that comes next into `call`; `None` if it was the last one, or the ring has gone.
+    pub fn next(&self, space: &Space, call: &mut RawCall) -> Option<Entry> {
+        with_ring(space, self.address, |page| self.read(page, call)).flatten()
     }
 
-    /// Writes the reply to that entry, if the ring is still there.
+    /// Writes the reply to that entry, if the ring is still there, and reads the entry that comes next,
+    /// as [`Submission::next`] does.
     #[inline(always)]
-    pub fn finish(&mut self, space: &Space, status: u64, values: &[u64; MAX_VALUES]) {
-        if let Some(page) = self.page(space) {
-            page.finish(self.number, status, values);
-        }
+    pub fn finish(
+        &mut self,
+        space: &Space,
+        status: u64,
+        values: &[u64; MAX_VALUES],
+        call: &mut RawCall,
+    ) -> Option<Entry> {
+        let number = self.number;
         self.number = self.number.wrapping_add(1);
         self.left = self.left.saturating_sub(1);
         self.done = self.done.saturating_add(1);
+        let finish_and_read = |page: RingPage<'_>| {
+            page.finish(number, status, values);
+            self.read(page, call)
+        };
+        with_ring(space, self.address, finish_and_read).flatten()
     }
 
     #[inline(always)]
-    fn page(&mut self, space: &Space) -> Option<RingPage<'static>> {
-        let flushes = space.flushes();
-        if flushes == self.flushes {
-            Some(self.page)
-        } else {
-            self.find_again(space, flushes)
+    fn read(&self, page: RingPage<'_>, call: &mut RawCall) -> Option<Entry> {
+        if self.left == 0 {
+            return None;
         }
-    }
-
-    #[cold]
-    fn find_again(&mut self, space: &Space, flushes: u64) -> Option<RingPage<'static>> {
-        self.page = find(space, self.address)?;
-        self.flushes = flushes;
-        Some(self.page)
+        page.outstanding(self.number).filter(|count| *count > 0)?;
+        Some(match page.call(self.number) {
+            Some(raw) if raw.verb != Verb::Submit.number() => {
+                *call = raw;
+                Entry::Call
+            }
+            _ => Entry::Refused(Error::BadArgument),
+        })
     }
 }
 
-fn find(space: &Space, address: GuestPhysical) -> Option<RingPage<'static>> {
-    let words = space.words(address, Rights::READ | Rights::WRITE)?;
-    Some(RingPage::new(words))
+/// Does something with the ring, if the page is there.
+#[inline(always)]
+fn with_ring<R>(
+    space: &Space,
+    address: GuestPhysical,
+    act: impl FnOnce(RingPage<'_>) -> R,
+) -> Option<R> {
+    let access = Rights::READ | Rights::WRITE;
+    space.with_page(address, access, |words| act(RingPage::new(words)))
 }

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use nuncio_abi::{Name, StopReason};
+use nuncio_abi::{Error, Name, StopReason};
 use spin::{Mutex, Once};
 
 use crate::mem::{Account, KernelCharge};
@@ -165,29 +165,52 @@ impl Domain {
         matches!(*self.vcpu.lock(), VcpuPlace::None)
     }
 
-    /// Gives it its vcpu, which has not started.
-    pub fn add_vcpu(&self, vcpu: Vcpu) {
+    /// Gives it the vcpu that `make` makes, which has not started.
+    ///
+    /// # Errors
+    /// `WrongState` if it has one, or has ended; then none is made. And what `make` returns.
+    pub fn add_vcpu(&self, make: impl FnOnce() -> Result<Vcpu, Error>) -> Result<(), Error> {
+        let mut place = self.vcpu.lock();
+        if self.ending.is_completed() || !matches!(*place, VcpuPlace::None) {
+            return Err(Error::WrongState);
+        }
+        let vcpu = make()?;
         if let Some(monitor) = vcpu.monitor() {
             self.monitor.call_once(|| {
                 monitor.open();
                 monitor.clone()
             });
         }
-        *self.vcpu.lock() = VcpuPlace::Waiting(vcpu);
+        *place = VcpuPlace::Waiting(vcpu);
+        Ok(())
     }
 
     /// Takes the vcpu that has not started, to start it.
-    pub fn take_vcpu(&self) -> Option<Vcpu> {
+    ///
+    /// # Errors
+    /// `PeerGone` if the domain has ended; `WrongState` if there is no such vcpu.
+    pub fn take_vcpu(&self) -> Result<Vcpu, Error> {
         let mut place = self.vcpu.lock();
+        if self.ending.is_completed() {
+            return Err(Error::PeerGone);
+        }
         match core::mem::take(&mut *place) {
             VcpuPlace::Waiting(vcpu) => {
                 *place = VcpuPlace::Started(vcpu.id());
-                Some(vcpu)
+                Ok(vcpu)
             }
             other => {
                 *place = other;
-                None
+                Err(Error::WrongState)
             }
+        }
+    }
+
+    /// The vcpu that was taken could not be started.
+    pub fn put_vcpu_back(&self, vcpu: Vcpu) {
+        let mut place = self.vcpu.lock();
+        if !self.ending.is_completed() {
+            *place = VcpuPlace::Waiting(vcpu);
         }
     }
 
@@ -218,13 +241,15 @@ impl Domain {
     /// Ends the domain: gives up all it holds and tells who may have waited for it. Only the
     /// first ending counts. No vcpu of the domain may run again.
     pub fn end(&self, ending: Ending, wake: &mut dyn FnMut(Wake)) {
-        if self.ending.is_completed() {
+        let Some(vcpu) = self.mark_ended(ending) else {
             return;
-        }
-        self.ending.call_once(|| ending);
+        };
+        // Whoever gives it a handle looks whether it has ended while its table is locked: either this
+        // finds that handle, or it is refused.
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
         Held::close_all(handles, wake);
-        *self.vcpu.lock() = VcpuPlace::None;
+        // Only now: events and ports have announced themselves in the vcpu's page.
+        drop(vcpu);
         if let Some(monitor) = self.monitor.get() {
             monitor.end(wake);
         }
@@ -233,6 +258,19 @@ impl Domain {
         if let Some(news) = watcher.and_then(|(event, bits)| event.announce(*bits).ok()) {
             news.into_iter().for_each(wake);
         }
+    }
+}
+
+impl Domain {
+    /// From here on it has ended, and gets no vcpu. Returns the one that it had; `None` if it had ended
+    /// before.
+    fn mark_ended(&self, ending: Ending) -> Option<VcpuPlace> {
+        let mut place = self.vcpu.lock();
+        if self.ending.is_completed() {
+            return None;
+        }
+        self.ending.call_once(|| ending);
+        Some(core::mem::take(&mut *place))
     }
 }
 

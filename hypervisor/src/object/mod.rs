@@ -3,8 +3,15 @@
 //! Pure: an object changes its own state and says who has to be woken; waking is the loop's.
 //! Objects are shared between the domains that hold handles to them, and each locks only itself.
 //!
-//! Lock order: a domain's handle table, then a space, then a port or an event. Nothing is locked
-//! across a world switch.
+//! Lock order: a domain's handle table, then a port, an event or a monitor, then what a vcpu waits for
+//! ([`Sleeper`]), then a space, then the list of where a memory is mapped. Nothing is locked across a world
+//! switch.
+//!
+//! Who is about to sleep says for what before anybody can see what wakes it: the other one may be on
+//! another CPU.
+//!
+//! Guest memory is read and written by address only while its space is locked
+//! ([`Space::with_page`]); pages that are shared with the hypervisor for good are held by their memory.
 //!
 //! Invariant: an object never names the domain that holds it strongly, so dropping a domain's
 //! handles frees what only it used.
@@ -32,29 +39,31 @@ mod monitor;
 mod port;
 mod ring;
 mod space;
+mod throttle;
 mod timer;
 mod vcpu;
 mod waiting;
 
 use alloc::sync::{Arc, Weak};
 
-use nuncio_abi::{ObjectKind, Rights};
+use nuncio_abi::{ObjectKind, Posted, Rights};
 
 pub use buffer::{deliver, fits_registers, Buffer, Place};
 pub use calls::CallingVcpu;
 pub use console::LineBuffer;
 pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
-pub use event::Event;
+pub use event::{Event, Notified, Release};
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
 pub use monitor::{Monitor, Next, Order, Runner};
 pub use port::{Delivery, Port, Queued, Refused, Sent};
 pub use space::{Mapping, Space, MAX_REGIONS};
+pub use throttle::Throttle;
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use waiting::{
-    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, PackedAnswer, Sleeper,
-    Waiting,
+    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found, PackedAnswer,
+    Sleeper, Waiting,
 };
 
 use crate::sched::TimerId;
@@ -113,7 +122,9 @@ impl Object {
                     port.sender_gone(wake);
                 }
             }
-            Object::Event(event) if rights.contains(Rights::WAIT) => event.detach(),
+            Object::Event(event) if rights.contains(Rights::WAIT) => {
+                event.detach().into_iter().for_each(wake);
+            }
             Object::Timer(timer) => timer.handle_gone().into_iter().for_each(wake),
             Object::Memory(memory) if rights.contains(Rights::REVOKE) => {
                 memory.revoke(wake);
@@ -137,11 +148,25 @@ pub enum Wake {
     Event(VcpuId),
     /// The same, which matters only if it sleeps.
     Quiet(VcpuId),
-    /// Nobody holds this timer any more.
+    /// Nobody holds the timer with this number any more, or nobody waits for the event that has it.
     TimerGone(TimerId),
+    /// The event with this number holds bits back, perhaps for nothing.
+    Held(TimerId),
     /// The maker of this domain has given it up.
     Orphaned(DomainId),
     /// The space with that number has lost memory or page tables: cached translations of it are wrong.
     /// They are forgotten on every CPU when the wake-up has taken effect.
     TranslationsChanged(u64),
+}
+
+impl Wake {
+    /// Whom to wake after a posting to a vcpu.
+    #[inline]
+    const fn after(posted: Posted, vcpu: VcpuId) -> Option<Wake> {
+        match posted {
+            Posted::Announced => Some(Wake::Event(vcpu)),
+            Posted::Quiet => Some(Wake::Quiet(vcpu)),
+            Posted::Masked | Posted::Coalesced | Posted::Counted => None,
+        }
+    }
 }

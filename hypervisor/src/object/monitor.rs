@@ -11,7 +11,7 @@ use spin::{Mutex, Once};
 use crate::mem::{OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
-use super::waiting::Sleeper;
+use super::waiting::{Sleeper, Waiting};
 use super::{Held, Memory, Object, Space, Wake};
 
 /// The monitor of one vcpu.
@@ -35,6 +35,8 @@ enum Run {
         runner: Runner,
         order: Option<Order>,
     },
+    /// It never runs again.
+    Ended,
 }
 
 /// Who runs a vcpu.
@@ -100,7 +102,7 @@ impl Monitor {
 
     /// Whether the vcpu has been started.
     pub fn is_started(&self) -> bool {
-        !matches!(*self.run.lock(), Run::Unstarted)
+        matches!(*self.run.lock(), Run::Stopped(_) | Run::Running { .. })
     }
 
     /// Whether an exit could be told of. Without a port, always.
@@ -117,7 +119,11 @@ impl Monitor {
     /// The vcpu has been started, and has that number: it can be run.
     pub fn started(&self, id: VcpuId) {
         self.vcpu.call_once(|| id);
-        *self.run.lock() = Run::Stopped(ExitKind::Recalled);
+        let mut run = self.run.lock();
+        // It may have ended while it was started.
+        if matches!(*run, Run::Unstarted) {
+            *run = Run::Stopped(ExitKind::Recalled);
+        }
     }
 
     /// The vcpu, once it has been started.
@@ -125,16 +131,23 @@ impl Monitor {
         self.vcpu.get().copied()
     }
 
-    /// Lets the vcpu go on, until it exits. Returns the vcpu.
+    /// Lets the vcpu go on, until it exits, and has its runner sleep for that. Returns the vcpu.
     ///
     /// # Errors
-    /// `WrongState` if it has a port, has not been started or is being run; `BadArgument` if there
+    /// `PeerGone` if the vcpu never runs again; `WrongState` if it has a port, has not been started or is being run; `BadArgument` if there
     /// is no instruction that could be complete; `Interrupted` if all that is well and the runner has
     /// something else to do.
-    pub fn run(&self, runner: Runner, order: Order, is_interrupted: bool) -> Result<VcpuId, Error> {
+    pub fn run(
+        self: &Arc<Self>,
+        runner: Runner,
+        order: Order,
+        is_interrupted: bool,
+    ) -> Result<VcpuId, Error> {
         let mut run = self.run.lock();
-        let Run::Stopped(kind) = *run else {
-            return Err(Error::WrongState);
+        let kind = match *run {
+            Run::Stopped(kind) => kind,
+            Run::Ended => return Err(Error::PeerGone),
+            Run::Unstarted | Run::Running { .. } => return Err(Error::WrongState),
         };
         let vcpu = self.vcpu().filter(|_| self.port.is_none());
         let vcpu = vcpu.ok_or(Error::WrongState)?;
@@ -144,6 +157,8 @@ impl Monitor {
         if is_interrupted {
             return Err(Error::Interrupted);
         }
+        // Before the vcpu can run: its exit is left only to a runner that sleeps.
+        runner.sleeper.wait_for(Waiting::Run(self.clone()));
         *run = Run::Running {
             runner,
             order: Some(order),
@@ -174,24 +189,26 @@ impl Monitor {
             return None;
         };
         let wake = Wake::Blocked(runner.vcpu);
-        runner.sleeper.exit(exit);
+        runner.sleeper.exit(self, exit);
         *run = Run::Stopped(exit.kind());
         Some(wake)
     }
 
-    /// The runner does not wait any more; the vcpu stands still where it is.
-    pub fn given_up(&self) {
+    /// That runner does not wait any more; the vcpu stands still where it is, unless somebody else
+    /// runs it already.
+    pub fn given_up(&self, sleeper: &Sleeper) {
         let mut run = self.run.lock();
-        if matches!(*run, Run::Running { .. }) {
+        let is_runner = |runner: &Runner| core::ptr::eq(&raw const *runner.sleeper, sleeper);
+        if matches!(&*run, Run::Running { runner, .. } if is_runner(runner)) {
             *run = Run::Stopped(ExitKind::Recalled);
         }
     }
 
     /// The vcpu never runs again.
     pub fn end(&self, wake: &mut dyn FnMut(Wake)) {
-        let before = core::mem::replace(&mut *self.run.lock(), Run::Unstarted);
+        let before = core::mem::replace(&mut *self.run.lock(), Run::Ended);
         if let Run::Running { runner, .. } = before {
-            runner.sleeper.runs_nothing();
+            runner.sleeper.runs_nothing(self);
             wake(Wake::Blocked(runner.vcpu));
         }
         if let Some(port) = &self.port {
@@ -248,7 +265,6 @@ mod tests {
         };
         let space = None;
         monitor.run(runner, Order { resume, space }, false)?;
-        sleeper.wait_for(Waiting::Run(monitor.clone()));
         Ok(sleeper)
     }
 
@@ -298,5 +314,47 @@ mod tests {
         monitor.end(&mut |wake| woken.push(wake));
         assert_eq!(woken, [Wake::Blocked(VcpuId(1))]);
         assert!(matches!(sleeper.take(), Waiting::Ended));
+    }
+
+    #[test]
+    fn who_gives_up_late_stops_nobody_else() {
+        let monitor = monitor();
+        monitor.started(VcpuId(7));
+        let first = run(&monitor, 1, Resume::GO).unwrap();
+        // The first runner dies on one CPU: it has taken what it waits for, and not told the monitor.
+        // Meanwhile the vcpu exits on another one, and the next runner comes.
+        assert!(matches!(first.take(), Waiting::Run(_)));
+        assert!(monitor.exited(HALTED).is_some());
+        let second = run(&monitor, 2, Resume::GO).unwrap();
+        monitor.given_up(&first);
+        assert!(matches!(monitor.next(), Next::Go(Some(_))));
+        assert!(monitor.exited(HALTED).is_some());
+        assert!(matches!(second.take_arrival(), Some(Arrival::Exit(_))));
+    }
+
+    #[test]
+    fn a_vcpu_that_has_ended_while_it_was_started_cannot_be_run() {
+        let monitor = monitor();
+        monitor.end(&mut |_| {});
+        monitor.started(VcpuId(7));
+        assert!(!monitor.is_started());
+        let refused = run(&monitor, 1, Resume::GO).err();
+        assert_eq!(refused, Some(Error::PeerGone));
+    }
+
+    #[test]
+    fn an_exit_is_left_only_to_whoever_runs_the_vcpu() {
+        let [first, second] = [7, 8].map(|number| {
+            let monitor = monitor();
+            monitor.started(VcpuId(number));
+            monitor
+        });
+        let sleeper = run(&first, 1, Resume::GO).unwrap();
+        // It does not wait for the first any more, which has not been told.
+        sleeper.take();
+        sleeper.wait_for(Waiting::Run(second));
+        first.exited(HALTED);
+        first.end(&mut |_| {});
+        assert!(matches!(sleeper.take(), Waiting::Run(_)));
     }
 }

@@ -10,7 +10,6 @@ use nuncio_abi::{CallToken, Error, Message, MAX_VALUES, MESSAGE_HANDLES};
 use spin::Mutex;
 
 use crate::mem::{Account, KernelCharge, OutOfFrames};
-
 use crate::sched::VcpuId;
 
 use super::calls::{CallingVcpu, Calls, BYTES_PER_CALL};
@@ -198,8 +197,9 @@ impl Port {
         }
     }
 
-    /// Queues a message whose sender waits for the answer, as [`Port::send`] does. Returns the token
-    /// of the call, and who has to be told.
+    /// Queues a message whose sender waits for the answer, as [`Port::send`] does. `sleep` is given the
+    /// token of the call and puts the sender to sleep, before anybody can answer. Returns who has to be
+    /// told.
     ///
     /// # Errors
     /// `PeerGone` without a receiver that could answer, `QueueFull` without room.
@@ -210,7 +210,8 @@ impl Port {
         handles: Vec<Held>,
         badge: u64,
         caller: CallingVcpu,
-    ) -> Result<(CallToken, Option<Wake>), Refused> {
+        sleep: impl FnOnce(CallToken),
+    ) -> Result<Option<Wake>, Refused> {
         let mut state = self.state.lock();
         if matches!(state.receiver, Receiver::Console) {
             return Err((Error::PeerGone, handles));
@@ -221,20 +222,20 @@ impl Port {
         let Some(token) = state.calls.insert(caller) else {
             return Err((Error::QueueFull, handles));
         };
-        let wake = state.take_in(message, badge, Some(token), handles);
-        Ok((token, wake))
+        sleep(token);
+        Ok(state.take_in(message, badge, Some(token), handles))
     }
 
-    /// Leaves a message that fits into registers to a receiver that waits for one, and has the sender
-    /// wait for the answer. Does nothing and returns `None` where only [`Port::call`] will do.
-    /// `values` are those that the receiver gets, without the token.
+    /// As [`Port::call`] with a message that fits into registers, for a receiver that waits. Does nothing
+    /// and returns `None` where only that will do. `values` are the receiver's, without the token.
     #[inline(always)]
     pub fn call_short(
         &self,
         values: &[u64; MAX_VALUES],
         caller: VcpuId,
         sleeper: &Arc<Sleeper>,
-    ) -> Option<(CallToken, Wake)> {
+        sleep: impl FnOnce(CallToken),
+    ) -> Option<Wake> {
         let mut state = self.state.lock();
         let State {
             queue,
@@ -262,7 +263,9 @@ impl Port {
             sleeper: sleeper.clone(),
         };
         calls.insert(caller);
-        Some((token, Wake::Blocked(target.vcpu)))
+        // The receiver may run already, but its answer has to wait for the lock.
+        sleep(token);
+        Some(Wake::Blocked(target.vcpu))
     }
 
     /// Leaves an answer that fits into registers to whoever waits for it. Does nothing and returns
@@ -382,14 +385,14 @@ impl Port {
         let mut state = self.state.lock();
         state.receiver = Receiver::Gone;
         let handles = state.queue.clear();
-        let callers: Vec<_> = state.calls.drain().collect();
+        // Under the lock: behind it a caller may give up by itself, and wait for another port's answer.
+        let give_up_hope = |CallingVcpu { vcpu, sleeper }| sleeper.give_up_hope().then_some(vcpu);
+        let callers: Vec<_> = state.calls.drain().filter_map(give_up_hope).collect();
         let senders = state.line.take_all();
         // Handles in messages may name this very port.
         drop(state);
-        for CallingVcpu { vcpu, sleeper } in callers {
-            if sleeper.give_up_hope() {
-                wake(Wake::Blocked(vcpu));
-            }
+        for caller in callers {
+            wake(Wake::Blocked(caller));
         }
         // Each looks again, and finds that nobody is left to receive.
         for sender in senders {

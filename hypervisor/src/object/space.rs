@@ -271,7 +271,7 @@ impl Space {
         let before = match room.grow(count) {
             Ok(before) => before,
             Err(error) => {
-                not_mapped(memory, pages);
+                self.not_mapped(memory, pages);
                 return Err(error);
             }
         };
@@ -279,7 +279,7 @@ impl Space {
         let outcome = table.map(mapping.address, &runs, mapping.access);
         self.flush(table, wake);
         if outcome.is_err() {
-            not_mapped(memory, pages);
+            self.not_mapped(memory, pages);
             room.put_back(before);
             return Err(Error::QuotaExhausted);
         }
@@ -329,7 +329,7 @@ impl Space {
             return Err(Error::QuotaExhausted);
         }
         for interval in taken.remove() {
-            not_mapped(
+            self.not_mapped(
                 &interval.value.memory,
                 interval.end.saturating_sub(interval.start),
             );
@@ -365,16 +365,23 @@ impl Space {
         }
     }
 
-    /// The words of the page at an address, if the guest has it with that access.
-    #[inline]
-    pub fn words(&self, address: GuestPhysical, access: Rights) -> Option<&'static Words> {
+    /// Does something with the page at an address, if the guest has it with that access. Meanwhile
+    /// the space is locked, so nobody can take the page away, and its words must not be kept: behind
+    /// the lock another CPU may have given the frame to somebody else.
+    #[inline(always)]
+    pub fn with_page<R>(
+        &self,
+        address: GuestPhysical,
+        access: Rights,
+        act: impl FnOnce(&Words) -> R,
+    ) -> Option<R> {
         let mut state = self.state.lock();
         let number = address.0 >> PAGE_SHIFT;
         let page = match *state.recent.place(number)? {
             Some(page) if page.number == number => page,
             _ => self.look_up(&mut state, number)?,
         };
-        page.access.contains(access).then_some(page.words)
+        page.access.contains(access).then(|| act(page.words))
     }
 
     #[inline(never)]
@@ -404,7 +411,7 @@ impl Space {
         table.clear();
         self.flush(table, wake);
         for interval in regions.iter() {
-            not_mapped(
+            self.not_mapped(
                 &interval.value.memory,
                 interval.end.saturating_sub(interval.start),
             );
@@ -424,6 +431,13 @@ impl Space {
         }
     }
 
+    /// So many pages of a memory are not mapped here any more.
+    fn not_mapped(&self, memory: &Memory, pages: u64) {
+        if let Some(lending) = &memory.lending {
+            lending.remove(self, pages);
+        }
+    }
+
     fn page_range(&self, address: GuestPhysical, length: u64) -> Result<(u64, u64), Error> {
         let end = address.0.checked_add(length).ok_or(Error::BadAddress)?;
         let aligned = address.is_page_aligned() && length.is_multiple_of(PAGE_BYTES);
@@ -438,13 +452,6 @@ impl Drop for Space {
     /// What was mapped counts its mappings. Nothing runs in the space: what does has a reference to it.
     fn drop(&mut self) {
         self.clear(&mut |_| ());
-    }
-}
-
-/// So many pages of a memory are not mapped any more.
-fn not_mapped(memory: &Memory, pages: u64) {
-    if let Some(lending) = &memory.lending {
-        lending.remove(pages);
     }
 }
 

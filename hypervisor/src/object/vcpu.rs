@@ -24,7 +24,9 @@ pub struct Vcpu {
 pub struct Target {
     /// The vcpu to wake.
     pub vcpu: VcpuId,
-    /// Its page. Valid for as long as the vcpu lives; a dying domain detaches its targets first.
+    /// Its page, which the vcpu keeps alive. Whoever posts there holds the lock of the port or event,
+    /// and a dying domain lets go of its vcpu only after it has closed its handles, each of which takes
+    /// the target out under that lock: nobody can be in the page any more.
     pub page: &'static Words,
     /// The slot in that page.
     pub slot: u8,
@@ -114,17 +116,25 @@ impl Target {
     /// Posts bits to the slot.
     #[inline]
     pub fn post(&self, bits: u64) -> Posted {
-        VcpuPage::new(self.page)
-            .slot(usize::from(self.slot))
-            .map_or(Posted::Masked, |word| word.post(bits))
+        let word = VcpuPage::new(self.page).slot(usize::from(self.slot));
+        word.map_or(Posted::Masked, |word| word.post(bits))
     }
 
     /// Posts bits to the slot, and says whom to wake if that is news.
     pub fn announce(&self, bits: u64) -> Option<Wake> {
-        match self.post(bits) {
-            Posted::Announced => Some(Wake::Event(self.vcpu)),
-            Posted::Quiet => Some(Wake::Quiet(self.vcpu)),
-            Posted::Masked | Posted::Coalesced => None,
+        let word = VcpuPage::new(self.page).slot(usize::from(self.slot))?;
+        match word.post_uncounted(bits) {
+            Some(posted) => Wake::after(posted, self.vcpu),
+            None => self.announce_counted(bits),
         }
+    }
+
+    /// What is left of a posting that is counted, in a function of its own: the others need no place on
+    /// the stack then.
+    #[cold]
+    #[inline(never)]
+    fn announce_counted(&self, bits: u64) -> Option<Wake> {
+        let word = VcpuPage::new(self.page).slot(usize::from(self.slot))?;
+        Wake::after(word.post_counted(bits), self.vcpu)
     }
 }

@@ -139,7 +139,25 @@ pub enum Arrival {
     Exit([u64; MAX_VALUES]),
 }
 
+/// What a vcpu that has been woken finds, see [`Sleeper::look`].
+pub enum Found {
+    /// It goes on waiting for a message at that port, unless it says that it does not.
+    Message(Handle),
+    /// It goes on waiting for an answer until then.
+    Answer(Deadline),
+    /// That vcpu goes on running for it.
+    Run(Option<VcpuId>),
+    /// It goes on waiting for another CPU.
+    Elsewhere,
+    /// Something has been left for it, or nobody leaves it anything: it sleeps for nothing any more.
+    Taken(Waiting),
+}
+
 /// What one vcpu sleeps for, where those that wake it find it.
+///
+/// Others leave something here at any time, also while the vcpu runs its handler on another CPU. So a
+/// state in which that can happen is put here before anybody can know of it, and is taken out only at
+/// the end of the wait; in between would be a gap in which what is left gets lost.
 #[derive(Default)]
 pub struct Sleeper(Mutex<Waiting>);
 
@@ -181,13 +199,38 @@ impl Sleeper {
         core::mem::take(&mut self.0.lock())
     }
 
+    /// Takes what there is if that is an end to the wait. What somebody may still leave something for
+    /// stays as it is.
+    pub fn look(&self) -> Found {
+        let mut waiting = self.0.lock();
+        match &*waiting {
+            Waiting::Message(awaited) => Found::Message(awaited.port),
+            Waiting::Answer(awaited) => Found::Answer(awaited.deadline),
+            Waiting::Run(monitor) => Found::Run(monitor.vcpu()),
+            Waiting::Elsewhere => Found::Elsewhere,
+            _ => Found::Taken(core::mem::take(&mut waiting)),
+        }
+    }
+
+    /// Takes the answer that it waits for, whose time is over; `None` if it has come.
+    pub fn take_awaited_answer(&self) -> Option<AwaitedAnswer> {
+        let mut waiting = self.0.lock();
+        match core::mem::take(&mut *waiting) {
+            Waiting::Answer(awaited) => Some(awaited),
+            other => {
+                *waiting = other;
+                None
+            }
+        }
+    }
+
     /// It never runs again: nobody waits for the answer to its call any more.
     pub fn abandon(&self, wake: &mut dyn FnMut(Wake)) {
         match self.take() {
             Waiting::Room(awaited) => awaited.leave(wake),
             Waiting::Answer(awaited) => awaited.cancel(),
             Waiting::Packed(answer) => Held::close_all(answer.handles, wake),
-            Waiting::Run(monitor) => monitor.given_up(),
+            Waiting::Run(monitor) => monitor.given_up(self),
             Waiting::Monitor(awaited) => awaited.port.cancel(awaited.token),
             _ => {}
         }
@@ -274,27 +317,24 @@ impl Sleeper {
         Ok(())
     }
 
-    /// Leaves it the exit of the vcpu that it runs.
-    pub(super) fn exit(&self, exit: VcpuExit) {
+    /// Leaves it the exit of the vcpu that it runs, which has that monitor.
+    pub(super) fn exit(&self, monitor: &Monitor, exit: VcpuExit) {
         let [first, second, third] = exit.to_words();
-        self.end_run(Waiting::Exited([first, second, third, 0, 0]));
+        self.end_run(monitor, Waiting::Exited([first, second, third, 0, 0]));
     }
 
-    /// The domain of the vcpu that it runs has ended.
-    pub(super) fn runs_nothing(&self) {
-        self.end_run(Waiting::Ended);
+    /// The domain of the vcpu that it runs, which has that monitor, has ended.
+    pub(super) fn runs_nothing(&self, monitor: &Monitor) {
+        self.end_run(monitor, Waiting::Ended);
     }
 
-    fn end_run(&self, end: Waiting) {
+    fn end_run(&self, ended: &Monitor, end: Waiting) {
         let mut waiting = self.0.lock();
-        if matches!(*waiting, Waiting::Run(_)) {
+        // It may have given that vcpu up, and run another one.
+        if matches!(&*waiting, Waiting::Run(monitor) if core::ptr::eq(&raw const **monitor, ended))
+        {
             *waiting = end;
         }
-    }
-
-    /// Whether another CPU has not done yet what it has asked for.
-    pub fn awaits_another_cpu(&self) -> bool {
-        matches!(*self.0.lock(), Waiting::Elsewhere)
     }
 
     /// What it has asked another CPU for is done. Whether it waits for that.

@@ -6,11 +6,12 @@ use nuncio_abi::{Deadline, Message, StopReason};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Timer, Vcpu, Wake};
-use crate::sched::{CpuIndex, News, Scheduler, Told, VcpuId};
+use crate::object::{Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, Wake};
+use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
 
 use super::cpus::{Cpu, Cpus};
 use super::domains::Starting;
+use super::timers::Due;
 use super::Platform;
 
 /// The part of the loop that calls have an effect on.
@@ -66,6 +67,7 @@ impl<P: Platform> Context<P> {
     fn apply_rare(&mut self, wake: Wake) {
         match wake {
             Wake::TimerGone(id) => self.cpus.timers(id.cpu()).lock().remove(id),
+            Wake::Held(id) => self.release(id),
             Wake::Orphaned(id) => self.orphan(id),
             // What is left has been seen to.
             _ => {}
@@ -124,7 +126,7 @@ impl<P: Platform> Context<P> {
         let domain = self.cpus.domains().lock().get(id);
         if let Some(domain) = domain {
             self.cpus.orphan(domain.cpu, id);
-            self.tell(domain.cpu, Told::REQUEST);
+            self.tell(domain.cpu, Told::ORPHAN);
         }
     }
 
@@ -156,6 +158,32 @@ impl<P: Platform> Context<P> {
         }
     }
 
+    /// An event holds bits back: they are posted now, or when its interval is over. Its own CPU sees to
+    /// that.
+    fn release(&mut self, id: TimerId) {
+        let timers = self.cpus.timers(id.cpu());
+        let event = timers.lock().event(id);
+        let Some(event) = event else {
+            return;
+        };
+        match event.release(self.platform.now_ns()) {
+            Release::Done(wake) => wake.into_iter().for_each(|wake| self.apply(wake)),
+            Release::At(until_ns) => {
+                timers.lock().hold(id, &event, until_ns);
+                self.call_for_timer(id.cpu());
+            }
+        }
+    }
+
+    /// What is due next on that CPU may have changed, and with it when its timer must fire.
+    fn call_for_timer(&mut self, cpu: CpuIndex) {
+        if cpu == self.index {
+            self.scheduler.attend_again();
+        } else {
+            self.tell(cpu, Told::TIMER);
+        }
+    }
+
     /// The next deadline of a sleeping vcpu or an armed timer, in nanoseconds.
     pub(super) fn earliest_deadline(&self) -> Option<u64> {
         let timer = self.here.timers().lock().earliest();
@@ -166,14 +194,19 @@ impl<P: Platform> Context<P> {
     /// Wakes whoever's deadline has passed and fires the timers that are due.
     pub(super) fn expire(&mut self, now_ns: u64) {
         self.scheduler.expire(now_ns);
-        while let Some(timer) = self.take_due_timer(now_ns) {
-            let wake = timer.and_then(|timer| timer.fire());
-            wake.into_iter().for_each(|wake| self.apply(wake));
+        while let Some(due) = self.take_due(now_ns) {
+            match due {
+                Some(Due::Timer(timer)) => {
+                    timer.fire().into_iter().for_each(|wake| self.apply(wake));
+                }
+                Some(Due::Event(id)) => self.release(id),
+                None => {}
+            }
         }
     }
 
     /// Firing takes other locks than that of the timers.
-    fn take_due_timer(&self, now_ns: u64) -> Option<Option<Arc<Timer>>> {
+    fn take_due(&self, now_ns: u64) -> Option<Option<Due>> {
         self.here.timers().lock().take_due(now_ns)
     }
 }
@@ -235,18 +268,26 @@ impl<P: Platform> Effects for Context<P> {
         self.here.timers().lock().add(event, bits, charge)
     }
 
+    fn add_event(
+        &mut self,
+        target: Target,
+        interval_ns: u64,
+        charge: KernelCharge,
+    ) -> Option<Arc<Event>> {
+        let timers = self.here.timers();
+        timers.lock().add_event(target, interval_ns, charge)
+    }
+
     fn arm_timer(&mut self, timer: &Timer, deadline: Deadline) {
         let id = timer.id();
         self.cpus.timers(id.cpu()).lock().arm(id, deadline);
-        if id.cpu() != self.index {
-            return self.tell(id.cpu(), Told::TIMER);
+        if id.cpu() == self.index {
+            let now_ns = self.platform.now_ns();
+            if deadline.has_passed(now_ns) {
+                self.expire(now_ns);
+            }
         }
-        let now_ns = self.platform.now_ns();
-        if deadline.has_passed(now_ns) {
-            self.expire(now_ns);
-        }
-        // What is due next may have changed, and with it when the machine's timer must fire.
-        self.scheduler.attend_again();
+        self.call_for_timer(id.cpu());
     }
 
     fn console(&mut self, domain: &Domain, message: &Message) {

@@ -183,8 +183,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if told.intersects(Told::FLUSH) {
             self.context.scheduler.call_attention();
         }
-        if told.intersects(Told::REQUEST) {
+        if told.intersects(Told::ORPHAN) {
             self.end_orphans();
+        }
+        if told.intersects(Told::REQUEST) {
             self.has_requests = true;
         }
         !told.intersects(Told::REQUEST) && self.context.cpus.over().is_none()

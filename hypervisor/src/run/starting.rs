@@ -56,7 +56,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let (charge, extended, vcpu) = match made {
             Ok(made) => made,
             Err(error) => {
-                domain.add_vcpu(object);
+                domain.put_vcpu_back(object);
                 return Err(error);
             }
         };

@@ -4,7 +4,7 @@
 //! slice, between two entries. The world remembers how far it has come, and its registers are as they
 //! were when it made the call.
 
-use nuncio_abi::{Reply, MAX_VALUES};
+use nuncio_abi::{RawCall, Reply, MAX_ARGUMENTS, MAX_VALUES};
 
 use crate::call::{dispatch, resume, Caller, Outcome, RingEntry, Submission, Then};
 use crate::vt::{Registers, Vendor};
@@ -54,17 +54,27 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         mut slept: Option<Outcome>,
         mut values: Registers,
     ) -> Flow {
+        let mut call = RawCall {
+            verb: 0,
+            arguments: [0; MAX_ARGUMENTS],
+        };
+        let mut next = match slept {
+            Some(_) => None,
+            None => submission.next(&world.domain.space, &mut call),
+        };
         loop {
-            let outcome = match slept.take() {
-                Some(outcome) => outcome,
-                None => match submission.next(&world.domain.space) {
-                    Some(entry) => self.make(world, entry, &mut values),
-                    None => return self.end_submission(world, submission),
-                },
+            let outcome = match (slept.take(), next.take()) {
+                (Some(outcome), _) => outcome,
+                (None, Some(RingEntry::Call)) => {
+                    dispatch(caller(world), &call, &mut values, &mut self.context)
+                }
+                (None, Some(RingEntry::Refused(error))) => Outcome::Error(error),
+                (None, None) => return self.end_submission(world, submission),
             };
             let flow = match self.conclude_entry(world, outcome, &mut values) {
                 Ok(status) => {
-                    submission.finish(&world.domain.space, status, &values.values());
+                    let space = &world.domain.space;
+                    next = submission.finish(space, status, &values.values(), &mut call);
                     values.set_values(&[0; MAX_VALUES]);
                     self.give_way(world)
                 }
@@ -74,14 +84,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 world.submission = Some(submission);
                 return flow;
             }
-        }
-    }
-
-    #[inline(always)]
-    fn make(&mut self, world: &World<V, P>, entry: RingEntry, values: &mut Registers) -> Outcome {
-        match entry {
-            RingEntry::Call(raw) => dispatch(caller(world), &raw, values, &mut self.context),
-            RingEntry::Refused(error) => Outcome::Error(error),
         }
     }
 

@@ -30,10 +30,12 @@ impl Told {
     pub const FLUSH: Told = Told(1 << 3);
     /// One of its timers is due earlier than it was.
     pub const TIMER: Told = Told(1 << 4);
-    /// There is a request, or a domain that was given up.
-    pub const REQUEST: Told = Told(1 << 5);
+    /// A domain was given up by its maker.
+    pub const ORPHAN: Told = Told(1 << 5);
+    /// There is a request. No vcpu may run while it is granted.
+    pub const REQUEST: Told = Told(1 << 6);
     /// The run is over.
-    pub const OVER: Told = Told(1 << 6);
+    pub const OVER: Told = Told(1 << 7);
 
     /// What comes from other CPUs, or concerns more than the scheduler.
     pub const FOREIGN: Told = Told(!(Self::OFFER.0 | Self::NEWS.0));

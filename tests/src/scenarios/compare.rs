@@ -38,6 +38,12 @@ pub const MANIFESTS: &[Compared] = &[
         input_bytes: None,
         is_exact: false,
     },
+    Compared {
+        name: "conformance",
+        manifest: "conformance",
+        input_bytes: None,
+        is_exact: false,
+    },
 ];
 
 /// The beds that are compared: those on which a run is exact.

@@ -83,13 +83,25 @@ fn description(text: &mut String) -> fmt::Result {
 
 fn vcpu_page(text: &mut String) -> fmt::Result {
     let between = VcpuPage::FIRST_SLOT - VcpuPage::RING - 1;
-    let behind = WORDS - VcpuPage::FIRST_SLOT - VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS;
+    let words = VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS;
+    // The header has no words between the slots and their counts.
+    const {
+        assert!(
+            VcpuPage::FIRST_SLOT + VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS == VcpuPage::FIRST_COUNT
+        )
+    }
+    let behind = WORDS - VcpuPage::FIRST_COUNT - words;
     writeln!(
         text,
         "\n/* A slot of the vcpu page. */\n\
          struct nuncio_slot {{\n\
          \x20   _Atomic(uint64_t) pending; /* written by both */\n\
          \x20   _Atomic(uint64_t) enabled; /* written by the guest */\n\
+         }};\n\n\
+         /* The postings of a slot. */\n\
+         struct nuncio_slot_count {{\n\
+         \x20   _Atomic(uint64_t) count;   /* written by the hypervisor */\n\
+         \x20   _Atomic(uint64_t) wake_at; /* written by the guest */\n\
          }};\n\n\
          /* The vcpu page, shared with the hypervisor. */\n\
          struct nuncio_vcpu_page {{\n\
@@ -99,10 +111,12 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
          \x20   _Atomic(uint64_t) ring;          /* written by the guest */\n\
          \x20   uint64_t reserved[{between}];\n\
          \x20   struct nuncio_slot slots[{EVENT_SLOTS}];\n\
+         \x20   struct nuncio_slot_count counts[{EVENT_SLOTS}];\n\
          \x20   uint64_t reserved_behind[{behind}];\n\
          }};"
     )?;
     size(text, "slot", VcpuPage::WORDS_PER_SLOT * 8)?;
+    size(text, "slot_count", VcpuPage::WORDS_PER_SLOT * 8)?;
     offset(text, "vcpu_page", "ready", VcpuPage::READY * 8)?;
     offset(
         text,
@@ -113,6 +127,7 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
     offset(text, "vcpu_page", "threshold", VcpuPage::THRESHOLD * 8)?;
     offset(text, "vcpu_page", "ring", VcpuPage::RING * 8)?;
     offset(text, "vcpu_page", "slots", VcpuPage::FIRST_SLOT * 8)?;
+    offset(text, "vcpu_page", "counts", VcpuPage::FIRST_COUNT * 8)?;
     size(text, "vcpu_page", PAGE_BYTES as usize)
 }
 

@@ -275,7 +275,7 @@ impl Pair<'_> {
     fn tail(&self, rules: &[usize]) -> Option<String> {
         let is_covered = |verb: &str| {
             let mut rules = rules.iter().filter_map(|rule| self.rules.get(*rule));
-            rules.any(|rule| matches!(rule.what, What::Calls { verb: covered, .. } if covered.name() == verb))
+            rules.any(|rule| rule.covers_number(verb))
         };
         let counts = self.domains.map(|domain| {
             let counts = domain.calls.iter().filter(|(verb, _)| !is_covered(verb));

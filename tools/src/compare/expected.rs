@@ -12,6 +12,9 @@ use serde::Deserialize;
 use crate::report::{Answer, Call};
 use crate::verdict::{Kind, Verdict};
 
+/// Stands for calls of every verb.
+const ANY: &str = "any";
+
 /// What stands for digits in a line of a console.
 const NUMBER: &str = "{number}";
 
@@ -66,6 +69,8 @@ pub enum What {
         /// With this status; any if missing.
         status: Option<u64>,
     },
+    /// All calls, for a program whose output says what they come to.
+    AnyCalls,
     /// The number of messages.
     Messages,
     /// The number of notifications.
@@ -88,11 +93,23 @@ impl Rule {
 
     /// Whether it covers a call.
     pub fn covers_call(&self, call: &Call) -> bool {
-        let What::Calls { verb, status } = self.what else {
-            return false;
-        };
-        let has_status = status.is_none_or(|status| call.answer == Answer::Status(status));
-        call.verb == Some(verb) && has_status
+        match self.what {
+            What::Calls { verb, status } => {
+                let has_status = status.is_none_or(|status| call.answer == Answer::Status(status));
+                call.verb == Some(verb) && has_status
+            }
+            What::AnyCalls => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it covers how many calls of a verb there are.
+    pub fn covers_number(&self, verb: &str) -> bool {
+        match self.what {
+            What::Calls { verb: covered, .. } => covered.name() == verb,
+            What::AnyCalls => true,
+            _ => false,
+        }
     }
 }
 
@@ -111,6 +128,7 @@ impl std::fmt::Display for What {
                     None => write!(formatter, "calls {:?}", verb.name()),
                 }
             }
+            What::AnyCalls => write!(formatter, "calls {ANY:?}"),
             What::Messages => formatter.write_str("messages"),
             What::Notifications => formatter.write_str("notifications"),
             What::End => formatter.write_str("end"),
@@ -168,6 +186,9 @@ fn parts(entry: &Entry) -> Result<Vec<What>, String> {
 }
 
 fn parse_call(text: &str) -> Result<What, String> {
+    if text == ANY {
+        return Ok(What::AnyCalls);
+    }
     let (verb, status) = match text.split_once(": ") {
         Some((verb, status)) => (verb, Some(status)),
         None => (text, None),
@@ -245,6 +266,7 @@ mod tests {
             "[[expected]]\nmanifest = 'm.toml'\ndomain = 'd'\nbed = 'b'\nwhy = 'because'\n\
              console = ['a {number}', 'b']\ncalls = ['wait', 'send: queue-full', 'hello: ok']\n\
              end = true\n\
+             [[expected]]\nmanifest = 'm.toml'\ndomain = 'e'\nwhy = 'x'\ncalls = ['any']\n\
              [[expected]]\nmanifest = 'other.toml'\ndomain = 'd'\nwhy = 'x'\nmessages = true\n",
         )
         .unwrap();
@@ -257,7 +279,8 @@ mod tests {
                 "calls \"wait\"",
                 "calls \"send: queue-full\"",
                 "calls \"hello: ok\"",
-                "end"
+                "end",
+                "calls \"any\""
             ]
         );
         assert!(rules[0].applies("d", ["a", "b"]) && rules[0].applies("d", ["b", "a"]));

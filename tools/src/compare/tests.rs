@@ -210,6 +210,22 @@ fn a_rule_covers_its_calls_and_no_others() {
 }
 
 #[test]
+fn a_rule_for_any_calls_covers_all_of_them_and_no_line() {
+    let any = [rule(None, What::AnyCalls)];
+    let calls = [("1x4,4.9,", "1x2,4.9,1,1.7,"), ("send=4", "send=9")];
+    assert_explained(&calls, &any);
+    let line = [("[d] one", "[d] two")];
+    assert_differs(&line, &any, Aspect::Console, &["one", "two"]);
+    let sent = [("sent=4", "sent=5")];
+    assert_differs(&sent, &any, Aspect::Messages, &["4 sent", "5 sent"]);
+    let missing = [
+        ("\n@sequence name=d runs=0,1x4,4.9,9.?", ""),
+        ("\n@sequenced name=d recorded=7 unrecorded=0", ""),
+    ];
+    assert_differs(&missing, &any, Aspect::Calls, &["recorded", "not recorded"]);
+}
+
+#[test]
 fn a_trace_that_is_missing_is_a_difference() {
     let missing = [
         ("\n@sequence name=d runs=0,1x4,4.9,9.?", ""),

@@ -6,6 +6,7 @@ use nuncio_abi::{Error, Verb, VERSION};
 
 use super::notify::notify;
 use super::subject::{MS, SLOT};
+use super::throttling::throttled;
 use super::{behaviour, ensure, equal, Subject, Table, Verdict};
 
 pub(super) const TABLE: Table = Table {
@@ -102,6 +103,28 @@ pub(super) const TABLE: Table = Table {
                 subject.works(Verb::Arm, arguments).map(drop)
             })
         }),
+        behaviour(
+            "a-sender-in-a-loop-makes-one-upcall-an-interval",
+            |subject| {
+                const INTERVAL_NS: u64 = 2 * MS;
+                let bell = throttled(subject, INTERVAL_NS)?;
+                subject.word(SLOT)?.enable(0b1);
+                let start_ns = subject.ground.now_ns();
+                let (mut calls, mut verdict) = (0u64, Ok(()));
+                let upcalls = subject.ground.upcalls_during(false, &mut || {
+                    while subject.ground.now_ns() < start_ns + 8 * INTERVAL_NS && verdict.is_ok() {
+                        verdict = notify(subject, bell.far, 0b1);
+                        calls += 1;
+                    }
+                });
+                verdict?;
+                subject.ground.collected(SLOT);
+                let most = (subject.ground.now_ns() - start_ns) / INTERVAL_NS + 1;
+                ensure((2..=most).contains(&upcalls), || {
+                    format!("{calls} calls make {upcalls} upcalls, not at most {most}")
+                })
+            },
+        ),
         behaviour("no-upcall-for-a-slot-beyond-the-threshold", |subject| {
             let page = subject.ground.page();
             page.set_threshold(SLOT);

@@ -61,6 +61,58 @@ pub(super) const WRITES_TO_A_PORT: [u64; 8] = words(&[0xE6, 0x80, 0xF4]);
 /// Counts in no memory, for ever, with interrupts on.
 pub(super) const COMPUTES: [u64; 8] = words(&[0xFB, 0xEB, 0xFE]);
 
+/// Runs the vcpu whose handle is in RDI, then halts for ever.
+pub(super) const RUNS: [u64; 8] = makes_a_call(Verb::Run, 0, 0);
+
+/// Sends an empty message to the port whose handle is in RDI, waiting for room, then halts for ever.
+pub(super) const SENDS_WAITING: [u64; 8] = makes_a_call(Verb::Send, super::messages::WAIT, -1);
+
+/// Calls the port whose handle is in RDI with an empty message, then halts for ever.
+pub(super) const CALLS: [u64; 8] = makes_a_call(Verb::Call, 0, -1);
+
+/// Makes a call with what is in RDI. If that works it halts for ever, else it writes to a port.
+const fn makes_a_call(verb: Verb, second: u64, last: i8) -> [u64; 8] {
+    let [low, high, ..] = second.to_le_bytes();
+    words(&[
+        0xB8,
+        verb.number() as u8,
+        0,
+        0,
+        0, // mov eax, verb
+        0xBE,
+        low,
+        high,
+        0,
+        0, // mov esi, second
+        0x31,
+        0xD2, // xor edx, edx
+        0x45,
+        0x31,
+        0xD2, // xor r10d, r10d
+        0x45,
+        0x31,
+        0xC0, // xor r8d, r8d
+        0x49,
+        0x83,
+        0xC8,
+        last as u8, // or r8, last
+        0xBB,
+        0x00,
+        0x90,
+        0,
+        0, // mov ebx, TEXT
+        0xFF,
+        0xD3, // call rbx
+        0x85,
+        0xC0, // test eax, eax
+        0x75,
+        0x01, // jnz behind the hlt
+        0xF4, // hlt
+        0xE6,
+        0x80, // out 0x80, al
+    ])
+}
+
 /// Code as the words of a message.
 const fn words(code: &[u8]) -> [u64; 8] {
     let mut words = [0; 8];
@@ -152,7 +204,7 @@ impl Subject<'_> {
         })
     }
 
-    fn load_memory(&self, child: Child, code: &[u64; 8]) -> Result<u64, String> {
+    pub(super) fn load_memory(&self, child: Child, code: &[u64; 8]) -> Result<u64, String> {
         const PRESENT_AND_WRITABLE: u64 = 0b11;
         const LARGE: u64 = 1 << 7;
         let memory = self.memory(PAGES)?;
@@ -228,6 +280,34 @@ impl Subject<'_> {
     pub(super) fn ended(&self, domain: u64, reason: StopReason, detail: u64) -> Verdict {
         let found = self.query(domain, QueryItem::Status.number())?;
         equal("the end", found, (reason.number(), detail))
+    }
+
+    /// Waits until the child ends, in that way.
+    pub(super) fn awaits_end(&self, domain: u64, reason: StopReason, detail: u64) -> Verdict {
+        let deadline = self.far_off();
+        while self.ground.now_ns() < deadline {
+            let (found, _) = self.query(domain, QueryItem::Status.number())?;
+            if found != StopReason::Running.number() {
+                break;
+            }
+            // Nothing is enabled: this only lets others run.
+            let _ = self.call(Verb::Wait, [self.in_ms(1), 0, 0, 0, 0]);
+        }
+        self.ended(domain, reason, detail)
+    }
+
+    /// A child that runs that code with a copy of the handle in RDI.
+    pub(super) fn child_with(
+        &self,
+        code: &[u64; 8],
+        handle: u64,
+        rights: Rights,
+    ) -> Result<Child, String> {
+        let child = self.watched_child(0, 0)?;
+        let loaded = self.load(child, code)?;
+        let copy = self.give(child, handle, rights)?;
+        self.start(loaded, copy)?;
+        Ok(child)
     }
 
     /// A handle of a domain that was destroyed, with the rights of a copy.

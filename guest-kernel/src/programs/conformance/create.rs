@@ -8,6 +8,7 @@ use nuncio_abi::{Error, ObjectKind, QueryItem, Rights, Verb};
 use super::child::{of_size, FRAMES, KERNEL_BYTES};
 use super::handles::Place;
 use super::subject::{Arguments, PAGE, SLOT};
+use super::throttling::{throttled, LONGEST_NS};
 use super::{behaviour, ensure, equal, error, Subject, Table, Verdict};
 
 const CREATE: Verb = Verb::Create;
@@ -41,7 +42,7 @@ pub(super) const TABLE: Table = Table {
             let bell = subject.event(SLOT)?;
             subject.wants_zeros(CREATE, [MEMORY, PAGE, 0, 0, 0], 2)?;
             subject.wants_zeros(CREATE, [PORT, 1, 0, 0, 0], 3)?;
-            subject.wants_zeros(CREATE, [EVENT, 0, 0, 0, 0], 2)?;
+            subject.wants_zeros(CREATE, [EVENT, 0, 0, 0, 0], 3)?;
             subject.wants_zeros(CREATE, [TIMER, bell.far, 1, 0, 0], 3)?;
             subject.wants_zeros(CREATE, [TIMER, 0, 1, 0, 0], 3)?;
             subject.wants_zeros(CREATE, [SPACE, 0, 0, 0, 0], 1)
@@ -82,6 +83,17 @@ pub(super) const TABLE: Table = Table {
                     refuses(subject, [EVENT, slot, 0, 0, 0])?;
                 }
                 Ok(())
+            },
+        ),
+        error(
+            Error::BadArgument,
+            0,
+            "intervals-of-more-than-an-hour",
+            |subject| {
+                for interval in [LONGEST_NS + 1, 1 << 63, u64::MAX] {
+                    refuses(subject, [EVENT, 0, interval, 0, 0])?;
+                }
+                throttled(subject, LONGEST_NS).map(drop)
             },
         ),
         error(Error::BadArgument, 0, "bits-of-no-event", |subject| {
@@ -257,6 +269,7 @@ pub(super) const TABLE: Table = Table {
             refuses(subject, [PORT, 257, 0, 0, 0])?;
             refuses(subject, [PORT, 1, 64, 0, 0])?;
             refuses(subject, [EVENT, 64, 0, 0, 0])?;
+            refuses(subject, [EVENT, 0, LONGEST_NS + 1, 0, 0])?;
             subject.refuses(CREATE, [TIMER, 0, 0, 0, 0], Error::BadHandle)
         }),
         behaviour("handles-of-a-vcpu-in-their-order", |subject| {

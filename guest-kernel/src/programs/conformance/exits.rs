@@ -36,16 +36,7 @@ pub(super) const TABLE: Table = Table {
             let port = subject.port(1)?;
             let writing = subject.monitored(port.far, &WRITES_TO_A_PORT)?;
             subject.close(port.near)?;
-            let deadline = subject.far_off();
-            let status = nuncio_abi::QueryItem::Status.number();
-            while subject.ground.now_ns() < deadline {
-                let (reason, _) = subject.query(writing.child.domain, status)?;
-                if reason != StopReason::Running.number() {
-                    break;
-                }
-                let _ = subject.call(Verb::Wait, [subject.in_ms(1), 0, 0, 0, 0]);
-            }
-            subject.ended(writing.child.domain, StopReason::PortIo, 0x80)
+            subject.awaits_end(writing.child.domain, StopReason::PortIo, 0x80)
         }),
     ],
 };

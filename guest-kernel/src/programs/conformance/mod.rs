@@ -18,6 +18,7 @@ mod binding;
 mod call;
 mod child;
 mod close;
+mod counting;
 mod create;
 mod exits;
 mod fresh;
@@ -25,6 +26,7 @@ mod full;
 mod grant;
 mod handles;
 mod hello;
+mod limits;
 mod map;
 mod mappings;
 mod messages;
@@ -44,6 +46,7 @@ mod start;
 mod stop;
 mod subject;
 mod submit;
+mod throttling;
 mod transfers;
 mod unmap;
 mod verbs;
@@ -119,6 +122,8 @@ pub const fn tables() -> &'static [Table] {
         receive::TABLE,
         notify::TABLE,
         wait::TABLE,
+        counting::TABLE,
+        throttling::TABLE,
         map::TABLE,
         unmap::TABLE,
         close::TABLE,
@@ -131,6 +136,7 @@ pub const fn tables() -> &'static [Table] {
         start::TABLE,
         run::TABLE,
         exits::TABLE,
+        limits::TABLE,
         stop::TABLE,
         submit::TABLE,
         #[cfg(feature = "bare-metal")]

@@ -151,7 +151,10 @@ impl<M: Machine> Partner<'_, M> {
             capacity: 4,
             slot: SLOT,
         })?;
-        let (event, notifier) = self.create(Create::Event { slot: SLOT })?;
+        let (event, notifier) = self.create(Create::Event {
+            slot: SLOT,
+            interval_ns: 0,
+        })?;
         let transfers = [(sender, Rights::SEND), (notifier, Rights::NOTIFY)]
             .map(|(handle, rights)| Transfer { handle, rights });
         let nothing = Message::from_bytes(&[]).ok_or(Error::BadArgument)?;

@@ -96,6 +96,24 @@ pub(super) const TABLE: Table = Table {
             equal("the exit", first, ExitKind::Recalled.number())?;
             subject.refuses(Verb::Receive, [port.near, 0, 0, 0, 0], Error::QueueEmpty)
         }),
+        error(
+            Error::QueueFull,
+            0,
+            "no-room-for-one-more-call",
+            |subject| {
+                let port = subject.port(1)?;
+                let first = subject.monitored(port.far, &COMPUTES)?;
+                let second = subject.monitored(port.far, &COMPUTES)?;
+                subject.works(STOP, [first.vcpu, 0, 0, 0, 0])?;
+                let [header, ..] = subject.works(Verb::Receive, [port.near, 0, 0, 0, 0])?;
+                // The queue is empty, and its only call waits for an answer.
+                let arguments = [second.vcpu, 0, 0, 0, 0];
+                subject.refuses(STOP, arguments, Error::QueueFull)?;
+                let answer = [port.near, 8 | header >> 32 << 32, 0, 0, 0];
+                subject.works(Verb::Reply, answer)?;
+                subject.works(STOP, arguments).map(drop)
+            },
+        ),
         behaviour("a-vcpu-that-nobody-runs", |subject| {
             let halting = subject.monitored(0, &HALTS)?;
             subject.works(STOP, [halting.vcpu, 0, 0, 0, 0])?;

@@ -141,6 +141,7 @@ impl<'a> Subject<'a> {
     fn settle(&self) {
         for slot in 0..nuncio_abi::EVENT_SLOTS {
             if let Some(word) = self.ground.page().slot(slot) {
+                word.wake_at(0);
                 word.enable(u64::MAX);
                 word.take();
                 word.enable(0);
@@ -275,7 +276,10 @@ impl<'a> Subject<'a> {
 
     pub(super) fn event(&self, slot: usize) -> Result<Ends, String> {
         let slot = slot as u64;
-        let (near, far) = self.create(Create::Event { slot })?;
+        let (near, far) = self.create(Create::Event {
+            slot,
+            interval_ns: 0,
+        })?;
         Ok(Ends { near, far })
     }
 

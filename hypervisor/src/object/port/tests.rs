@@ -1,7 +1,8 @@
 use super::*;
 use crate::mem::arena::Arena;
 use crate::mem::{Frame, PhysicalMemory};
-use nuncio_abi::VcpuPage;
+use crate::object::{AwaitedAnswer, Waiting};
+use nuncio_abi::{Deadline, VcpuPage};
 use proptest::prelude::*;
 use std::collections::VecDeque as Model;
 
@@ -165,14 +166,14 @@ fn whoever_has_waited_comes_first_at_a_receiver_that_waits() {
     }
     assert!(block(&port));
     let sleeper = Arc::default();
-    let called = port.call_short(&[0; MAX_VALUES], VcpuId(12), &sleeper);
+    let called = port.call_short(&[0; MAX_VALUES], VcpuId(12), &sleeper, |_| unreachable!());
     assert!(called.is_none());
     let caller = CallingVcpu {
         vcpu: VcpuId(12),
         sleeper,
     };
     let (message, badge) = queued(9);
-    let called = port.call(&message, Vec::new(), badge, caller);
+    let called = port.call(&message, Vec::new(), badge, caller, |_| unreachable!());
     assert_eq!(called.err().map(|(error, _)| error), Some(Error::QueueFull));
     assert_eq!(send(&port, 9), Err(Error::QueueFull));
     let woken = Some(Wake::Blocked(RECEIVER));
@@ -210,4 +211,50 @@ fn messages_outlive_their_sender_but_not_their_receiver() {
     let (second, _) = port(1);
     second.receiver_gone(&mut |_| {});
     assert_eq!(send(&second, 1), Err(Error::PeerGone));
+}
+
+/// Calls, and sleeps until the answer comes.
+fn call(port: &Arc<Port>, number: u32) -> Arc<Sleeper> {
+    let sleeper = Arc::<Sleeper>::default();
+    let caller = CallingVcpu {
+        vcpu: VcpuId(number),
+        sleeper: sleeper.clone(),
+    };
+    let sleep = |token| {
+        sleeper.wait_for(Waiting::Answer(AwaitedAnswer {
+            port: Some(port.clone()),
+            token,
+            deadline: Deadline(1000),
+            buffer: None,
+        }));
+    };
+    let message = queued(1).0;
+    assert!(port.call(&message, Vec::new(), 0, caller, sleep).is_ok());
+    sleeper
+}
+
+#[test]
+fn whoever_has_given_up_a_call_hears_nothing_more_of_it() {
+    let [gone, other] = [(); 2].map(|()| Arc::new(port(2).0));
+    let [first, second] = [1, 2].map(|number| call(&gone, number));
+    // On another CPU the second caller's deadline passes, and it calls somebody else.
+    let mut moved_on = false;
+    gone.receiver_gone(&mut |_| {
+        if let Some(awaited) = second.take_awaited_answer() {
+            moved_on = true;
+            awaited.cancel();
+            second.wait_for(Waiting::Answer(AwaitedAnswer {
+                port: Some(other.clone()),
+                token: CallToken::new(0, 1),
+                deadline: Deadline::NEVER,
+                buffer: None,
+            }));
+        }
+    });
+    assert!(matches!(first.take(), Waiting::Unanswered));
+    match second.take() {
+        Waiting::Answer(_) => assert!(moved_on),
+        Waiting::Unanswered => assert!(!moved_on, "its second call can be answered"),
+        _ => panic!("it waits"),
+    }
 }

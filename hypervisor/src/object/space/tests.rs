@@ -38,15 +38,13 @@ fn what_is_mapped_is_found_and_what_is_not_is_not() {
     space
         .map(memory, &mapping(0x10_0000, 0x2000, 0x3000), &mut |_| ())
         .unwrap();
-    assert!(space
-        .words(GuestPhysical(0x10_2FFF), Rights::READ)
-        .is_some());
-    assert!(space
-        .words(GuestPhysical(0x10_3000), Rights::READ)
-        .is_none());
-    assert!(space
-        .words(GuestPhysical(0x10_0000), Rights::WRITE)
-        .is_none());
+    let is_there = |address, access| {
+        let page = space.with_page(GuestPhysical(address), access, |_| ());
+        page.is_some()
+    };
+    assert!(is_there(0x10_2FFF, Rights::READ));
+    assert!(!is_there(0x10_3000, Rights::READ));
+    assert!(!is_there(0x10_0000, Rights::WRITE));
     assert_eq!(space.mapped_bytes(), 0x3000);
 }
 
@@ -55,7 +53,7 @@ fn a_page_that_was_found_before_is_looked_up_again_after_a_change() {
     let fixture = fixture(64);
     let Fixture { space, memory, .. } = &fixture;
     let address = GuestPhysical(0x10_0000);
-    let first = |access| space.words(address, access).map(|words| words.as_ptr());
+    let first = |access| space.with_page(address, access, |words| words.as_ptr());
     space
         .map(memory, &mapping(address.0, 0, 0x1000), &mut |_| ())
         .unwrap();
@@ -70,6 +68,26 @@ fn a_page_that_was_found_before_is_looked_up_again_after_a_change() {
     assert!(first(Rights::READ).is_some_and(|words| words != before));
     space.clear(&mut |_| ());
     assert_eq!(first(Rights::READ), None);
+}
+
+#[test]
+fn a_page_is_not_taken_away_while_it_is_used() {
+    let fixture = fixture(64);
+    let Fixture { space, memory, .. } = &fixture;
+    let address = GuestPhysical(0x10_0000);
+    space
+        .map(memory, &mapping(address.0, 0, 0x1000), &mut |_| ())
+        .unwrap();
+    std::thread::scope(|scope| {
+        let other_cpu = space.with_page(address, Rights::READ, |_| {
+            let other_cpu = scope.spawn(|| space.unmap(address, 0x1000, &mut |_| ()));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!other_cpu.is_finished());
+            other_cpu
+        });
+        assert_eq!(other_cpu.unwrap().join().unwrap(), Ok(()));
+    });
+    assert_eq!(space.with_page(address, Rights::READ, |_| ()), None);
 }
 
 #[test]
@@ -252,4 +270,24 @@ fn nothing_is_reached_through_a_cleared_space() {
     // It can be used again.
     let mapped = space.map(memory, &mapping(0x10_0000, 0, 0x1000), &mut |_| ());
     assert_eq!((mapped, space.mapped_bytes()), (Ok(()), 0x1000));
+}
+
+#[test]
+fn a_space_that_was_cleared_pays_for_its_root_alone_and_can_be_mapped_again() {
+    let fixture = fixture(64);
+    let Fixture { space, memory, .. } = &fixture;
+    let used = fixture.account.used();
+    for address in [0, 1 << 30, 1 << 38] {
+        let mapping = mapping(address, 0, 0x8000);
+        space.map(memory, &mapping, &mut |_| ()).unwrap();
+    }
+    space.clear(&mut |_| ());
+    assert_eq!(fixture.account.used(), used, "its root alone");
+    let translation = |address| space.state.lock().table.translate(GuestPhysical(address));
+    assert_eq!([0, 1 << 30, 1 << 38].map(translation), [None; 3]);
+    let mapping = mapping(0, 0x1000, 0x1000);
+    space.map(memory, &mapping, &mut |_| ()).unwrap();
+    let found = translation(0).map(|translation| translation.frame);
+    assert_eq!(found, memory.frame(1));
+    assert_eq!((space.mapped_bytes(), translation(0x1000)), (0x1000, None));
 }

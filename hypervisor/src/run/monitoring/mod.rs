@@ -245,16 +245,18 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return Some(Flow::Block(Deadline::NEVER));
         };
         let port = port.clone();
+        let sleeper = world.object.sleeper();
         let caller = CallingVcpu {
             vcpu: world.object.id(),
-            sleeper: world.object.sleeper().clone(),
+            sleeper: sleeper.clone(),
         };
-        match port.call(&message(exit), Vec::new(), badge, caller) {
-            Ok((token, wake)) => {
+        let sleep = |token| {
+            let (port, kind) = (port.clone(), exit.kind());
+            sleeper.wait_for(Waiting::Monitor(AwaitedResume { port, token, kind }));
+        };
+        match port.call(&message(exit), Vec::new(), badge, caller, sleep) {
+            Ok(wake) => {
                 monitoring.phase = Phase::Asking;
-                let kind = exit.kind();
-                let awaited = AwaitedResume { port, token, kind };
-                world.object.sleeper().wait_for(Waiting::Monitor(awaited));
                 wake.into_iter()
                     .for_each(|wake| self.context.hand_over(wake));
                 Some(Flow::Block(Deadline::NEVER))

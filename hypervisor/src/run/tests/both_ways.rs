@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use nuncio_abi::{
     Call, Create, Error, Handle, Header, Meaning, ObjectKind, QueryItem, RawCall, Reply, Rights,
-    VcpuPage, Verb, MAX_VALUES, RING_ENTRIES,
+    VcpuPage, Verb, MAX_INTERVAL_NS, MAX_VALUES, RING_ENTRIES,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -106,6 +106,8 @@ fn words(meaning: Meaning) -> BoxedStrategy<u64> {
             1 => Just(u64::MAX),
         ]
         .boxed(),
+        // Longer than a sequence takes, whatever the way.
+        Meaning::Interval => select(vec![0, 0, MAX_INTERVAL_NS, MAX_INTERVAL_NS + 1]).boxed(),
         Meaning::Slot => select(vec![0, 1, 2, 3, 3, 63, 64]).boxed(),
         Meaning::ReplyHeader => (select(vec![0u64, 8, 24, 0xC0, 0x800]), 0u64..3, 1u64..4)
             .prop_map(|(header, place, generation)| header | place << 32 | generation << 48)
@@ -225,7 +227,10 @@ fn furnish(guest: &mut Guest) -> Result<(), Gone> {
     let place = |name| info.handle(name).unwrap().handle;
     let known = ["domain", "vcpu", "space", "console"].map(place);
     assert_eq!(known, [0x1_0000, 0x1_0001, 0x1_0002, 0x1_0005]);
-    let slot = |slot| Create::Event { slot };
+    let slot = |slot| Create::Event {
+        slot,
+        interval_ns: 0,
+    };
     let [_, event, ..] = guest.call(Call::Create(slot(0)))?.unwrap();
     let port = Create::Port {
         capacity: 2,

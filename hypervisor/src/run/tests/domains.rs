@@ -124,7 +124,14 @@ fn a_child_runs_is_watched_and_leaves_nothing_behind() {
                 let page = VcpuPage::new(guest.words(GuestPhysical(info.vcpu_page)).unwrap());
                 let slot = page.slot(SLOT as usize).unwrap();
                 slot.enable(u64::MAX);
-                let (waiter, bell) = create(guest, Create::Event { slot: SLOT })?.unwrap();
+                let (waiter, bell) = create(
+                    guest,
+                    Create::Event {
+                        slot: SLOT,
+                        interval_ns: 0,
+                    },
+                )?
+                .unwrap();
                 let child = make(guest, bell)?;
                 let own = grant(guest, child.domain, Rights::STOP, child.domain)?.unwrap();
                 assert_eq!(status(guest, child.domain)?, Ok((0, 0)), "it runs not yet");

@@ -16,5 +16,6 @@ mod several_cpus;
 mod sleeping;
 mod submitting;
 mod talking;
+mod throttling;
 
 use machine::{run, run_traced, stop, Outcome};

@@ -209,7 +209,14 @@ fn an_event_ends_the_run_and_nothing_is_lost() {
                 let page = VcpuPage::new(guest.words(GuestPhysical(info.vcpu_page)).unwrap());
                 let slot = page.slot(SLOT as usize).unwrap();
                 slot.enable(u64::MAX);
-                let (_, bell) = create(guest, Create::Event { slot: SLOT })?.unwrap();
+                let (_, bell) = create(
+                    guest,
+                    Create::Event {
+                        slot: SLOT,
+                        interval_ns: 0,
+                    },
+                )?
+                .unwrap();
                 let event = bell.unwrap();
                 let (timer, _) = create(guest, Create::Timer { event, bits: 1 })?.unwrap();
                 let made = make(guest, None, None, &[])?;
@@ -455,7 +462,14 @@ fn without_a_monitor_that_lives_exits_mean_what_they_mean_for_all() {
                     page.slot(SLOT as usize).unwrap()
                 };
                 slot_of(guest).enable(u64::MAX);
-                let (_, bell) = create(guest, Create::Event { slot: SLOT })?.unwrap();
+                let (_, bell) = create(
+                    guest,
+                    Create::Event {
+                        slot: SLOT,
+                        interval_ns: 0,
+                    },
+                )?
+                .unwrap();
                 let made = make(guest, bell, Some(2), &[ExitKind::Port, ExitKind::Cpuid])?;
                 start(guest, made.child.vcpu, 0)?.unwrap();
                 let (exit, _) = next_exit(guest, made.receiver.unwrap())?;

@@ -98,7 +98,13 @@ fn what_cannot_be_made_is_refused_and_costs_nothing() {
                     (port(0, SLOT), Error::BadArgument),
                     (port(257, SLOT), Error::BadArgument),
                     (port(1, 64), Error::BadArgument),
-                    (Create::Event { slot: 64 }, Error::BadArgument),
+                    (
+                        Create::Event {
+                            slot: 64,
+                            interval_ns: 0,
+                        },
+                        Error::BadArgument,
+                    ),
                 ] {
                     assert_eq!(create(guest, what)?, Err(error), "{what:?}");
                 }
@@ -470,7 +476,14 @@ fn a_timer_sets_bits_when_it_is_due() {
                 let page = VcpuPage::new(guest.words(GuestPhysical(info.vcpu_page)).unwrap());
                 let slot = page.slot(SLOT as usize).unwrap();
                 slot.enable(u64::MAX);
-                let (_, bell) = create(guest, Create::Event { slot: SLOT })?.unwrap();
+                let (_, bell) = create(
+                    guest,
+                    Create::Event {
+                        slot: SLOT,
+                        interval_ns: 0,
+                    },
+                )?
+                .unwrap();
                 let event = bell.unwrap();
                 let mut timers = [event; 2];
                 for (timer, bits) in timers.iter_mut().zip([1, 2]) {

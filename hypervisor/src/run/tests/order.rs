@@ -13,7 +13,10 @@ use crate::vt::fake::{Gone, Guest};
 
 fn make_event(guest: &mut Guest) -> Result<Handle, Gone> {
     let made = guest
-        .call(Call::Create(Create::Event { slot: 9 }))?
+        .call(Call::Create(Create::Event {
+            slot: 9,
+            interval_ns: 0,
+        }))?
         .unwrap();
     Ok(Handle::from_raw(made[1]).unwrap())
 }

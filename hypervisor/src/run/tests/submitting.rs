@@ -429,7 +429,10 @@ fn wait_and_halt_begin_with_the_ring_that_the_vcpu_page_names() {
     run(
         ONE,
         vec![script(|guest| {
-            let what = Create::Event { slot: SLOT };
+            let what = Create::Event {
+                slot: SLOT,
+                interval_ns: 0,
+            };
             let (_, event) = create(guest, what)?.unwrap();
             let event = event.unwrap();
             let (timer, _) = create(guest, Create::Timer { event, bits: 2 })?.unwrap();

@@ -18,6 +18,8 @@ pub enum Action {
     Pass(u64),
     Take(usize),
     Enable(usize, u64),
+    /// So far ahead of the slot's count; 0 to count nothing.
+    WakeAt(usize, u64),
     Vector(u64),
     Write(u64, [u64; 12]),
     Deliver,
@@ -28,11 +30,14 @@ pub enum Action {
 #[derive(Clone, Copy, Debug)]
 pub struct Taste {
     pub verbs: [u32; 17],
-    pub others: [u32; 9],
+    pub others: [u32; 10],
 }
 
-/// Halt, end, pass, take, enable, vector, write, deliver, nonsense.
-pub const OTHERS: [u32; 9] = [3, 0, 14, 20, 12, 2, 8, 6, 3];
+/// Halt, end, pass, take, enable, vector, write, deliver, wake at, nonsense.
+pub const OTHERS: [u32; 10] = [3, 0, 14, 20, 12, 2, 8, 6, 3, 3];
+
+/// Domains that domains have made and that live, at a time.
+const MOST_MADE: usize = 5;
 
 /// No clock comes so far.
 const END_OF_TIME: u64 = 1 << 63;
@@ -149,6 +154,10 @@ impl Driver {
             22 => Action::Vector(random.of(&[0, 31, 32, 200, 255, 256, u64::MAX])),
             23 => self.write(me, random),
             24 => Action::Deliver,
+            25 => {
+                let ahead = random.of(&[0, 0, 1, 2, 3, 3, 5, u64::MAX, 1 << 63]);
+                Action::WakeAt(random.slot() as usize, ahead)
+            }
             _ => Action::Call(match random.below(20) {
                 17 => self.submit(me, random),
                 verb => RawCall {
@@ -201,16 +210,45 @@ impl Driver {
                 raw.arguments[place] = NEVER;
             }
         }
-        // The model has no domains that domains make.
-        if raw.verb == 10 && raw.arguments[0] == 1 {
-            raw.arguments[0] = 3;
-        }
+        self.without_what_the_model_lacks(me, &mut raw);
         Action::Call(raw)
+    }
+
+    /// No monitors, and no vcpu page that guests see in their memory or that is not zero before. Calls that
+    /// ask for that name nothing instead. And no more domains at a time than a sequence has steps for.
+    fn without_what_the_model_lacks(&self, me: usize, raw: &mut RawCall) {
+        let memory = |handle: u64| {
+            let held = self.model.domains[me].handles.get(&handle)?;
+            match &self.model.objects[held.object] {
+                Object::Memory(memory) => Some(memory),
+                _ => None,
+            }
+        };
+        let [first, second, third, _, last] = raw.arguments;
+        match (raw.verb, first) {
+            (5, _) if memory(second).is_some_and(|memory| memory.is_page) => raw.arguments[1] = 0,
+            (10, 1) => {
+                let made = self.model.domains.iter();
+                let made = made.filter(|domain| domain.maker.is_some() && domain.is_alive());
+                if made.count() >= MOST_MADE {
+                    raw.arguments[0] = 3;
+                }
+            }
+            (10, 2) => {
+                if !memory(third).is_some_and(Memory::is_fresh) {
+                    raw.arguments[2] = 0;
+                }
+                if memory(last).is_some() {
+                    raw.arguments[4] = 0xFFFF;
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Mostly a page that is mapped.
     fn submit(&self, me: usize, random: &mut Random) -> RawCall {
-        let starts: Vec<u64> = self.model.spaces[me].mappings.keys().copied().collect();
+        let starts: Vec<u64> = self.model.own_space(me).mappings.keys().copied().collect();
         let ring = match random.below(4) {
             0 => random.nonsense(),
             _ => random.of(&starts) + PAGE * random.below(4),
@@ -240,6 +278,59 @@ impl Driver {
         random.of(&fitting)
     }
 
+    /// Mostly one of those whose object fits, if there is one.
+    fn best_handle(
+        &self,
+        me: usize,
+        kind: u64,
+        rights: u64,
+        random: &mut Random,
+        fits: impl Fn(&Object) -> bool,
+    ) -> u64 {
+        let objects = &self.model.objects;
+        let held = self.model.domains[me].handles.iter();
+        let held = held.filter(|(_, held)| held.rights & rights == rights);
+        let fitting: Vec<u64> = held
+            .filter(|(_, held)| fits(&objects[held.object]))
+            .map(|(handle, _)| *handle)
+            .collect();
+        if fitting.is_empty() || random.one_in(12) {
+            self.handle(me, kind, rights, random)
+        } else {
+            random.of(&fitting)
+        }
+    }
+
+    fn a_domain(&self, me: usize, random: &mut Random) -> [u64; 5] {
+        let frames = random.of(&[0, 1, 4, 12, 40, 200]);
+        let bytes = random.of(&[0, 1024, 4096, 16 << 10, 24 << 10, 48 << 10]);
+        let event = self.handle(me, 6, NOTIFY, random);
+        let event = random.of(&[0, event]);
+        let bits = if event != 0 || random.one_in(8) {
+            random.bits()
+        } else {
+            0
+        };
+        [1, frames, bytes, event, bits]
+    }
+
+    fn a_vcpu(&self, me: usize, random: &mut Random) -> [u64; 5] {
+        let port = self.handle(me, 5, SEND, random);
+        let domain = self.best_handle(me, 1, BUILD, random, |object| {
+            matches!(object, Object::Domain(who) if self.model.domains[*who].vcpu == Vcpu::None)
+        });
+        let memory = self.best_handle(
+            me,
+            4,
+            READ | WRITE,
+            random,
+            |object| matches!(object, Object::Memory(memory) if memory.is_fresh()),
+        );
+        let port = if random.one_in(6) { port } else { 0 };
+        let state = if random.one_in(6) { memory } else { 0 };
+        [2, domain, memory, port, state]
+    }
+
     fn deadline(&self, random: &mut Random) -> u64 {
         let now = self.model.now;
         match random.below(32) {
@@ -251,9 +342,18 @@ impl Driver {
         }
     }
 
+    fn interval(&self, random: &mut Random) -> u64 {
+        let hour = 3_600_000_000_000;
+        match random.below(8) {
+            0 => random.of(&[1, hour, hour + 1]),
+            1..4 => random.below(6_000_000),
+            _ => 0,
+        }
+    }
+
     /// A place for a message: often where some are, sometimes where nothing is.
     fn buffer(&self, me: usize, random: &mut Random) -> u64 {
-        let mappings = &self.model.spaces[me].mappings;
+        let mappings = &self.model.own_space(me).mappings;
         let starts: Vec<u64> = mappings.keys().copied().collect();
         match random.below(16) {
             0 => random.nonsense(),
@@ -264,10 +364,10 @@ impl Driver {
         }
     }
 
-    /// A domain in whose table a copy would be put, which nobody here may do.
+    /// A domain in whose table a copy is put.
     fn seldom_a_domain(&self, me: usize, random: &mut Random) -> u64 {
-        if random.one_in(16) {
-            self.handle(me, 1, 0, random)
+        if random.one_in(3) {
+            self.handle(me, 1, BUILD, random)
         } else {
             0
         }
@@ -329,7 +429,7 @@ impl Driver {
         let held = self.model.domains[me].handles.get(&space);
         let space = match held.map(|held| &self.model.objects[held.object]) {
             Some(Object::Space(space)) => *space,
-            _ => me,
+            _ => self.model.domains[me].space,
         };
         let mappings: Vec<_> = self.model.spaces[space].mappings.iter().collect();
         let pages = 1 + random.below(4);
@@ -420,14 +520,9 @@ impl Driver {
                 let object = self.handle(me, kind, STOP, random);
                 [object, random.below(3), 0, 0, 0]
             }
-            10 => match random.of(&[2, 3, 3, 4, 4, 5, 5, 6, 7, 8]) {
-                2 => {
-                    let port = self.handle(me, 5, SEND, random);
-                    let memory = self.handle(me, 4, READ | WRITE, random);
-                    let domain = self.handle(me, 1, 0, random);
-                    let (port, state) = (random.of(&[0, port]), random.of(&[0, memory]));
-                    [2, domain, memory, port, state]
-                }
+            10 => match random.of(&[1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 6, 7, 8]) {
+                1 => self.a_domain(me, random),
+                2 => self.a_vcpu(me, random),
                 4 => [4, PAGE * random.of(&[1, 1, 2, 3, 16, 512, 5000]), 0, 0, 0],
                 5 => [
                     5,
@@ -436,7 +531,7 @@ impl Driver {
                     0,
                     0,
                 ],
-                6 => [6, random.slot(), 0, 0, 0],
+                6 => [6, random.slot(), self.interval(random), 0, 0],
                 7 => [7, self.handle(me, 6, NOTIFY, random), random.bits(), 0, 0],
                 kind => [kind, 0, 0, 0, 0],
             },
@@ -470,8 +565,10 @@ impl Driver {
                 ]
             }
             15 => {
-                let vcpu = self.handle(me, 2, START, random);
-                let tables = random.of(&[0, PAGE, 7]);
+                let vcpu = self.best_handle(me, 2, START, random, |object| {
+                    matches!(object, Object::Vcpu(who) if self.model.domains[*who].vcpu == Vcpu::Made)
+                });
+                let tables = random.of(&[0, PAGE, PAGE, PAGE, 7]);
                 [vcpu, random.next(), random.next(), random.next(), tables]
             }
             16 => {

@@ -1,8 +1,9 @@
 //! The object system against a model of it, which was written from the specification of the ABI.
 //!
-//! [`state`] and [`verbs`] are the model. [`driver`] plays guests: whenever the loop enters a vcpu,
+//! [`state`] and [`verbs`] are the model, with a file each for how things come and go, who is woken,
+//! messages, mappings and `create`. [`driver`] plays guests: whenever the loop enters a vcpu,
 //! the driver looks at what has happened, lets the guest do something, and does the same to the
-//! model. Everything between the world switch and the clock is the real code. After each call the
+//! model; `comparing` puts both side by side. Everything between the world switch and the clock is the real code. After each call the
 //! status and all registers, who runs or sleeps, the vcpu pages, and the frames are compared, and
 //! every few calls all handles, queues, page tables and contents of memory.
 //!
@@ -10,11 +11,17 @@
 //! `NUNCIO_MODEL_SEED` from which number the sequences are made.
 
 mod choose;
+mod comparing;
+mod creating;
 mod driver;
+mod lifetimes;
+mod mapping;
+mod messages;
 mod puppet;
 mod state;
 mod tests;
 mod verbs;
+mod waking;
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -29,7 +36,8 @@ use crate::mem::{Account, Frame, FramePool, GuestPhysical};
 use crate::nested::NPT;
 use crate::object::{
     Domain as RealDomain, DomainId, Event as RealEvent, Held as RealHeld, Mapping as RealMapping,
-    Memory as RealMemory, Object as RealObject, Port as RealPort, Space as RealSpace, Vcpu,
+    Memory as RealMemory, Object as RealObject, Port as RealPort, Space as RealSpace,
+    Vcpu as RealVcpu,
 };
 use crate::run::{Cpus, Runner};
 use crate::sched::CpuIndex;
@@ -63,13 +71,16 @@ pub struct Setting {
 pub struct Played {
     pub calls: u64,
     pub seen: alloc::collections::BTreeMap<(u64, u64), u64>,
+    /// Domains that domains have made, and calls that those have made.
+    pub made: (u64, u64),
 }
 
 /// The machine and the model with the same domains in them.
 struct Stage {
     model: Model,
     real: Vec<Real>,
-    domains: Vec<(Arc<RealDomain>, Vcpu)>,
+    accounts: Vec<Arc<Account>>,
+    domains: Vec<(Arc<RealDomain>, RealVcpu)>,
 }
 
 /// Plays a sequence; the error says where machine and model differ.
@@ -82,6 +93,7 @@ pub fn play(setting: &Setting, steps: &[u64]) -> Result<Played, String> {
     let Stage {
         model,
         real,
+        accounts,
         domains,
     } = Stage::new(setting, arena, &pool, &shared);
     let driver = Rc::new(RefCell::new(Driver::new(
@@ -123,8 +135,8 @@ pub fn play(setting: &Setting, steps: &[u64]) -> Result<Played, String> {
             return Err(alloc::format!("ended with {real:?}, not {expected:?}"));
         }
     }
-    for real in &driver.real {
-        let left = (real.account.used(), real.account.kernel_bytes_used());
+    for account in &accounts {
+        let left = (account.used(), account.kernel_bytes_used());
         if left != (0, 0) {
             return Err(alloc::format!(
                 "{left:?} frames and bytes are left of a domain"
@@ -137,6 +149,10 @@ pub fn play(setting: &Setting, steps: &[u64]) -> Result<Played, String> {
     Ok(Played {
         calls: driver.calls,
         seen: driver.seen,
+        made: (
+            (driver.real.len() - setting.domains) as u64,
+            driver.calls_of_made,
+        ),
     })
 }
 
@@ -154,6 +170,7 @@ impl Stage {
                 ..Model::default()
             },
             real: Vec::new(),
+            accounts: Vec::new(),
             domains: Vec::new(),
         };
         for number in 0..setting.domains {
@@ -161,7 +178,7 @@ impl Stage {
         }
         stage.connect(setting.domains, shared);
         for (domain, real) in stage.model.domains.iter_mut().zip(&stage.real) {
-            domain.kernel_used = real.account.kernel_bytes_used();
+            domain.kernel_used = real.kernel_used();
         }
         stage
     }
@@ -178,7 +195,7 @@ impl Stage {
         let space = Arc::new(RealSpace::new(&account, arena, &NPT, ADDRESS_LIMIT).unwrap());
         let ram = Arc::new(RealMemory::allocate(&account, RAM_PAGES).unwrap());
         let page = Arc::new(RealMemory::allocate(&account, 1).unwrap());
-        let vcpu = Vcpu::new(VcpuId(number as u32), page.clone(), arena).unwrap();
+        let vcpu = RealVcpu::new(VcpuId(number as u32), page.clone(), arena).unwrap();
         let mapping = RealMapping {
             address: GuestPhysical(0),
             offset: 0,
@@ -198,11 +215,12 @@ impl Stage {
         ));
         self.real.push(Real {
             domain: Arc::downgrade(&domain),
-            account,
+            account: Arc::downgrade(&account),
             page: crate::mem::PhysicalMemory::words(arena, page.frame(0).unwrap()).unwrap(),
         });
+        self.accounts.push(account);
         self.domains.push((domain, vcpu));
-        let domain = Domain::new(frames, setting.kernel_bytes);
+        let domain = Domain::new(frames, setting.kernel_bytes, number);
         let memory = self.memory(&ram, number);
         self.model.memory(memory).mappings = 1;
         let mapping = Mapping {
@@ -211,7 +229,7 @@ impl Stage {
             offset: 0,
             access: READ | WRITE | EXECUTE,
         };
-        let mut space = Space::new(number);
+        let mut space = Space::new(number, Some(number));
         space.mappings.insert(0, mapping);
         space.table_frames = 4;
         space.root = Some(root.0);
@@ -229,6 +247,7 @@ impl Stage {
             handles: 0,
             mappings: 0,
             is_revoked: false,
+            is_page: false,
         }))
     }
 
@@ -298,6 +317,7 @@ impl Stage {
         let model = self.model.add(Object::Event {
             waiter: Some((to, 1)),
             slot: 1,
+            throttle: Throttle::default(),
         });
         self.give(to, RealObject::Event(event.clone()), model, WAIT);
         self.give(from, RealObject::Event(event), model, NOTIFY | GRANT);

@@ -2,7 +2,6 @@
 //! here is taken from the hypervisor's own code.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -57,6 +56,7 @@ pub enum Object {
     Event {
         waiter: Option<(usize, u64)>,
         slot: u64,
+        throttle: Throttle,
     },
     Timer(Timer),
 }
@@ -74,6 +74,15 @@ pub struct Memory {
     pub mappings: usize,
     /// Its maker has taken it back.
     pub is_revoked: bool,
+    /// A vcpu's page, which counts as a handle: nobody here may map it.
+    pub is_page: bool,
+}
+
+impl Memory {
+    /// Whether nobody can have written to it.
+    pub fn is_fresh(&self) -> bool {
+        !self.is_page && self.mappings == 0 && self.words.is_empty()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +102,23 @@ pub struct Port {
     pub senders: usize,
 }
 
+/// What an event does not post yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Throttle {
+    pub interval: u64,
+    /// When bits were posted last.
+    pub posted: Option<u64>,
+    pub held: u64,
+}
+
+impl Throttle {
+    /// When held bits are posted.
+    pub fn due(&self) -> Option<u64> {
+        let posted = self.posted.map_or(0, |posted| posted + self.interval);
+        Some(posted).filter(|_| self.held != 0)
+    }
+}
+
 #[derive(Debug)]
 pub struct Timer {
     pub event: Id,
@@ -110,11 +136,13 @@ pub struct Message {
     pub call: Option<u64>,
 }
 
-/// What is mapped where. The first are those of the domains, in their order; others come from `create`.
+/// What is mapped where.
 #[derive(Debug)]
 pub struct Space {
     /// Whose account pays.
     pub owner: usize,
+    /// The domain that lives in it.
+    pub of: Option<usize>,
     /// By the first page.
     pub mappings: BTreeMap<u64, Mapping>,
     /// Frames of page tables, as counted in the machine; 0 for one that is gone.
@@ -125,9 +153,10 @@ pub struct Space {
 }
 
 impl Space {
-    pub fn new(owner: usize) -> Self {
+    pub fn new(owner: usize, of: Option<usize>) -> Self {
         Space {
             owner,
+            of,
             mappings: BTreeMap::new(),
             table_frames: 0,
             root: None,
@@ -152,6 +181,40 @@ pub struct VcpuPage {
     pub vector: u64,
     pub pending: [u64; 64],
     pub enabled: [u64; 64],
+    pub count: [u64; 64],
+    pub wake_at: [u64; 64],
+}
+
+impl VcpuPage {
+    /// What the guest does to a slot after writing which of its postings matter.
+    pub fn look(&mut self, slot: usize) {
+        if self.pending[slot] & self.enabled[slot] != 0 && self.has_come(slot) {
+            self.ready |= 1 << slot;
+        }
+    }
+
+    fn has_come(&self, slot: usize) -> bool {
+        let (count, wake_at) = (self.count[slot], self.wake_at[slot]);
+        wake_at == 0 || count.wrapping_sub(wake_at) < 1 << 63
+    }
+
+    /// Sets bits of a slot; whether the vcpu has to be told.
+    pub fn post(&mut self, slot: usize, bits: u64) -> bool {
+        let fresh = bits & !self.pending[slot];
+        self.pending[slot] |= bits;
+        let is_ready = self.ready >> slot & 1 != 0;
+        let is_news = if bits == 0 {
+            false
+        } else if self.wake_at[slot] == 0 {
+            fresh & self.enabled[slot] != 0
+        } else {
+            self.count[slot] = self.count[slot].wrapping_add(1);
+            let pends = self.pending[slot] & self.enabled[slot] != 0;
+            pends && self.has_come(slot) && !is_ready
+        };
+        self.ready |= u64::from(is_news) << slot;
+        is_news
+    }
 }
 
 /// What a vcpu sleeps in.
@@ -190,9 +253,33 @@ pub enum Answer {
     Never,
 }
 
+/// How far the vcpu of a domain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vcpu {
+    None,
+    Made,
+    Started,
+}
+
 #[derive(Debug)]
 pub struct Domain {
     pub ending: Option<(StopReason, u64)>,
+    /// Who has made it; nobody if it is from the manifest.
+    pub maker: Option<usize>,
+    /// The event that is told of its end, and the bits.
+    pub watcher: Option<(Id, u64)>,
+    /// Its maker has given it up.
+    pub is_destroyed: bool,
+    /// What it may use is taken from its maker; when that ends after it was destroyed is learned from the
+    /// machine, since what it has made can be with others.
+    pub is_paid: bool,
+    /// It has made objects.
+    pub has_made: bool,
+    /// Where it lives, by its place in [`Model::spaces`].
+    pub space: usize,
+    pub vcpu: Vcpu,
+    /// The memory of the vcpu's page, if the model knows it.
+    pub page_memory: Option<Id>,
     pub handles: BTreeMap<u64, Held>,
     /// Every handle that it has ever had.
     pub ever: BTreeSet<u64>,
@@ -235,9 +322,18 @@ impl Port {
 }
 
 impl Domain {
-    pub fn new(frames_limit: u64, kernel_limit: u64) -> Self {
+    /// A domain from the manifest, which runs.
+    pub fn new(frames_limit: u64, kernel_limit: u64, space: usize) -> Self {
         Domain {
             ending: None,
+            maker: None,
+            watcher: None,
+            is_destroyed: false,
+            is_paid: false,
+            has_made: false,
+            space,
+            vcpu: Vcpu::Started,
+            page_memory: None,
             handles: BTreeMap::new(),
             ever: BTreeSet::new(),
             page: VcpuPage {
@@ -245,6 +341,8 @@ impl Domain {
                 vector: 0,
                 pending: [0; 64],
                 enabled: [0; 64],
+                count: [0; 64],
+                wake_at: [0; 64],
             },
             upcall_due: false,
             upcall_on_its_way: false,
@@ -260,6 +358,14 @@ impl Domain {
 
     pub fn is_alive(&self) -> bool {
         self.ending.is_none()
+    }
+
+    /// Whether handles to it name something: one that was made does until it is destroyed.
+    pub fn exists(&self) -> bool {
+        match self.maker {
+            Some(_) => !self.is_destroyed,
+            None => self.is_alive(),
+        }
     }
 }
 
@@ -314,269 +420,6 @@ impl Model {
         Ok(held)
     }
 
-    /// A handle with these rights has come into being.
-    pub fn hold(&mut self, held: &Held) {
-        match &mut self.objects[held.object] {
-            Object::Port(port) if held.rights & SEND != 0 => port.senders += 1,
-            Object::Memory(memory) => memory.handles += 1,
-            Object::Timer(timer) => timer.handles += 1,
-            Object::Space(space) => self.spaces[*space].handles += 1,
-            _ => {}
-        }
-    }
-
-    /// What was held is put into a table under the number that the machine has chosen.
-    pub fn adopt(&mut self, me: usize, held: Held, number: u64) {
-        let domain = &mut self.domains[me];
-        let is_form_right = number >> 32 == 0 && number >> 16 != 0;
-        let is_place_free = domain
-            .handles
-            .keys()
-            .all(|other| other & 0xFFFF != number & 0xFFFF);
-        let is_new = domain.ever.insert(number);
-        domain.handles.insert(number, held);
-        let fits = domain.handles.len() <= MOST_HANDLES;
-        if !(is_form_right && is_new && is_place_free && fits) {
-            self.complain(format!("domain {me} was given the handle {number:#x}"));
-        }
-    }
-
-    /// A handle is gone, from a table or from a message.
-    pub fn give_up(&mut self, held: Held) {
-        let Held { object, rights, .. } = held;
-        match &mut self.objects[object] {
-            Object::Port(port) => {
-                let mut dropped = Vec::new();
-                let mut callers = Vec::new();
-                if rights & RECEIVE != 0 {
-                    port.receiver = None;
-                    port.is_waited_for = false;
-                    dropped = port
-                        .queue
-                        .drain(..)
-                        .flat_map(|message| message.handles)
-                        .collect();
-                    port.line.clear();
-                    callers = core::mem::take(&mut port.calls).into_values().collect();
-                }
-                let mut is_last = false;
-                if rights & SEND != 0 {
-                    port.senders -= 1;
-                    is_last = port.senders == 0;
-                }
-                for (caller, _) in callers {
-                    self.domains[caller].answer = Some(Answer::Never);
-                }
-                for held in dropped {
-                    self.give_up(held);
-                }
-                if is_last {
-                    self.announce(object);
-                }
-            }
-            Object::Event { waiter, .. } if rights & WAIT != 0 => *waiter = None,
-            Object::Timer(timer) => {
-                timer.handles -= 1;
-                if timer.handles == 0 {
-                    timer.due = None;
-                }
-            }
-            Object::Space(space) => {
-                let space = *space;
-                self.spaces[space].handles -= 1;
-                // Those of the domains go with them.
-                if space >= self.domains.len() && self.spaces[space].handles == 0 {
-                    self.clear(space);
-                }
-            }
-            Object::Memory(memory) => {
-                memory.handles -= 1;
-                if rights & REVOKE != 0 {
-                    self.revoke(object);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Nobody has the memory any more.
-    fn revoke(&mut self, object: Id) {
-        let mut taken = 0;
-        for space in &mut self.spaces {
-            let before = space.mappings.len();
-            space.mappings.retain(|_, mapping| mapping.memory != object);
-            taken += before - space.mappings.len();
-        }
-        let memory = self.memory(object);
-        memory.is_revoked = true;
-        memory.mappings -= taken;
-    }
-
-    /// A space is gone, or that of a domain that has ended.
-    fn clear(&mut self, space: usize) {
-        self.spaces[space].table_frames = 0;
-        let mappings = core::mem::take(&mut self.spaces[space].mappings);
-        for mapping in mappings.into_values() {
-            self.memory(mapping.memory).mappings -= 1;
-        }
-    }
-
-    /// Pages of all mappings of a memory.
-    pub fn lent_pages(&self, object: Id) -> u64 {
-        let mappings = self.spaces.iter().flat_map(|space| space.mappings.values());
-        let of_it = mappings.filter(|mapping| mapping.memory == object);
-        of_it.map(|mapping| mapping.pages).sum()
-    }
-
-    /// Spaces in which it is mapped, and this one.
-    pub fn lent_spaces(&self, object: Id, with: usize) -> usize {
-        let has_it = |space: &Space| {
-            let mut mappings = space.mappings.values();
-            mappings.any(|mapping| mapping.memory == object)
-        };
-        let spaces = self.spaces.iter().enumerate();
-        spaces
-            .filter(|(place, space)| *place == with || has_it(space))
-            .count()
-    }
-
-    /// A message was queued, or the last sender has gone.
-    pub fn announce(&mut self, port: Id) {
-        let port = self.port(port);
-        let Some((receiver, slot)) = port.receiver else {
-            return;
-        };
-        if port.is_waited_for {
-            port.is_waited_for = false;
-        } else {
-            self.post(receiver, slot, 1);
-        }
-    }
-
-    pub fn post(&mut self, to: usize, slot: u64, bits: u64) {
-        let domain = &mut self.domains[to];
-        let slot = slot as usize;
-        let fresh = bits & !domain.page.pending[slot];
-        domain.page.pending[slot] |= bits;
-        if fresh & domain.page.enabled[slot] != 0 {
-            domain.page.ready |= 1 << slot;
-            domain.upcall_due = true;
-        }
-    }
-
-    pub fn notify(&mut self, event: Id, bits: u64) -> Result<(), Error> {
-        match self.objects[event] {
-            Object::Event {
-                waiter: Some((to, slot)),
-                ..
-            } => {
-                self.post(to, slot, bits);
-                Ok(())
-            }
-            _ => Err(Error::PeerGone),
-        }
-    }
-
-    /// Sets the bits of every timer that is due.
-    pub fn fire_timers(&mut self) {
-        for id in 0..self.objects.len() {
-            if let Object::Timer(timer) = &mut self.objects[id] {
-                if timer.due.is_some_and(|due| due <= self.now) {
-                    timer.due = None;
-                    let (event, bits) = (timer.event, timer.bits);
-                    let _ = self.notify(event, bits);
-                }
-            }
-        }
-    }
-
-    /// Whether the vcpu has something to go on with.
-    pub fn can_run(&self, who: usize) -> bool {
-        let domain = &self.domains[who];
-        let passed = |deadline: u64| deadline != NEVER && deadline <= self.now;
-        let is_ready = domain.page.ready != 0;
-        domain.is_alive()
-            && match &domain.sleeps {
-                None => true,
-                Some(Sleep::Halt) => domain.upcall_due,
-                Some(Sleep::Wait { deadline }) => is_ready || passed(*deadline),
-                Some(Sleep::Receive { port, deadline, .. }) => match &self.objects[*port] {
-                    Object::Port(port) => {
-                        let has_end = !port.queue.is_empty() || port.senders == 0;
-                        let has_come = domain.arrived.is_some();
-                        has_come || has_end || is_ready || passed(*deadline)
-                    }
-                    _ => false,
-                },
-                Some(Sleep::Send { port, deadline, .. }) => match &self.objects[*port] {
-                    Object::Port(port) => {
-                        let is_turn = port.has_room() && port.line.front() == Some(&who);
-                        port.receiver.is_none() || is_turn || is_ready || passed(*deadline)
-                    }
-                    _ => false,
-                },
-                Some(Sleep::Call { deadline, .. }) => {
-                    !matches!(domain.answer, Some(Answer::Awaited)) || passed(*deadline)
-                }
-            }
-    }
-
-    /// The next point in time at which something happens by itself.
-    pub fn next_deadline(&self) -> Option<u64> {
-        let asleep = (0..self.domains.len()).filter(|who| !self.can_run(*who));
-        let sleepers = asleep
-            .map(|who| &self.domains[who])
-            .filter(|domain| domain.is_alive());
-        let sleepers = sleepers.filter_map(|domain| match &domain.sleeps {
-            // An event does not end its wait, but its vcpu may run for a moment to find that out,
-            // and is told late then.
-            Some(Sleep::Call { .. }) if domain.upcall_due => None,
-            Some(Sleep::Wait { deadline })
-            | Some(Sleep::Receive { deadline, .. })
-            | Some(Sleep::Send { deadline, .. })
-            | Some(Sleep::Call { deadline, .. }) => Some(*deadline),
-            _ => None,
-        });
-        let timers = self.objects.iter().filter_map(|object| match object {
-            Object::Timer(timer) => timer.due,
-            _ => None,
-        });
-        sleepers
-            .chain(timers)
-            .filter(|deadline| *deadline != NEVER)
-            .min()
-    }
-
-    /// A domain loses all that it has.
-    pub fn end(&mut self, who: usize, reason: StopReason, detail: u64) {
-        let domain = &mut self.domains[who];
-        domain.ending = Some((reason, detail));
-        let handles = core::mem::take(&mut domain.handles);
-        let answer = domain.answer.take();
-        let sleeps = domain.sleeps.take();
-        domain.arrived = None;
-        if let Some(Sleep::Send { port, .. }) = &sleeps {
-            self.port(*port).line.retain(|other| *other != who);
-        }
-        match answer {
-            Some(Answer::Here(message)) => {
-                for held in message.handles {
-                    self.give_up(held);
-                }
-            }
-            Some(Answer::Awaited) => {
-                if let Some(Sleep::Call { port, call, .. }) = sleeps {
-                    self.port(port).calls.remove(&call);
-                }
-            }
-            _ => {}
-        }
-        for held in handles.into_values() {
-            self.give_up(held);
-        }
-        self.clear(who);
-    }
-
     /// Frames that the domain's account pays for.
     pub fn frames_used(&self, who: usize) -> u64 {
         let memories = self.objects.iter().filter_map(|object| match object {
@@ -585,17 +428,31 @@ impl Model {
         });
         let alive = memories.filter(|memory| memory.handles + memory.mappings > 0);
         let pages: u64 = alive.map(|memory| memory.pages).sum();
-        // The page of the vcpu is the domain's as long as it lives.
-        let own = u64::from(self.domains[who].is_alive());
+        // The page of its vcpu is its own as long as it lives, if it is from the manifest.
+        let domain = &self.domains[who];
+        let own = u64::from(domain.is_alive() && domain.maker.is_none());
+        let made = self
+            .domains
+            .iter()
+            .filter(|domain| domain.maker == Some(who));
+        let given: u64 = made
+            .filter(|domain| domain.is_paid)
+            .map(|domain| domain.frames_limit)
+            .sum();
         let spaces = self.spaces.iter().filter(|space| space.owner == who);
         let tables: u64 = spaces.map(|space| space.table_frames).sum();
-        pages + own + tables
+        pages + own + tables + given
+    }
+
+    /// The space in which a domain lives.
+    pub fn own_space(&self, who: usize) -> &Space {
+        &self.spaces[self.domains[who].space]
     }
 
     /// The memory at a guest-physical address: which, and the word's number in it.
     pub fn at(&self, who: usize, address: u64, access: u64) -> Option<(Id, u64)> {
         let page = address / PAGE;
-        let (start, mapping) = self.spaces[who].mappings.range(..=page).next_back()?;
+        let (start, mapping) = self.own_space(who).mappings.range(..=page).next_back()?;
         let inside = page - start;
         let is_there = inside < mapping.pages && mapping.access & access == access;
         let word = (mapping.offset + inside) * 512 + address % PAGE / 8;
