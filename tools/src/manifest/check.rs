@@ -21,6 +21,7 @@ pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Pro
     check.digest(&document);
     wires::check(&mut check, &document);
     let manifest = Manifest {
+        cpus: check.cpus(&document),
         digest: document.digest.map(Spanned::into_inner),
         ports: document.port.iter().map(|port| check.port(port)).collect(),
         memories: document
@@ -164,6 +165,19 @@ impl Check<'_> {
                 "digest is of the input, but no domain is handed it; give one modules = {{ input = \"{INPUT_WORD}\" }}"
             );
             self.wrong(Some(digest.span()), text);
+        }
+    }
+
+    fn cpus(&mut self, document: &Document) -> u64 {
+        let Some(cpus) = &document.cpus else { return 1 };
+        let value = *cpus.get_ref();
+        match u64::try_from(value) {
+            Ok(count) if (1..=limits::CPUS).contains(&count) => count,
+            _ => {
+                let text = format!("a machine has 1 to {} CPUs, not {value}", limits::CPUS);
+                self.wrong(Some(cpus.span()), text);
+                1
+            }
         }
     }
 
