@@ -208,6 +208,7 @@ mod tests {
             memory: memory.collect(),
             modules: modules.collect(),
             occupied: vec![range(0x9500, 120)],
+            acpi_root_pointer: None,
         }
     }
 
