@@ -22,7 +22,7 @@ mod physical_bytes;
 pub mod self_test;
 
 pub use acpi::{processors, AcpiError};
-pub use bring_up::bring_up;
+pub use bring_up::{bring_up, BroughtUp};
 pub use error::BootError;
 pub use handover::{divide, BootModule, Division, Handover};
 pub use header::{

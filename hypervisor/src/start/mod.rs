@@ -12,8 +12,11 @@ use alloc::vec::Vec;
 use nuncio_abi::VERSION;
 use raw_cpuid::CpuId;
 
-use crate::boot::Handover;
-use crate::cpu::{clock_entry, machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
+use crate::boot::{BroughtUp, Handover};
+use crate::cpu::startup::{CpuReport, Work};
+use crate::cpu::{
+    self, clock_entry, machine_exit, serial, DirectMap, ExitCode, OtherCpus, Platform, Refusal,
+};
 use crate::launch::{launch, LaunchError, LoadedModule, Machine};
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
@@ -80,12 +83,16 @@ fn choose(
 }
 
 /// Runs what the boot loader brought, and ends the machine.
-pub fn start(
-    found: Virtualization,
-    handover: Handover,
-    platform: Platform,
-    memory: &'static DirectMap,
-) -> ! {
+pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
+    let BroughtUp {
+        mut handover,
+        platform,
+        memory,
+        mut other_cpus,
+    } = machine;
+    let work = self_test::work_of_other_cpus(&mut handover, memory, &mut other_cpus);
+    start_other_cpus(other_cpus, &platform, work);
+    self_test::cpus(&handover.command_line, &platform);
     let code = match run(found, handover, platform, memory) {
         Ok(Verdict::Good) => {
             serial::print(format_args!("@end result=ok\n"));
@@ -101,6 +108,21 @@ pub fn start(
         }
     };
     machine_exit(code)
+}
+
+/// Starts the other CPUs and says which are left out.
+fn start_other_cpus(other_cpus: OtherCpus, platform: &Platform, work: Work) -> CpuReport {
+    let report = other_cpus.start(platform, work);
+    for left_out in &report.left_out {
+        serial::print(format_args!("{left_out}\n"));
+    }
+    if report.beyond > 0 {
+        log::warn!(
+            "{} CPUs more than can be used are left alone",
+            report.beyond
+        );
+    }
+    report
 }
 
 fn run(
@@ -203,8 +225,9 @@ fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
 
 fn report_boot<V: Vendor>(handover: &Handover, platform: &Platform, pool: &FramePool) {
     serial::print(format_args!(
-        "@boot vendor={} abi={VERSION} tsc_hz={} ram_bytes={} frames_free={}\n",
+        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} ram_bytes={} frames_free={}\n",
         V::NAME,
+        cpu::count(),
         platform.time_page().frequency_hz,
         handover.ram_bytes,
         pool.free_frames(),
