@@ -38,6 +38,7 @@ Options of a run:
   --trace            show the calls of each domain in their order
   --images DIR       boot the images in DIR [default: target/x86_64-unknown-none/release]
   --memory MIB       memory of the machine in MiB [default: what the manifest needs, at least 256]
+  --cpus N           CPUs of the machine, 1 to 256 [default: what the manifest says, else 1]
   --cpu MODEL        CPU model of the machine, in the words of the bed [default: the bed's]
   --hypervisor-args WORDS  command line of the hypervisor, such as test=panic
 

@@ -15,7 +15,8 @@ use hypervisor::boot::{self, self_test};
 use hypervisor::cpu::fixup::{self, Fixup};
 use hypervisor::cpu::page_tables::ImageSections;
 use hypervisor::cpu::{
-    machine_exit, report, segments, serial, stacks, traps, ExitCode, BOCHS_PORT, DEBUG_EXIT_PORT,
+    machine_exit, per_cpu, report, segments, serial, startup, traps, ExitCode, BOCHS_PORT,
+    DEBUG_EXIT_PORT,
 };
 use hypervisor::mem::{HostPhysical, HostRange};
 use hypervisor::start;
@@ -29,12 +30,18 @@ global_asm!(
     architecture = const boot::ARCHITECTURE_I386,
     multiboot2_length = const boot::MULTIBOOT2_LENGTH,
     multiboot2_checksum = const boot::MULTIBOOT2_CHECKSUM,
-    stacks = sym stacks::STACKS,
-    boot_stack_top = const stacks::MAIN_STACK_TOP,
+    boot_block = sym per_cpu::BOOT_BLOCK,
+    boot_stack_top = const per_cpu::MAIN_STACK_TOP,
     debug_exit_port = const DEBUG_EXIT_PORT,
     exit_refused = const ExitCode::Refused as u8,
     bochs_port = const BOCHS_PORT,
     boot_main = sym boot_main,
+    mailbox = sym startup::MAILBOX,
+    mailbox_offer = const startup::OFFER_OFFSET,
+    mailbox_apic_id = const startup::APIC_ID_OFFSET,
+    mailbox_stack = const startup::STACK_OFFSET,
+    mailbox_no_offer = const startup::NO_OFFER,
+    arrive = sym startup::arrive,
 );
 
 /// Blocks of up to 4 GiB: the bookkeeping of 128 GiB of RAM in one piece.
@@ -69,16 +76,16 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     let machine = start::find_virtualization().and_then(|found| {
         // SAFETY: entry.S calls this function once, on its own page tables; the traps are set up.
         let machine = unsafe {
-            boot::bring_up(magic, information, image, |heap| {
+            boot::bring_up(magic, information, image, start_code(), |heap| {
                 add_heap(heap.start(), heap.length())
             })
         };
         machine.map(|machine| (found, machine))
     });
     match machine {
-        Ok((found, (handover, platform, memory))) => {
-            self_test::run(&handover.command_line, &platform);
-            start::start(found, handover, platform, memory)
+        Ok((found, machine)) => {
+            self_test::run(&machine.handover.command_line, &machine.platform);
+            start::start(found, machine)
         }
         Err(refusal) => {
             serial::print(format_args!(
@@ -112,6 +119,9 @@ extern "C" {
     static image_end: u8;
     static fault_fixups_start: Fixup;
     static fault_fixups_end: Fixup;
+    // entry.S has these two.
+    static other_cpu_start: u8;
+    static other_cpu_start_end: u8;
 }
 
 fn image() -> ImageSections {
@@ -125,6 +135,13 @@ fn image() -> ImageSections {
         constants: between(&raw const text_end, &raw const rodata_end),
         variables: between(&raw const rodata_end, &raw const image_end),
     }
+}
+
+fn start_code() -> &'static [u8] {
+    let start = &raw const other_cpu_start;
+    let length = (&raw const other_cpu_start_end) as usize - start as usize;
+    // SAFETY: between the two symbols lies code that is never written to, among the constants.
+    unsafe { core::slice::from_raw_parts(start, length) }
 }
 
 fn fault_fixups() -> &'static [Fixup] {

@@ -8,7 +8,9 @@ use crate::symbols::{Place, Symbols};
 
 /// The message, the registers and the backtrace.
 pub fn render(panic: &PanicReport, hypervisor: &Path) -> String {
-    let mut lines = vec![format!("panic of the hypervisor: {}", panic.text)];
+    let cpu = panic.cpu.map(|cpu| format!(" on CPU {cpu}"));
+    let cpu = cpu.unwrap_or_default();
+    let mut lines = vec![format!("panic of the hypervisor{cpu}: {}", panic.text)];
     lines.extend(panic.lines.iter().map(|line| format!("  {}", line.trim())));
     if !panic.trace.is_empty() {
         lines.push("backtrace, the innermost first:".to_owned());
@@ -52,6 +54,7 @@ mod tests {
     fn panic(lines: &[&str], trace: &[u64]) -> PanicReport {
         PanicReport {
             text: "x.rs:1: broken".to_owned(),
+            cpu: Some(2),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             trace: trace.to_owned(),
         }
@@ -61,7 +64,7 @@ mod tests {
     fn addresses_without_symbols_are_still_shown() {
         let text = render(&panic(&["  rax    0x0"], &[0x1234]), Path::new("/none"));
         let expected = [
-            "panic of the hypervisor: x.rs:1: broken",
+            "panic of the hypervisor on CPU 2: x.rs:1: broken",
             "  rax    0x0",
             "backtrace, the innermost first:",
             "   0: 0x0000000000001234",

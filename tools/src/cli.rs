@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::beds;
 use crate::compare::Request;
 use crate::costs;
+use crate::manifest::limits;
 use crate::project;
 use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
 use crate::screen::Detail;
@@ -225,6 +226,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "MIB", help_heading = "Advanced", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub memory: Option<u64>,
 
+    /// CPUs of the machine, 1 to 256 [default: what the manifest says, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=limits::CPUS))]
+    pub cpus: Option<u64>,
+
     /// CPU model of the machine, in the test bed's own words: "max,-svm" for QEMU [default: the bed's]
     #[arg(long, value_name = "MODEL", help_heading = "Advanced")]
     pub cpu: Option<String>,
@@ -278,6 +283,7 @@ impl CompareArguments {
             count: true,
             trace: true,
             memory_mib: None,
+            cpus: None,
             cpu: None,
         };
         let expected = self.expected.clone();
@@ -300,6 +306,7 @@ impl RunArguments {
             count: self.count,
             trace: self.trace,
             memory_mib: self.memory,
+            cpus: self.cpus,
             cpu: self.cpu.clone(),
         }
     }
@@ -331,6 +338,13 @@ mod tests {
         assert_eq!(plain.run.options().limit_seconds, 7);
         let named = Cli::parse_from(["nuncio", "run", "--quiet"]);
         assert!(matches!(named.action, Some(Action::Run(run)) if run.detail() == Detail::Quiet));
+    }
+
+    #[test]
+    fn a_machine_has_at_least_one_cpu() {
+        let parse = |number| Cli::try_parse_from(["nuncio", "--cpus", number]);
+        assert_eq!(parse("4").unwrap().run.options().cpus, Some(4));
+        assert!(parse("0").is_err() && parse("257").is_err());
     }
 
     #[test]

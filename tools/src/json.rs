@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::fold;
+use crate::report;
 use crate::report::{CallRun, CallTrace, Counts, DomainReport, EntryFailure, Report};
 use crate::run::{Options, Run};
 use crate::verdict::Verdict;
@@ -68,9 +69,18 @@ struct Digest<'a> {
 }
 
 #[derive(Serialize)]
+struct LeftOutCpu<'a> {
+    index: u64,
+    apic_id: u64,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 struct Boot<'a> {
     vendor: &'a str,
     abi: &'a str,
+    cpus: Option<u64>,
+    cpus_left_out: Vec<LeftOutCpu<'a>>,
     tsc_hz: Option<u64>,
     ram_bytes: Option<u64>,
 }
@@ -147,6 +157,7 @@ struct BrokenRule<'a> {
 #[derive(Serialize)]
 struct Panic<'a> {
     text: &'a str,
+    cpu: Option<u64>,
     trace: &'a [u64],
 }
 
@@ -178,6 +189,7 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
             .and_then(|report| report.panic.as_ref())
             .map(|panic| Panic {
                 text: &panic.text,
+                cpu: panic.cpu,
                 trace: &panic.trace,
             }),
         damaged_records: report.map_or(0, |report| report.damaged),
@@ -208,11 +220,21 @@ fn digest(run: &Run) -> Option<Digest<'_>> {
     })
 }
 
+fn left_out(cpu: &report::LeftOutCpu) -> LeftOutCpu<'_> {
+    LeftOutCpu {
+        index: cpu.index,
+        apic_id: cpu.apic_id,
+        reason: &cpu.reason,
+    }
+}
+
 fn boot(report: &Report) -> Option<Boot<'_>> {
     let boot = report.boot.as_ref()?;
     Some(Boot {
         vendor: &boot.vendor,
         abi: &boot.abi,
+        cpus: boot.cpus,
+        cpus_left_out: report.left_out_cpus.iter().map(left_out).collect(),
         tsc_hz: boot.tsc_hz,
         ram_bytes: boot.ram_bytes,
     })

@@ -6,13 +6,29 @@
 
 use alloc::vec::Vec;
 
-use super::{divide, read, Division, Handover, IdentityBytes};
+use super::{divide, processors, read, BootInformation, Division, Handover, IdentityBytes};
 use crate::cpu::features::CpuFeatures;
 use crate::cpu::page_tables::{self, ImageSections, Layout};
-use crate::cpu::{extended_state, local_apic_address, stacks, DirectMap, Platform, Refusal};
+use crate::cpu::{
+    extended_state, local_apic_address, own_apic_id, stacks, startup, DirectMap, OtherCpus,
+    Platform, Refusal,
+};
 use crate::mem::{HostPhysical, HostRange, PAGE_BYTES};
 
-/// Brings the boot CPU up. `add_heap` gives a range of RAM to the global allocator.
+/// What runs after the bring-up: the boot CPU and its memory.
+pub struct BroughtUp {
+    /// What the boot loader brought.
+    pub handover: Handover,
+    /// The boot CPU's clock, timer and interrupts.
+    pub platform: Platform,
+    /// The memory that is not the hypervisor's own.
+    pub memory: &'static DirectMap,
+    /// The CPUs that wait to be started.
+    pub other_cpus: OtherCpus,
+}
+
+/// Brings the boot CPU up. `add_heap` gives a range of RAM to the global allocator; `start_code` is what
+/// other CPUs begin with.
 ///
 /// # Safety
 ///
@@ -22,8 +38,9 @@ pub unsafe fn bring_up(
     magic: u32,
     information: u32,
     image: ImageSections,
+    start_code: &'static [u8],
     add_heap: impl FnOnce(HostRange),
-) -> Result<(Handover, Platform, &'static DirectMap), Refusal> {
+) -> Result<BroughtUp, Refusal> {
     let features = CpuFeatures::detect();
     features.check()?;
     features.enable();
@@ -32,8 +49,13 @@ pub unsafe fn bring_up(
     // writes to memory while the parsers read.
     let bytes = unsafe { IdentityBytes::new() };
     let information = read(magic, information, &bytes)?;
-    let division = divide(&information, image.whole())?;
+    let boot_cpu = own_apic_id();
+    let apic_ids = apic_ids(&information, boot_cpu, &bytes);
+    let other_count = startup::usable_others(&apic_ids, boot_cpu);
+    let division = divide(&information, image.whole(), other_count)?;
     add_heap(division.heap);
+    let low_page = division.low_page;
+    let other_cpus = OtherCpus::prepare(&apic_ids, boot_cpu, features, low_page, start_code);
     // SAFETY: `image` is the linker's (caller), and the heap is part of the RAM.
     unsafe { use_own_page_tables(&division, image)? };
     // SAFETY: 1. Both kinds of range are whole pages of RAM outside the image, and the page tables
@@ -41,14 +63,33 @@ pub unsafe fn bring_up(
     // where all Rust objects lie.
     let memory = unsafe { DirectMap::new(&division.handover.usable, &division.module_pages) };
     let platform = Platform::new(&features)?;
-    Ok((division.handover, platform, memory))
+    Ok(BroughtUp {
+        handover: division.handover,
+        platform,
+        memory,
+        other_cpus,
+    })
+}
+
+/// The local APICs of the machine, among which the boot CPU's may be missing. Without tables that say
+/// something there is one CPU.
+fn apic_ids(information: &BootInformation, boot_cpu: u32, bytes: &IdentityBytes) -> Vec<u32> {
+    let found = processors(information.acpi_root_pointer, bytes);
+    let apic_ids = found.unwrap_or_else(|error| {
+        log::warn!("{error}; only the boot CPU is used");
+        Vec::new()
+    });
+    if !apic_ids.is_empty() && !apic_ids.contains(&boot_cpu) {
+        log::warn!("the firmware's ACPI tables do not have the boot CPU, local APIC {boot_cpu}");
+    }
+    apic_ids
 }
 
 /// # Safety
 ///
 /// `image` is where the hypervisor's code and variables are, and its heap is in the RAM.
 unsafe fn use_own_page_tables(division: &Division, image: ImageSections) -> Result<(), Refusal> {
-    let guards = stacks::all().map(|stack| stack.guard);
+    let guards = stacks::guards();
     let devices: Vec<HostRange> = local_apic_address()
         .into_iter()
         .chain([page_tables::IO_APIC_ADDRESS])

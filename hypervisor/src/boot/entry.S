@@ -44,6 +44,9 @@ boot_gdt:
     .quad 0x00209A0000000000
     // Data: present, ring 0, writable.
     .quad 0x0000920000000000
+    // For other CPUs on their way: 32-bit code and data, 4 GiB from 0.
+    .quad 0x00CF9A000000FFFF
+    .quad 0x00CF92000000FFFF
 boot_gdt_pointer:
     .short boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt
@@ -60,7 +63,7 @@ bochs_shutdown_end:
 _start:
     cli
     cld
-    mov esp, offset {stacks} + {boot_stack_top}
+    mov esp, offset {boot_block} + {boot_stack_top}
     mov edi, eax
     mov esi, ebx
 
@@ -104,6 +107,10 @@ _start:
     cmp ecx, 4 * 512
     jne 3b
 
+    mov ebx, offset {boot_main}
+
+    // From here on for every CPU: EBX is where it goes on, EDI and ESI are handed over, ESP is its stack.
+enter_long_mode:
     // IA-32e mode: CR4.PAE, CR3, EFER.LME, CR0.PG in this order (Intel SDM vol. 3, 9.8.5).
     mov eax, cr4
     or eax, 1 << 5
@@ -180,10 +187,81 @@ long_mode:
     mov gs, eax
     mov ss, eax
     // The upper halves of the registers are undefined after the switch (Intel SDM vol. 1, 3.4.1.1).
-    mov esp, offset {stacks} + {boot_stack_top}
+    mov esp, esp
+    mov ebx, ebx
     mov edi, edi
     mov esi, esi
     // A frame pointer of 0 ends a walk of the stack.
     xor ebp, ebp
-    call {boot_main}
+    call rbx
     ud2
+
+// Where other CPUs begin: copied into a page below 1 MiB, so it may name no address of its own but by its
+// distance from the start. A start-up interrupt sets CS to the page, IP to 0, and turns paging and
+// protection off (Intel SDM vol. 3, 8.4.4.1).
+.section .rodata.boot, "a"
+.global other_cpu_start, other_cpu_start_end
+.code16
+other_cpu_start:
+    cli
+    cld
+    mov ax, cs
+    mov ds, ax
+    // LGDT with an operand of 32 bits, without which it would take 24 bits of the address. The assembler
+    // does not take a difference of labels for the place, hence the bytes: prefix, 0F 01 /2, disp16.
+    .byte 0x66, 0x0F, 0x01, 0x16
+    .short other_cpu_gdt_pointer - other_cpu_start
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    // A far jump to 32-bit code: operand size prefix, JMP ptr16:32.
+    .byte 0x66, 0xEA
+    .long other_cpu_protected
+    .short 0x18
+.balign 4
+other_cpu_gdt_pointer:
+    .short boot_gdt_pointer - boot_gdt - 1
+    .long boot_gdt
+other_cpu_start_end:
+
+.section .text.entry, "ax"
+.code32
+other_cpu_protected:
+    mov eax, 0x20
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    // The local APIC's identifier, as cpu/local_apic.rs reads it: leaf 0xB if there is one, else leaf 1.
+    xor eax, eax
+    cpuid
+    cmp eax, 0xB
+    jb 2f
+    mov eax, 0xB
+    xor ecx, ecx
+    cpuid
+    test ebx, ebx
+    jnz 3f
+2:  mov eax, 1
+    cpuid
+    shr ebx, 24
+    mov edx, ebx
+    // Only the CPU that is expected goes on, and only once; others are late, and given up. The number of
+    // the offer is read first: if the exchange still finds it, what was read in between belongs to it.
+3:  mov eax, [{mailbox} + {mailbox_offer}]
+    cmp eax, {mailbox_no_offer}
+    je other_cpu_halt
+    cmp edx, [{mailbox} + {mailbox_apic_id}]
+    jne other_cpu_halt
+    mov ebx, [{mailbox} + {mailbox_stack}]
+    mov ecx, {mailbox_no_offer}
+    lock cmpxchg [{mailbox} + {mailbox_offer}], ecx
+    jne other_cpu_halt
+    mov esp, ebx
+    mov ebx, offset {arrive}
+    jmp enter_long_mode
+other_cpu_halt:
+    cli
+    hlt
+    jmp other_cpu_halt
+.code64
+

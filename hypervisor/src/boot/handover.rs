@@ -9,11 +9,14 @@ use alloc::vec::Vec;
 
 use super::memory_map::ram_pages;
 use super::{BootError, BootInformation};
+use crate::cpu::per_cpu::BLOCK_BYTES;
 use crate::mem::{merge, subtract, total_bytes, HostPhysical, HostRange, PAGE_BYTES};
 
 /// The hypervisor leaves the first MiB alone: firmware tables, and the page in which further CPUs
 /// start, lie there.
 const LOW_MEMORY_BYTES: u64 = 1 << 20;
+/// Video memory and ROMs begin here.
+const LOW_RAM_END: u64 = 0xA_0000;
 /// The heap must be inside what `entry.S` maps.
 const HEAP_LIMIT: u64 = 1 << 32;
 /// What the largest plan can make the hypervisor allocate, since running out is a panic; the heap
@@ -28,6 +31,9 @@ const HEAP_MINIMUM_BYTES: u64 = 48 << 20;
 /// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:
 /// 32 bytes in 4096 are 1/128.
 const HEAP_RAM_SHARE: u64 = 128;
+/// What the heap has for each CPU but the first: its block, its tables, and the page tables that its guard
+/// pages split.
+const OTHER_CPU_BYTES: u64 = BLOCK_BYTES as u64 + 16 * 1024;
 
 /// A file that the boot loader brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +70,17 @@ pub struct Division {
     pub ram: Vec<HostRange>,
     /// The pages of the modules.
     pub module_pages: Vec<HostRange>,
+    /// A page of RAM below 1 MiB that nobody else uses, in which other CPUs can start.
+    pub low_page: Option<HostPhysical>,
 }
 
-/// Divides the RAM among the hypervisor (its image and a heap), the modules and the domains.
-pub fn divide(information: &BootInformation, image: HostRange) -> Result<Division, BootError> {
+/// Divides the RAM among the hypervisor (its image and a heap), the modules and the domains. For each of
+/// `other_cpus` the heap has room for a block of its own.
+pub fn divide(
+    information: &BootInformation,
+    image: HostRange,
+    other_cpus: usize,
+) -> Result<Division, BootError> {
     let ram = ram_pages(&information.memory);
     let modules = modules(information, image, &ram)?;
     let module_pages = merge(
@@ -78,12 +91,15 @@ pub fn divide(information: &BootInformation, image: HostRange) -> Result<Divisio
             .collect(),
     );
     let mut taken = vec![image.pages_around()];
-    taken.extend(HostRange::from_length(HostPhysical(0), LOW_MEMORY_BYTES));
     taken.extend(information.occupied.iter().map(HostRange::pages_around));
     taken.extend(&module_pages);
+    let low_page = low_page(&ram, &taken);
+    taken.extend(HostRange::from_length(HostPhysical(0), LOW_MEMORY_BYTES));
     let free = subtract(&ram, &merge(taken));
     let ram_bytes = total_bytes(&ram);
-    let heap = place_heap(&free, HEAP_MINIMUM_BYTES + ram_bytes / HEAP_RAM_SHARE)?;
+    let heap_bytes =
+        HEAP_MINIMUM_BYTES + ram_bytes / HEAP_RAM_SHARE + other_cpus as u64 * OTHER_CPU_BYTES;
+    let heap = place_heap(&free, heap_bytes)?;
     Ok(Division {
         handover: Handover {
             command_line: information.command_line.clone(),
@@ -94,7 +110,19 @@ pub fn divide(information: &BootInformation, image: HostRange) -> Result<Divisio
         heap,
         ram,
         module_pages,
+        low_page,
     })
+}
+
+/// The highest free page below the place where RAM ends on a PC. The lowest ones are the firmware's, even
+/// where its map does not say so.
+fn low_page(ram: &[HostRange], taken: &[HostRange]) -> Option<HostPhysical> {
+    let low = HostRange::new(HostPhysical(PAGE_BYTES), HostPhysical(LOW_RAM_END))?;
+    let outside = subtract(ram, &[low]);
+    let mut taken = taken.to_vec();
+    taken.extend(outside);
+    let highest = subtract(ram, &merge(taken)).last()?.end();
+    Some(HostPhysical(highest.0 - PAGE_BYTES))
 }
 
 /// The first place below the limit that is large enough.
@@ -208,6 +236,7 @@ mod tests {
             memory: memory.collect(),
             modules: modules.collect(),
             occupied: vec![range(0x9500, 120)],
+            acpi_root_pointer: None,
         }
     }
 
@@ -227,6 +256,7 @@ mod tests {
         let division = divide(
             &information(&[range(0, 0x9_fc00), range(MIB, 255 * MIB)], &[module]),
             image(),
+            0,
         )
         .unwrap();
         // The gap between image and module is too small for 24 MiB + 255 MiB / 128.
@@ -247,10 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn other_cpus_make_the_heap_larger_and_start_below_what_is_taken() {
+        let mut information = information(&[range(0, 0x9_fc00), range(MIB, 255 * MIB)], &[]);
+        let one = divide(&information, image(), 0).unwrap();
+        let four = divide(&information, image(), 3).unwrap();
+        let more_bytes = four.heap.length() - one.heap.length();
+        assert!(more_bytes >= 3 * BLOCK_BYTES as u64);
+        assert_eq!(four.low_page, Some(HostPhysical(0x9_e000)));
+        information.occupied.push(range(0x9_0010, 0xf000));
+        let division = divide(&information, image(), 3).unwrap();
+        assert_eq!(division.low_page, Some(HostPhysical(0x8_f000)));
+        // Page 0 is no place, and what is above is not low.
+        information.occupied.push(range(0x1000, 0x9_0000));
+        assert_eq!(divide(&information, image(), 3).unwrap().low_page, None);
+    }
+
+    #[test]
     fn an_empty_module_takes_nothing() {
         let ram = [range(MIB, 63 * MIB)];
-        let without = divide(&information(&ram, &[]), image()).unwrap();
-        let with = divide(&information(&ram, &[range(32 * MIB + 5, 0)]), image()).unwrap();
+        let without = divide(&information(&ram, &[]), image(), 0).unwrap();
+        let with = divide(&information(&ram, &[range(32 * MIB + 5, 0)]), image(), 0).unwrap();
         assert_eq!(with.handover.usable, without.handover.usable);
         assert_eq!(with.handover.modules[0].length, 0);
     }
@@ -264,7 +310,7 @@ mod tests {
             (range(63 * MIB, 2 * MIB), "is not in RAM"),
             (range(32 * MIB + 1, 1), "does not begin on a page boundary"),
         ] {
-            let error = divide(&information(&ram, &[module]), image()).unwrap_err();
+            let error = divide(&information(&ram, &[module]), image(), 0).unwrap_err();
             assert!(error.to_string().ends_with(problem), "{error}");
             assert!(error.to_string().contains("'name0'"), "{error}");
         }
@@ -274,20 +320,20 @@ mod tests {
     fn two_modules_of_one_name_are_an_error() {
         let ram = [range(MIB, 127 * MIB)];
         let mut information = information(&ram, &[range(64 * MIB, 1), range(72 * MIB, 0)]);
-        assert!(divide(&information, image()).is_ok());
+        assert!(divide(&information, image(), 0).is_ok());
         information.modules[1].text = "/other/path name0".into();
-        let error = divide(&information, image()).unwrap_err();
+        let error = divide(&information, image(), 0).unwrap_err();
         assert!(error.to_string().contains("'name0'"), "{error}");
         for module in &mut information.modules {
             module.text.clear();
         }
-        assert!(divide(&information, image()).is_ok());
+        assert!(divide(&information, image(), 0).is_ok());
     }
 
     #[test]
     fn too_little_ram_is_an_error_that_says_how_much_is_needed() {
         let ram = [range(MIB, 15 * MIB), range(1 << 32, 64 * MIB)];
-        let error = divide(&information(&ram, &[]), image()).unwrap_err();
+        let error = divide(&information(&ram, &[]), image(), 0).unwrap_err();
         let largest_bytes = 16 * MIB - image().end().0;
         assert!(
             matches!(error, BootError::NoRoom { largest_bytes: found, .. } if found == largest_bytes)
@@ -306,7 +352,7 @@ mod tests {
             let ram: Vec<_> = ram.iter().map(|(page, pages)| range(page << 12, pages << 12)).collect();
             let modules: Vec<_> = modules.iter().map(|(page, length)| range(page << 12, *length)).collect();
             let information = information(&ram, &modules);
-            let Ok(division) = divide(&information, image()) else {
+            let Ok(division) = divide(&information, image(), 0) else {
                 return Ok(());
             };
             let mut owned = division.handover.usable.clone();

@@ -34,6 +34,8 @@ pub struct BootInformation {
     pub memory: Vec<MemoryEntry>,
     /// Where the loader's own structures lie.
     pub occupied: Vec<HostRange>,
+    /// Where the loader has a copy of the root pointer of the ACPI tables, if it has one.
+    pub acpi_root_pointer: Option<u64>,
 }
 
 impl BootInformation {

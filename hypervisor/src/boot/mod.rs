@@ -8,6 +8,7 @@
 //! Invariant: nothing in the loader's structures is trusted. A bad pointer, count or length ends
 //! in a [`BootError`] that says what is wrong.
 
+mod acpi;
 mod bring_up;
 mod error;
 mod handover;
@@ -20,7 +21,8 @@ mod multiboot2;
 mod physical_bytes;
 pub mod self_test;
 
-pub use bring_up::bring_up;
+pub use acpi::{processors, AcpiError};
+pub use bring_up::{bring_up, BroughtUp};
 pub use error::BootError;
 pub use handover::{divide, BootModule, Division, Handover};
 pub use header::{

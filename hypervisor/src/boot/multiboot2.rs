@@ -14,6 +14,9 @@ const TAG_END: u32 = 0;
 const TAG_COMMAND_LINE: u32 = 1;
 const TAG_MODULE: u32 = 3;
 const TAG_MEMORY_MAP: u32 = 6;
+/// Copies of the ACPI root pointer, as of version 1.0 and of later ones.
+const TAG_ACPI_OLD: u32 = 14;
+const TAG_ACPI_NEW: u32 = 15;
 
 const TAG_HEADER_BYTES: u64 = 8;
 const MEMORY_ENTRY_BYTES: u64 = 24;
@@ -82,6 +85,11 @@ fn add_tag<Memory: PhysicalBytes>(
             information.add_module(LoadedModule { text, range })?;
         }
         TAG_MEMORY_MAP => memory_map(information, tag)?,
+        TAG_ACPI_NEW => information.acpi_root_pointer = Some(tag.start().saturating_add(8)),
+        TAG_ACPI_OLD => {
+            let pointer = tag.start().saturating_add(8);
+            information.acpi_root_pointer.get_or_insert(pointer);
+        }
         _ => {}
     }
     Ok(())
@@ -156,6 +164,8 @@ mod tests {
         memory(&[
             tag(TAG_COMMAND_LINE, b"test=panic\0"),
             tag(9, &[1, 2, 3]),
+            tag(TAG_ACPI_NEW, &[0; 36]),
+            tag(TAG_ACPI_OLD, &[0; 20]),
             module(0x30_0000, 0x30_0010, "nuncio-plan"),
             module(0x30_1000, 0x30_1000, ""),
             map(),
@@ -168,6 +178,9 @@ mod tests {
         let information = information::read(LOADER_MAGIC, BASE, &loaded()).unwrap();
         assert_eq!(information.command_line, "test=panic");
         assert_eq!(information.modules.len(), 2);
+        // Behind the header, the command line's tag of 24 bytes, the next of 16, and this one's own header.
+        let root_pointer = u64::from(BASE) + 8 + 24 + 16 + 8;
+        assert_eq!(information.acpi_root_pointer, Some(root_pointer));
         assert_eq!(information.modules[0].text, "nuncio-plan");
         assert_eq!(information.modules[0].range.length(), 0x10);
         assert!(information.modules[1].range.is_empty());

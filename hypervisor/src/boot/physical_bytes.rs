@@ -37,6 +37,11 @@ impl<'memory, Memory: PhysicalBytes> Record<'memory, Memory> {
         }
     }
 
+    /// Address of its first byte.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Length in bytes.
     pub fn length(&self) -> u64 {
         self.length

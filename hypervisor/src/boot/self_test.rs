@@ -49,12 +49,11 @@ pub fn run(command_line: &str, platform: &Platform) {
     match test {
         None => {}
         Some("entry-rules" | "entry-refused" | "state") => return,
+        Some("cpus" | "cpu-absent" | "cpus-panic" | "cpu-overflow") => return,
         Some("panic") => panic!("this panic was asked for on the command line"),
         Some("page-fault") => read(UNMAPPED),
         Some("null") => read(8),
-        Some("stack-overflow") => {
-            black_box(recurse(black_box(1)));
-        }
+        Some("stack-overflow") => overflow_the_stack(),
         Some("write-text") => write(run as *const () as u64),
         Some("write-constant") => write((&raw const CONSTANT) as u64),
         Some("execute-data") => execute_data(),
@@ -83,6 +82,11 @@ fn write(address: u64) {
     let pointer = address as *mut u8;
     // SAFETY: not safe, and meant so: the page fault ends the run before anything is changed.
     unsafe { pointer.write_volatile(0xCC) };
+}
+
+/// Goes on until the stack is full.
+pub fn overflow_the_stack() {
+    black_box(recurse(black_box(1)));
 }
 
 #[expect(

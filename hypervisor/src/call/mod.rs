@@ -45,8 +45,7 @@ use alloc::sync::Arc;
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
-use crate::sched::CpuIndex;
+use crate::object::{CpuIndex, Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
 
 pub use resume::resume;
 pub use submit::{Entry as RingEntry, Submission, Then};

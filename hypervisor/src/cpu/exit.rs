@@ -3,10 +3,10 @@
 // UNSAFETY: port I/O and HLT.
 #![allow(unsafe_code)]
 
+use x86_64::instructions::interrupts;
 use x86_64::instructions::port::PortWriteOnly;
-use x86_64::instructions::{hlt, interrupts};
 
-use super::serial;
+use super::{serial, stop};
 
 /// QEMU's isa-debug-exit device; the emulator's exit status is twice the code plus 1.
 pub const DEBUG_EXIT_PORT: u16 = 0xF4;
@@ -41,9 +41,12 @@ impl ExitCode {
     }
 }
 
-/// Ends the machine if something listens at the debug-exit port, else stops this CPU for ever.
+/// Stops all other CPUs, and ends the machine if something listens at the debug-exit port; else it stops
+/// this CPU for ever, too.
 pub fn machine_exit(code: ExitCode) -> ! {
     interrupts::disable();
+    serial::silence_others();
+    stop::others();
     serial::drain();
     // SAFETY: where the port belongs to a debug-exit device, nothing runs afterwards. On a PC
     // without one, 0xF4 belongs to nothing since the 80387 moved into the CPU.
@@ -54,7 +57,5 @@ pub fn machine_exit(code: ExitCode) -> ! {
         // listen there, and a write that nobody claims has no effect.
         unsafe { PortWriteOnly::new(BOCHS_PORT).write(byte) };
     }
-    loop {
-        hlt();
-    }
+    stop::halt_for_ever()
 }

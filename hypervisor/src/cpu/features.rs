@@ -75,6 +75,35 @@ impl CpuFeatures {
         Ok(())
     }
 
+    /// Whether this CPU has everything that another one has.
+    pub fn has_all_of(&self, other: &CpuFeatures) -> bool {
+        let mut pairs = self.listed().into_iter().zip(other.listed());
+        pairs.all(|(has, must)| has || !must)
+    }
+
+    fn listed(&self) -> [bool; 8] {
+        let CpuFeatures {
+            no_execute,
+            xsave,
+            local_apic,
+            x2apic,
+            machine_check,
+            smep,
+            smap,
+            umip,
+        } = *self;
+        [
+            no_execute,
+            xsave,
+            local_apic,
+            x2apic,
+            machine_check,
+            smep,
+            smap,
+            umip,
+        ]
+    }
+
     /// Turns on what [`CpuFeatures::check`] requires and what else there is.
     pub fn enable(&self) {
         let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
@@ -120,6 +149,16 @@ mod tests {
         smap: false,
         umip: false,
     };
+
+    #[test]
+    fn a_cpu_may_have_more_but_not_less() {
+        let more = CpuFeatures {
+            umip: true,
+            ..ENOUGH
+        };
+        assert!(more.has_all_of(&ENOUGH) && more.has_all_of(&more));
+        assert!(!ENOUGH.has_all_of(&more));
+    }
 
     #[test]
     fn what_is_missing_is_named() {

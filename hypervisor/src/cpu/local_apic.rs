@@ -4,9 +4,12 @@
 // UNSAFETY: memory-mapped registers.
 #![allow(unsafe_code)]
 
-use spin::Once;
+use core::hint::spin_loop;
+use core::sync::atomic::{fence, Ordering};
 
-use super::{msr, traps, Refusal};
+use raw_cpuid::native_cpuid::cpuid_count;
+
+use super::{msr, per_cpu, traps, Refusal};
 
 const IA32_APIC_BASE: u32 = 0x1B;
 const BASE_X2APIC: u64 = 1 << 10;
@@ -19,6 +22,8 @@ const X2APIC_FIRST: u32 = 0x800;
 const TASK_PRIORITY: u32 = 0x80;
 const END_OF_INTERRUPT: u32 = 0xB0;
 const SPURIOUS: u32 = 0xF0;
+const COMMAND: u32 = 0x300;
+const COMMAND_DESTINATION: u32 = 0x310;
 const LVT_TIMER: u32 = 0x320;
 const LVT_LINT0: u32 = 0x350;
 const LVT_LINT1: u32 = 0x360;
@@ -32,8 +37,52 @@ const LVT_NMI: u32 = 0b100 << 8;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const DIVIDE_BY_1: u32 = 0b1011;
 
-/// The boot CPU's APIC, for the interrupt handlers.
-static CURRENT: Once<LocalApic> = Once::new();
+/// The last command has not been taken yet (xAPIC only).
+const DELIVERY_PENDING: u32 = 1 << 12;
+/// More polls than a command takes to be delivered: some microseconds.
+const MAX_DELIVERY_POLLS: u32 = 1 << 16;
+
+/// CPUID leaves with the identifier of the local APIC (Intel SDM vol. 2, CPUID).
+const LEAF_BASIC: u32 = 1;
+const LEAF_TOPOLOGY: u32 = 0xB;
+
+/// What one CPU can send to another (Intel SDM vol. 3, 10.6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// An interrupt at this vector.
+    Interrupt(u8),
+    /// An NMI.
+    Nmi,
+    /// INIT: the CPU waits for a start-up interrupt.
+    Init,
+    /// Start in real mode at the beginning of this page.
+    StartUp { page: u8 },
+}
+
+impl Command {
+    /// The lower half of the interrupt command register. Bit 14, "assert", is 1 but for one kind of INIT.
+    const fn word(self) -> u32 {
+        const ASSERT: u32 = 1 << 14;
+        match self {
+            Command::Interrupt(vector) => ASSERT | vector as u32,
+            Command::Nmi => ASSERT | 0b100 << 8,
+            Command::Init => ASSERT | 0b101 << 8,
+            Command::StartUp { page } => ASSERT | 0b110 << 8 | page as u32,
+        }
+    }
+}
+
+/// The identifier of this CPU's local APIC, as the firmware's tables have it. `entry.S` reads it in the
+/// same way.
+pub fn own_apic_id() -> u32 {
+    if cpuid_count(0, 0).eax >= LEAF_TOPOLOGY {
+        let topology = cpuid_count(LEAF_TOPOLOGY, 0);
+        if topology.ebx != 0 {
+            return topology.edx;
+        }
+    }
+    cpuid_count(LEAF_BASIC, 0).ebx >> 24
+}
 
 /// How the registers are reached.
 #[derive(Debug)]
@@ -51,7 +100,7 @@ pub fn memory_address() -> Option<u64> {
 
 /// Tells the APIC that an interrupt has been handled.
 pub(super) fn end_of_interrupt() {
-    if let Some(apic) = CURRENT.get() {
+    if let Some(apic) = per_cpu::current().apic.get() {
         apic.write(END_OF_INTERRUPT, 0);
     }
 }
@@ -71,7 +120,7 @@ pub(super) fn init(has_x2apic: bool) -> Result<&'static LocalApic, Refusal> {
     apic.write(LVT_ERROR, LVT_MASKED);
     apic.write(DIVIDE, DIVIDE_BY_1);
     apic.stop_timer();
-    Ok(CURRENT.call_once(|| apic))
+    Ok(per_cpu::current().apic.call_once(|| apic))
 }
 
 /// x2APIC if there is one: it needs no mapping, and with it a write is complete when the
@@ -91,6 +140,14 @@ fn enable(has_x2apic: bool) -> Option<LocalApic> {
     }
 }
 
+fn wait_for_stores() {
+    // SAFETY: fences change nothing.
+    unsafe {
+        core::arch::x86_64::_mm_mfence();
+        core::arch::x86_64::_mm_lfence();
+    }
+}
+
 fn write_base(value: u64) -> Option<()> {
     // SAFETY: the address of the registers stays; only the mode changes, and before anyone uses
     // the registers.
@@ -103,6 +160,44 @@ impl LocalApic {
         match self {
             LocalApic::Memory(_) => "xAPIC",
             LocalApic::X2Apic => "x2APIC",
+        }
+    }
+
+    /// Whether CPUs are named by 32 bits, and not by 8.
+    pub(super) fn is_x2apic(&self) -> bool {
+        matches!(self, LocalApic::X2Apic)
+    }
+
+    /// Sends something to the CPU with this local APIC.
+    pub(super) fn send(&self, apic_id: u32, command: Command) {
+        // Who gets it is to see what was written before.
+        fence(Ordering::SeqCst);
+        match self {
+            LocalApic::Memory(_) => {
+                self.wait_for_delivery();
+                self.write(COMMAND_DESTINATION, apic_id << 24);
+                self.write(COMMAND, command.word());
+                self.wait_for_delivery();
+            }
+            LocalApic::X2Apic => {
+                // This write may pass earlier ones to memory, unless MFENCE and LFENCE stand before it (Intel
+                // SDM vol. 3, 10.12.3).
+                wait_for_stores();
+                let word = u64::from(apic_id) << 32 | u64::from(command.word());
+                // SAFETY: interrupts go to vectors with handlers; what starts a CPU starts it where code
+                // for that is (`startup`).
+                let _ = unsafe { msr::write(X2APIC_FIRST + (COMMAND >> 4), word) };
+            }
+        }
+    }
+
+    /// An APIC that never gets rid of a command must not stop the hypervisor.
+    fn wait_for_delivery(&self) {
+        for _ in 0..MAX_DELIVERY_POLLS {
+            if self.read(COMMAND) & DELIVERY_PENDING == 0 {
+                return;
+            }
+            spin_loop();
         }
     }
 
@@ -154,6 +249,24 @@ impl LocalApic {
                 // SAFETY: as above; no register of the APIC touches memory.
                 let _ = unsafe { msr::write(X2APIC_FIRST + (register >> 4), u64::from(value)) };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_those_of_the_manual() {
+        // Intel SDM vol. 3, 8.4.4.1 has the second and the third in its example.
+        for (command, word) in [
+            (Command::Interrupt(0x41), 0x4041),
+            (Command::Init, 0x4500),
+            (Command::StartUp { page: 0x9E }, 0x469E),
+            (Command::Nmi, 0x4400),
+        ] {
+            assert_eq!(command.word(), word, "{command:?}");
         }
     }
 }

@@ -5,11 +5,14 @@
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The events of one CPU.
+#[derive(Debug)]
 pub(super) struct LocalEvents {
     /// The timer has expired since this was last looked at.
     pub(super) timer_fired: AtomicBool,
     /// The timer counts.
     pub(super) timer_running: AtomicBool,
+    /// Another CPU has sent an interrupt since this was last looked at.
+    pub(super) signalled: AtomicBool,
     /// NMIs so far.
     pub(super) nmis: AtomicU64,
     /// Debug exceptions so far.
@@ -18,11 +21,15 @@ pub(super) struct LocalEvents {
     pub(super) unexpected_interrupts: AtomicU64,
 }
 
-/// The boot CPU's events.
-pub(super) static EVENTS: LocalEvents = LocalEvents {
-    timer_fired: AtomicBool::new(false),
-    timer_running: AtomicBool::new(false),
-    nmis: AtomicU64::new(0),
-    debug_exceptions: AtomicU64::new(0),
-    unexpected_interrupts: AtomicU64::new(0),
-};
+impl LocalEvents {
+    pub(super) const fn new() -> Self {
+        LocalEvents {
+            timer_fired: AtomicBool::new(false),
+            timer_running: AtomicBool::new(false),
+            signalled: AtomicBool::new(false),
+            nmis: AtomicU64::new(0),
+            debug_exceptions: AtomicU64::new(0),
+            unexpected_interrupts: AtomicU64::new(0),
+        }
+    }
+}

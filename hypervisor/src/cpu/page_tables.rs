@@ -110,6 +110,13 @@ pub unsafe fn load(root: &'static PageTable) {
     unsafe { Cr3::write(PhysFrame::containing_address(address), Cr3Flags::empty()) };
 }
 
+/// Uses the tables that the boot CPU uses, on another CPU.
+pub(super) fn load_again(root: PhysFrame) {
+    // SAFETY: they are in use on the boot CPU, and map what this CPU has in use as well: its block is part
+    // of the heap.
+    unsafe { Cr3::write(root, Cr3Flags::empty()) };
+}
+
 /// The map as ranges that do not overlap.
 fn pieces(layout: &Layout<'_>) -> Vec<(HostRange, Access)> {
     let null_page = HostRange::from_length(HostPhysical(0), PAGE_BYTES);

@@ -11,19 +11,42 @@ use nuncio_abi::{ClockScale, TimePage};
 
 use super::calibration::measure;
 use super::features::CpuFeatures;
-use super::local_apic::{self, LocalApic};
-use super::local_events::EVENTS;
-use super::{legacy_pic, Refusal};
+use super::local_apic::{self, Command, LocalApic};
+use super::local_events::LocalEvents;
+use super::per_cpu;
+use super::running::RUNNING;
+use super::{legacy_pic, stop, traps, Refusal};
 
 /// One CPU's clock, timer and interrupts. Not `Sync`: it stays on its CPU.
 #[derive(Debug)]
 pub struct Platform {
+    events: &'static LocalEvents,
     apic: &'static LocalApic,
+    index: usize,
     clock: TimePage,
     ns_to_counts: ClockScale,
     ns_to_ticks: ClockScale,
     /// The deadline for which the timer was last programmed.
     armed: Cell<Option<u64>>,
+}
+
+/// What the platforms of all CPUs have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Template {
+    clock: TimePage,
+    ns_to_counts: ClockScale,
+    ns_to_ticks: ClockScale,
+}
+
+/// The time-stamp counter, read behind all loads before this and before all that follows (Intel SDM vol. 2,
+/// RDTSC).
+pub(super) fn ordered_ticks() -> u64 {
+    // SAFETY: LFENCE changes nothing.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    let now = ticks();
+    // SAFETY: as above.
+    unsafe { core::arch::x86_64::_mm_lfence() };
+    now
 }
 
 /// The time-stamp counter.
@@ -58,8 +81,8 @@ impl Platform {
                 "A clock of this CPU stands still.",
             ));
         };
-        Ok(Platform {
-            apic,
+        RUNNING.set_boot_cpu(local_apic::own_apic_id());
+        let template = Template {
             clock: TimePage {
                 base_ticks: ticks(),
                 base_ns: 0,
@@ -69,8 +92,71 @@ impl Platform {
             },
             ns_to_counts,
             ns_to_ticks,
+        };
+        Ok(Platform::from_template(template, apic))
+    }
+
+    /// The platform of the CPU that this runs on, whose local APIC is on; once a CPU.
+    pub(super) fn from_template(template: Template, apic: &'static LocalApic) -> Self {
+        let cpu = per_cpu::current();
+        Platform {
+            events: &cpu.events,
+            apic,
+            index: cpu.index() as usize,
+            clock: template.clock,
+            ns_to_counts: template.ns_to_counts,
+            ns_to_ticks: template.ns_to_ticks,
             armed: Cell::new(None),
-        })
+        }
+    }
+
+    pub(super) fn template(&self) -> Template {
+        Template {
+            clock: self.clock,
+            ns_to_counts: self.ns_to_counts,
+            ns_to_ticks: self.ns_to_ticks,
+        }
+    }
+
+    pub(super) fn apic(&self) -> &'static LocalApic {
+        self.apic
+    }
+
+    /// The number of this CPU: 0 for the boot CPU, below [`count`](super::count).
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The identifier of this CPU's local APIC.
+    pub fn apic_id(&self) -> u32 {
+        RUNNING.apic_id(self.index).unwrap_or_default()
+    }
+
+    /// Interrupts another CPU: its guest exits, if it has one that was entered with interrupts on, it wakes
+    /// from [`Platform::idle`], and its [`Platform::was_signalled`] says so. What was written to memory
+    /// before is seen by it then. `false` if no CPU has that number.
+    pub fn interrupt(&self, other: usize) -> bool {
+        self.send(other, Command::Interrupt(traps::SIGNAL))
+    }
+
+    /// Sends an NMI to another CPU: its guest exits, whatever its interrupt flag is, and
+    /// [`Platform::nmi_count`] goes up there. `false` if no CPU has that number.
+    pub fn send_nmi(&self, other: usize) -> bool {
+        self.send(other, Command::Nmi)
+    }
+
+    fn send(&self, other: usize, command: Command) -> bool {
+        let apic_id = RUNNING.apic_id(other);
+        if let Some(apic_id) = apic_id {
+            self.apic.send(apic_id, command);
+        }
+        apic_id.is_some()
+    }
+
+    /// Whether another CPU has interrupted this one since this was last asked.
+    pub fn was_signalled(&self) -> bool {
+        self.events.signalled.swap(false, Ordering::Relaxed)
     }
 
     /// The time-stamp counter.
@@ -102,15 +188,15 @@ impl Platform {
     /// early: whoever sees [`Platform::timer_fired`] arms the timer anew. Programming the deadline
     /// for which the timer already runs costs nothing.
     pub fn arm_timer(&self, deadline_ns: Option<u64>) {
-        let running = EVENTS.timer_running.load(Ordering::Relaxed);
+        let running = self.events.timer_running.load(Ordering::Relaxed);
         match deadline_ns {
             None if running => {
                 self.apic.stop_timer();
-                EVENTS.timer_running.store(false, Ordering::Relaxed);
+                self.events.timer_running.store(false, Ordering::Relaxed);
             }
             Some(deadline_ns) if !running || self.armed.get() != Some(deadline_ns) => {
                 let counts = timer_counts(self.now_ns(), deadline_ns, self.ns_to_counts);
-                EVENTS.timer_running.store(true, Ordering::Relaxed);
+                self.events.timer_running.store(true, Ordering::Relaxed);
                 self.apic.start_timer(counts);
             }
             _ => {}
@@ -137,24 +223,29 @@ impl Platform {
         unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
     }
 
+    /// Halts this CPU for ever, with interrupts off. NMIs still come: another CPU can stop it.
+    pub fn halt(&self) -> ! {
+        stop::halt_for_ever()
+    }
+
     /// Whether the timer has fired since this was last asked.
     pub fn timer_fired(&self) -> bool {
-        EVENTS.timer_fired.swap(false, Ordering::Relaxed)
+        self.events.timer_fired.swap(false, Ordering::Relaxed)
     }
 
     /// NMIs that the hypervisor's own handler has seen.
     pub fn nmi_count(&self) -> u64 {
-        EVENTS.nmis.load(Ordering::Relaxed)
+        self.events.nmis.load(Ordering::Relaxed)
     }
 
     /// Debug exceptions that came to the hypervisor instead of a guest.
     pub fn debug_exception_count(&self) -> u64 {
-        EVENTS.debug_exceptions.load(Ordering::Relaxed)
+        self.events.debug_exceptions.load(Ordering::Relaxed)
     }
 
     /// Interrupts at vectors that nobody programmed.
     pub fn unexpected_interrupt_count(&self) -> u64 {
-        EVENTS.unexpected_interrupts.load(Ordering::Relaxed)
+        self.events.unexpected_interrupts.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The last words of a broken hypervisor: what happened, the registers, and how it got there.
 //!
-//! Invariant: nothing here allocates, takes a lock, or reads memory that may not be there; a
+//! The CPU that breaks first stops all others and reports alone.
+//!
+//! Invariant: nothing here allocates, waits for ever, or reads memory that may not be there; a
 //! second failure on the way ends the run at once.
 
 // UNSAFETY: reads return addresses from the stacks, and control registers.
@@ -18,7 +20,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 use super::backtrace::walk;
 use super::serial::{self, Unlocked};
 use super::trap_frame::PAGE_FAULT;
-use super::{machine_exit, stacks, ExitCode, TrapFrame};
+use super::{machine_exit, per_cpu, stacks, stop, ExitCode, TrapFrame};
 use crate::mem::HostRange;
 
 static TEXT: Once<HostRange> = Once::new();
@@ -57,6 +59,9 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 
 fn begin() {
     interrupts::disable();
+    serial::silence_others();
+    // Does not return if another CPU is here already: the first one reports.
+    stop::others();
     serial::finish_line();
     if BEGUN.swap(true, Ordering::Relaxed) {
         end(&mut Unlocked);
@@ -69,7 +74,7 @@ fn end(out: &mut dyn Write) -> ! {
 }
 
 fn write_panic(out: &mut dyn Write, info: &PanicInfo<'_>) -> fmt::Result {
-    out.write_str("@panic text=")?;
+    write!(out, "@panic cpu={} text=", per_cpu::current().index())?;
     let mut line = OneLine(out);
     if let Some(location) = info.location() {
         write!(line, "{}:{}: ", location.file(), location.line())?;
@@ -80,7 +85,12 @@ fn write_panic(out: &mut dyn Write, info: &PanicInfo<'_>) -> fmt::Result {
 
 fn write_trap(out: &mut dyn Write, frame: &TrapFrame, fault_address: u64) -> fmt::Result {
     let name = frame.exception_name();
-    write!(out, "@panic text={name} (vector {}): ", frame.vector)?;
+    let cpu = per_cpu::current().index();
+    write!(
+        out,
+        "@panic cpu={cpu} text={name} (vector {}): ",
+        frame.vector
+    )?;
     if frame.vector != PAGE_FAULT {
         write!(out, "error code {:#x}", frame.error_code)?;
     } else if let Some(stack) = stacks::overflowed_at(fault_address) {
@@ -108,7 +118,7 @@ fn write_trace(out: &mut dyn Write, rip: u64, frame_pointer: u64) {
         let _ = writeln!(out, "@trace {rip:#x}");
     }
     let Some(text) = TEXT.get() else { return };
-    let stacks = stacks::all().map(|stack| stack.body);
+    let stacks = per_cpu::block().stacks.ranges().map(|stack| stack.body);
     let read = |address: u64| {
         let pointer = address as *const u64;
         // SAFETY: `walk` reads only aligned words that lie whole inside one of the stacks, which
@@ -158,7 +168,7 @@ mod tests {
         let text = report(&frame, 0x10);
         assert!(
             text.starts_with(
-                "@panic text=page fault (vector 14): write to an unmapped page, at 0x10, rip 0x101234\n"
+                "@panic cpu=0 text=page fault (vector 14): write to an unmapped page, at 0x10, rip 0x101234\n"
             ),
             "{text}"
         );
@@ -171,7 +181,7 @@ mod tests {
             error_code: 2,
             ..TrapFrame::default()
         };
-        let [main, ..] = stacks::all();
+        let [main, ..] = per_cpu::block().stacks.ranges();
         let text = report(&frame, main.guard.start().0 + 8);
         assert!(text.contains("stack overflow: main stack"), "{text}");
     }

@@ -6,13 +6,13 @@
 
 use alloc::boxed::Box;
 
-use spin::Once;
 use x86_64::instructions::tables::load_tss;
 use x86_64::registers::segmentation::{Segment, CS, DS, ES, FS, GS, SS};
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::VirtAddr;
 
+use super::per_cpu;
 use super::stacks::InterruptStack;
 
 /// What a virtual machine's exit must restore (VMCS host-state area: Intel SDM vol. 3, 24.5).
@@ -30,18 +30,18 @@ pub struct HostSegments {
     pub task_base: u64,
 }
 
-static SEGMENTS: Once<HostSegments> = Once::new();
-
-/// The segments in use; `None` before [`load`].
+/// The segments that this CPU uses; `None` before [`load`].
 pub fn current() -> Option<HostSegments> {
-    SEGMENTS.get().copied()
+    per_cpu::current().segments.get().copied()
 }
 
-/// Builds and loads the tables; called once, on the boot CPU.
+/// Builds and loads this CPU's tables; called once on each CPU.
 pub fn load() {
+    let block = per_cpu::block();
     let mut task_state = Box::new(TaskStateSegment::new());
     for (index, stack) in InterruptStack::ALL.into_iter().enumerate() {
-        task_state.interrupt_stack_table[index] = VirtAddr::new(stack.range().body.end().0);
+        task_state.interrupt_stack_table[index] =
+            VirtAddr::new(block.stacks.interrupt(stack).body.end().0);
     }
     let task_state: &'static TaskStateSegment = Box::leak(task_state);
     let mut table = Box::new(GlobalDescriptorTable::new());
@@ -64,5 +64,5 @@ pub fn load() {
         GS::set_reg(SegmentSelector::NULL);
         load_tss(segments.task);
     }
-    SEGMENTS.call_once(|| segments);
+    block.cpu().segments.call_once(|| segments);
 }

@@ -4,10 +4,12 @@
 #![allow(unsafe_code)]
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use spin::Mutex;
 use x86_64::instructions::port::Port;
+
+use super::per_cpu;
 
 const COM1: u16 = 0x3F8;
 const DIVISOR_LOW: u16 = COM1;
@@ -29,7 +31,11 @@ const MAX_POLLS: u32 = 1 << 20;
 static PATIENCE: Patience = Patience::new();
 
 /// Held for one call of [`print`] or [`print_bytes`], so that lines of several CPUs do not mix.
-static LINE: Mutex<()> = Mutex::new(());
+static LINE: Line = Line::new();
+
+/// How often a broken hypervisor looks whether another CPU has finished its line: a long one takes some
+/// 20 ms, and a poll at least 10 ns.
+const MAX_LINE_POLLS: u32 = 1 << 21;
 
 /// Whether the last byte printed was not the end of a line.
 static INSIDE_LINE: AtomicBool = AtomicBool::new(false);
@@ -56,15 +62,20 @@ pub fn init() {
 
 /// Prints text; what one call prints stays together.
 pub fn print(text: fmt::Arguments<'_>) {
-    let _line = LINE.lock();
+    let _line = LINE.lock(per_cpu::identity());
     // Unlocked::write_str never fails; an error could only come from the caller's Display.
     let _ = Unlocked.write_fmt(text);
 }
 
 /// Prints bytes as they are; what one call prints stays together.
 pub fn print_bytes(bytes: &[u8]) {
-    let _line = LINE.lock();
+    let _line = LINE.lock(per_cpu::identity());
     bytes.iter().copied().for_each(write_byte);
+}
+
+/// Waits until no other CPU is inside a line, but not for ever, and keeps the others from beginning one.
+pub(super) fn silence_others() {
+    LINE.take_for_good(per_cpu::identity());
 }
 
 /// Ends the line that someone else has begun, so that a record starts a new one.
@@ -77,6 +88,51 @@ pub(super) fn finish_line() {
 /// Waits until the last byte has left the UART.
 pub fn drain() {
     wait_for(TRANSMITTER_EMPTY);
+}
+
+/// A lock that knows who holds it, so that a CPU that breaks inside a line does not wait for itself.
+struct Line {
+    /// The identity of a CPU; 0 for none.
+    holder: AtomicUsize,
+}
+
+/// The lock as long as it is held.
+struct HeldLine<'line>(&'line Line);
+
+impl Line {
+    const fn new() -> Self {
+        Line {
+            holder: AtomicUsize::new(0),
+        }
+    }
+
+    fn lock(&self, own: usize) -> HeldLine<'_> {
+        while !self.try_take(own) {
+            spin_loop();
+        }
+        HeldLine(self)
+    }
+
+    fn try_take(&self, own: usize) -> bool {
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.holder.compare_exchange(0, own, acquire, relaxed);
+        taken.is_ok()
+    }
+
+    fn take_for_good(&self, own: usize) {
+        for _ in 0..MAX_LINE_POLLS {
+            if self.try_take(own) || self.holder.load(Ordering::Relaxed) == own {
+                return;
+            }
+            spin_loop();
+        }
+    }
+}
+
+impl Drop for HeldLine<'_> {
+    fn drop(&mut self) {
+        self.0.holder.store(0, Ordering::Release);
+    }
 }
 
 /// The serial line for a panic report: whoever holds the lock is not going to give it back.
@@ -174,6 +230,27 @@ mod tests {
             ready_at.is_some_and(|ready_at| count >= ready_at)
         });
         count
+    }
+
+    #[test]
+    fn a_line_is_one_cpus_until_it_ends() {
+        let line = Line::new();
+        let held = line.lock(1);
+        assert!(!line.try_take(2) && !line.try_take(1));
+        drop(held);
+        assert!(line.try_take(2));
+    }
+
+    #[test]
+    fn a_broken_cpu_waits_neither_for_itself_nor_for_ever() {
+        let line = Line::new();
+        core::mem::forget(line.lock(1));
+        line.take_for_good(1);
+        line.take_for_good(2);
+        assert_eq!(line.holder.load(Ordering::Relaxed), 1);
+        let free = Line::new();
+        free.take_for_good(2);
+        assert!(!free.try_take(1), "nobody begins a line from then on");
     }
 
     #[test]

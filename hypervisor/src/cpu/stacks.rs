@@ -1,4 +1,4 @@
-//! The boot CPU's stacks, each with a guard page under it that the page tables leave out.
+//! The stacks of a CPU, each with a guard page under it that the page tables leave out.
 //!
 //! An exception that could come from a broken stack must not run on it: NMI, double fault, machine
 //! check and page fault have stacks of their own (Intel SDM vol. 3, 6.14.5).
@@ -6,9 +6,11 @@
 // UNSAFETY: stacks are statics that the CPU writes to behind the compiler's back.
 #![allow(unsafe_code)]
 
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
 
+use super::per_cpu;
 use crate::mem::HostRange;
 use crate::mem::{HostPhysical, PAGE_BYTES};
 
@@ -39,7 +41,7 @@ impl<const BYTES: usize> Stack<BYTES> {
     }
 }
 
-/// All stacks of the boot CPU.
+/// All stacks of a CPU.
 #[repr(C)]
 pub struct Stacks {
     main: Stack<MAIN_BYTES>,
@@ -53,17 +55,39 @@ pub struct Stacks {
 // used by one CPU.
 unsafe impl Sync for Stacks {}
 
-/// The stacks; `entry.S` starts on the first.
-pub static STACKS: Stacks = Stacks {
-    main: Stack::new(),
-    nmi: Stack::new(),
-    double_fault: Stack::new(),
-    machine_check: Stack::new(),
-    page_fault: Stack::new(),
-};
+impl Stacks {
+    pub(super) const fn new() -> Self {
+        Stacks {
+            main: Stack::new(),
+            nmi: Stack::new(),
+            double_fault: Stack::new(),
+            machine_check: Stack::new(),
+            page_fault: Stack::new(),
+        }
+    }
 
-/// Offset of the main stack's end in [`STACKS`].
-pub const MAIN_STACK_TOP: usize = offset_of!(Stacks, main) + size_of::<Stack<MAIN_BYTES>>();
+    /// Where the stack of an exception is.
+    pub(super) fn interrupt(&self, stack: InterruptStack) -> StackRange {
+        match stack {
+            InterruptStack::Nmi => self.nmi.describe("NMI stack"),
+            InterruptStack::DoubleFault => self.double_fault.describe("double-fault stack"),
+            InterruptStack::MachineCheck => self.machine_check.describe("machine-check stack"),
+            InterruptStack::PageFault => self.page_fault.describe("page-fault stack"),
+        }
+    }
+
+    /// Where every stack is, the main one first.
+    pub(super) fn ranges(&self) -> [StackRange; 5] {
+        let [nmi, double_fault, machine_check, page_fault] =
+            InterruptStack::ALL.map(|stack| self.interrupt(stack));
+        let main = self.main.describe("main stack");
+        [main, nmi, double_fault, machine_check, page_fault]
+    }
+}
+
+/// Offset of the main stack's end in [`Stacks`].
+pub(super) const MAIN_STACK_TOP_IN_STACKS: usize =
+    offset_of!(Stacks, main) + size_of::<Stack<MAIN_BYTES>>();
 
 /// Where a stack is.
 #[derive(Clone, Copy, Debug)]
@@ -92,34 +116,18 @@ impl InterruptStack {
         InterruptStack::MachineCheck,
         InterruptStack::PageFault,
     ];
-
-    pub(super) fn range(self) -> StackRange {
-        match self {
-            InterruptStack::Nmi => STACKS.nmi.describe("NMI stack"),
-            InterruptStack::DoubleFault => STACKS.double_fault.describe("double-fault stack"),
-            InterruptStack::MachineCheck => STACKS.machine_check.describe("machine-check stack"),
-            InterruptStack::PageFault => STACKS.page_fault.describe("page-fault stack"),
-        }
-    }
 }
 
-/// Every stack.
-pub fn all() -> [StackRange; 5] {
-    let [nmi, double_fault, machine_check, page_fault] =
-        InterruptStack::ALL.map(|stack| stack.range());
-    [
-        STACKS.main.describe("main stack"),
-        nmi,
-        double_fault,
-        machine_check,
-        page_fault,
-    ]
+/// The guard pages of every CPU's stacks.
+pub fn guards() -> Vec<HostRange> {
+    let stacks = per_cpu::blocks().flat_map(|block| block.stacks.ranges());
+    stacks.map(|stack| stack.guard).collect()
 }
 
-/// The stack whose guard page holds the address.
+/// The stack of any CPU whose guard page holds the address.
 pub(super) fn overflowed_at(address: u64) -> Option<StackRange> {
-    all()
-        .into_iter()
+    per_cpu::blocks()
+        .flat_map(|block| block.stacks.ranges())
         .find(|stack| stack.guard.contains(HostPhysical(address)))
 }
 
@@ -131,27 +139,23 @@ fn range(start: u64, bytes: usize) -> HostRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::per_cpu::BOOT_BLOCK;
 
     #[test]
     fn every_stack_lies_right_above_its_guard_page() {
-        for stack in all() {
+        for stack in BOOT_BLOCK.stacks.ranges() {
             assert_eq!(stack.guard.end(), stack.body.start());
             assert_eq!(stack.guard.start().0 % PAGE_BYTES, 0);
             assert_eq!(stack.guard.length(), PAGE_BYTES);
             assert_eq!(stack.body.length() % PAGE_BYTES, 0);
         }
-        let main = STACKS.main.describe("main stack");
-        let base = core::ptr::from_ref(&STACKS) as u64;
-        assert_eq!(main.body.end().0, base + MAIN_STACK_TOP as u64);
     }
 
     #[test]
     fn an_overflow_names_its_stack() {
-        let nmi = InterruptStack::Nmi.range();
-        assert_eq!(
-            overflowed_at(nmi.guard.start().0).unwrap().name,
-            "NMI stack"
-        );
+        let nmi = BOOT_BLOCK.stacks.interrupt(InterruptStack::Nmi);
+        let full = overflowed_at(nmi.guard.start().0).unwrap();
+        assert_eq!(full.name, "NMI stack");
         assert!(overflowed_at(nmi.body.start().0).is_none());
     }
 }

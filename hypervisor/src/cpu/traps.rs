@@ -7,12 +7,13 @@ use alloc::boxed::Box;
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::Ordering;
 
+use spin::Once;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 use x86_64::VirtAddr;
 
-use super::local_events::EVENTS;
+use super::per_cpu;
 use super::stacks::InterruptStack;
-use super::{fixup, local_apic, report, TrapFrame};
+use super::{fixup, local_apic, report, stop, TrapFrame};
 
 const EXCEPTIONS: u64 = 32;
 const DEBUG: u64 = 1;
@@ -27,6 +28,8 @@ const RESUME: u64 = 1 << 16;
 pub(super) const LEGACY_PIC: u8 = 0x20;
 /// The local APIC's timer.
 pub(super) const TIMER: u8 = 0x40;
+/// What one CPU sends to another to be looked at.
+pub(super) const SIGNAL: u8 = 0x41;
 /// The local APIC's spurious interrupts; the low four bits are 1, as old APICs require
 /// (Intel SDM vol. 3, 10.9).
 pub(super) const SPURIOUS: u8 = 0xFF;
@@ -37,6 +40,16 @@ const WITH_ERROR_CODE: u32 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 2
 
 /// Every stub has this length, so that a stub's address follows from its vector.
 const STUB_BYTES: u64 = 12;
+
+/// The table of all CPUs.
+static TABLE: Once<&'static InterruptDescriptorTable> = Once::new();
+
+/// Loads the table that the boot CPU has built, on another CPU, after `segments::load`.
+pub(super) fn load_again() {
+    if let Some(table) = TABLE.get() {
+        table.load();
+    }
+}
 
 /// Builds and loads the table; called once, on the boot CPU, after `segments::load`.
 pub fn load() {
@@ -61,7 +74,7 @@ pub fn load() {
     set_stack(&mut table.double_fault, InterruptStack::DoubleFault);
     set_stack(&mut table.machine_check, InterruptStack::MachineCheck);
     set_stack(&mut table.page_fault, InterruptStack::PageFault);
-    Box::leak(table).load();
+    TABLE.call_once(|| Box::leak(table)).load();
 }
 
 fn set<Handler>(entry: &mut Entry<Handler>, vector: u64) {
@@ -159,11 +172,16 @@ pub fn handle_taken_nmi() {
 
 extern "C" fn handle(frame: &mut TrapFrame) {
     const TIMER_VECTOR: u64 = TIMER as u64;
+    const SIGNAL_VECTOR: u64 = SIGNAL as u64;
     const SPURIOUS_VECTOR: u64 = SPURIOUS as u64;
     match frame.vector {
         DEBUG => ignore_debug(frame),
         NMI => {
-            EVENTS.nmis.fetch_add(1, Ordering::Relaxed);
+            stop::if_asked();
+            per_cpu::current()
+                .events
+                .nmis
+                .fetch_add(1, Ordering::Relaxed);
         }
         INVALID_OPCODE | GENERAL_PROTECTION => match fixup::recovery(frame.rip) {
             Some(recovery) => frame.rip = recovery,
@@ -171,14 +189,30 @@ extern "C" fn handle(frame: &mut TrapFrame) {
         },
         vector if vector < EXCEPTIONS => report::fatal_trap(frame),
         TIMER_VECTOR => {
-            EVENTS.timer_running.store(false, Ordering::Relaxed);
-            EVENTS.timer_fired.store(true, Ordering::Relaxed);
+            per_cpu::current()
+                .events
+                .timer_running
+                .store(false, Ordering::Relaxed);
+            per_cpu::current()
+                .events
+                .timer_fired
+                .store(true, Ordering::Relaxed);
+            local_apic::end_of_interrupt();
+        }
+        SIGNAL_VECTOR => {
+            per_cpu::current()
+                .events
+                .signalled
+                .store(true, Ordering::Relaxed);
             local_apic::end_of_interrupt();
         }
         // Not in service, so there is nothing to end (Intel SDM vol. 3, 10.9).
         SPURIOUS_VECTOR => {}
         _ => {
-            EVENTS.unexpected_interrupts.fetch_add(1, Ordering::Relaxed);
+            per_cpu::current()
+                .events
+                .unexpected_interrupts
+                .fetch_add(1, Ordering::Relaxed);
             local_apic::end_of_interrupt();
         }
     }
@@ -188,7 +222,10 @@ extern "C" fn handle(frame: &mut TrapFrame) {
 /// behind VMRUN if the guest raised it in the shadow of MOV SS right before an exit (revision
 /// guide 41322, erratum 246); QEMU keeps a guest's instruction breakpoints armed after an exit.
 fn ignore_debug(frame: &mut TrapFrame) {
-    EVENTS.debug_exceptions.fetch_add(1, Ordering::Relaxed);
+    per_cpu::current()
+        .events
+        .debug_exceptions
+        .fetch_add(1, Ordering::Relaxed);
     // A breakpoint is hit before its instruction: without the resume flag, which the CPU does not
     // set for one (Intel SDM vol. 3, 17.3.1.1), it would be hit for ever.
     frame.rflags |= RESUME;
@@ -206,9 +243,15 @@ mod tests {
             rflags: 0x2,
             ..TrapFrame::default()
         };
-        let before = EVENTS.debug_exceptions.load(Ordering::Relaxed);
+        let before = per_cpu::current()
+            .events
+            .debug_exceptions
+            .load(Ordering::Relaxed);
         handle(&mut frame);
-        let after = EVENTS.debug_exceptions.load(Ordering::Relaxed);
+        let after = per_cpu::current()
+            .events
+            .debug_exceptions
+            .load(Ordering::Relaxed);
         assert_eq!(after, before + 1);
         assert_eq!((frame.rip, frame.rflags), (0x10_0000, 0x1_0002));
     }

@@ -67,7 +67,7 @@ pub use waiting::{
 };
 
 use crate::sched::TimerId;
-pub use crate::sched::VcpuId;
+pub use crate::sched::{CpuIndex, VcpuId};
 
 /// What a handle names.
 #[derive(Clone)]

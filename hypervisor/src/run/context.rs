@@ -107,18 +107,25 @@ impl<P: Platform> Context<P> {
     /// Lets what other CPUs have put into the mailbox take effect.
     #[cold]
     pub(super) fn read_mail(&mut self) {
-        let scheduler = &mut self.scheduler;
-        self.cpus.mailboxes().collect(self.index, |id, news| {
-            if news.contains(News::BLOCKED) {
-                scheduler.wake(id);
-            }
-            if news.contains(News::EVENT) {
-                scheduler.signal(id);
-            }
-            if news.contains(News::QUIET) {
-                scheduler.signal_asleep(id);
-            }
-        });
+        let cpus = self.cpus.clone();
+        let mailboxes = cpus.mailboxes();
+        mailboxes.collect(self.index, |id, news| self.deliver(id, news));
+    }
+
+    fn deliver(&mut self, id: VcpuId, news: News) {
+        // The number may be another CPU's vcpu's by now, whose news have come along.
+        if self.elsewhere(id).is_some() {
+            return self.post(id, news);
+        }
+        if news.contains(News::BLOCKED) {
+            self.scheduler.wake(id);
+        }
+        if news.contains(News::EVENT) {
+            self.scheduler.signal(id);
+        }
+        if news.contains(News::QUIET) {
+            self.scheduler.signal_asleep(id);
+        }
     }
 
     /// A domain was given up by its maker; its own CPU ends it.

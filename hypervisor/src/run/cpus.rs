@@ -34,7 +34,9 @@ pub struct Cpus {
     reports: Mutex<Vec<DomainReport>>,
     /// CPUs that have nothing to run and nothing to wait for.
     idle: Mutex<usize>,
-    /// CPUs that have made the vcpus they were given.
+    /// CPUs other than the boot CPU that have a loop.
+    joined: AtomicUsize,
+    /// Those of them that have made the vcpus they were given.
     settled: AtomicUsize,
     launch_failure: Once<(Name, OutOfFrames)>,
     /// Everything that the CPUs will be given before the run has been given.
@@ -70,6 +72,7 @@ impl Cpus {
             over: Once::new(),
             reports: Mutex::default(),
             idle: Mutex::default(),
+            joined: AtomicUsize::new(0),
             settled: AtomicUsize::new(0),
             launch_failure: Once::new(),
             is_launched: AtomicBool::new(false),
@@ -132,6 +135,16 @@ impl Cpus {
     /// The maker of one of the CPU's domains has given it up; the CPU has to be told.
     pub(super) fn orphan(&self, cpu: CpuIndex, id: DomainId) {
         self.cpu(cpu).orphans.lock().push(id);
+    }
+
+    /// A CPU other than the boot CPU has its loop.
+    pub(super) fn join(&self) {
+        self.joined.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether all CPUs have theirs but for the boot CPU.
+    pub fn have_joined(&self) -> bool {
+        self.joined.load(Ordering::SeqCst).saturating_add(1) >= self.cpus.len()
     }
 
     /// Gives a CPU a domain before the run.

@@ -67,6 +67,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// The part of all other CPUs.
     pub fn serve(&mut self) {
         let cpus = self.context.cpus.clone();
+        cpus.join();
         while !cpus.is_launched() {
             core::hint::spin_loop();
         }

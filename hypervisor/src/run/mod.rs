@@ -35,9 +35,10 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
-use crate::sched::{CpuIndex, Numbered, Place, Told, VcpuId};
+use crate::sched::{Numbered, Place, Told, VcpuId};
 use crate::vt::{Left, Vendor, VirtualCpu};
 
+pub use crate::sched::CpuIndex;
 pub use cpus::Cpus;
 pub use launching::Launched;
 pub use platform::Platform;

@@ -1,5 +1,6 @@
 //! What follows the hardware bring-up: choose the vendor, launch the plan, run, report.
 
+mod other_cpus;
 mod platform;
 mod self_test;
 
@@ -12,8 +13,11 @@ use alloc::vec::Vec;
 use nuncio_abi::VERSION;
 use raw_cpuid::CpuId;
 
-use crate::boot::Handover;
-use crate::cpu::{clock_entry, machine_exit, serial, DirectMap, ExitCode, Platform, Refusal};
+use crate::boot::{BroughtUp, Handover};
+use crate::cpu::startup::{CpuReport, Work};
+use crate::cpu::{
+    self, clock_entry, machine_exit, serial, DirectMap, ExitCode, OtherCpus, Platform, Refusal,
+};
 use crate::launch::{launch, LaunchError, LoadedModule, Machine};
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
@@ -21,13 +25,13 @@ use crate::mem::{
 use crate::object::Memory;
 use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
 use crate::policy::msr;
-use crate::run::{Cpus, DomainReport, Runner, Verdict};
-use crate::sched::CpuIndex;
+use crate::run::{CpuIndex, Cpus, DomainReport, Runner, Verdict};
 use crate::vt::entry_rules::self_test::Subject;
 use crate::vt::svm::{self, Svm};
 use crate::vt::vmx::{self, Vmx};
 use crate::vt::{Unsupported, Vendor};
 
+use other_cpus::Shared;
 use platform::HardwarePlatform;
 
 /// The name of the boot module that holds the plan.
@@ -81,12 +85,16 @@ fn choose(
 }
 
 /// Runs what the boot loader brought, and ends the machine.
-pub fn start(
-    found: Virtualization,
-    handover: Handover,
-    platform: Platform,
-    memory: &'static DirectMap,
-) -> ! {
+pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
+    let BroughtUp {
+        mut handover,
+        platform,
+        memory,
+        mut other_cpus,
+    } = machine;
+    let work = self_test::work_of_other_cpus(&mut handover, memory, &mut other_cpus);
+    start_other_cpus(other_cpus, &platform, work);
+    self_test::cpus(&handover.command_line, &platform);
     let code = match run(found, handover, platform, memory) {
         Ok(Verdict::Good) => {
             serial::print(format_args!("@end result=ok\n"));
@@ -102,6 +110,21 @@ pub fn start(
         }
     };
     machine_exit(code)
+}
+
+/// Starts the other CPUs and says which are left out.
+fn start_other_cpus(other_cpus: OtherCpus, platform: &Platform, work: Work) -> CpuReport {
+    let report = other_cpus.start(platform, work);
+    for left_out in &report.left_out {
+        serial::print(format_args!("{left_out}\n"));
+    }
+    if report.beyond > 0 {
+        log::warn!(
+            "{} CPUs more than can be used are left alone",
+            report.beyond
+        );
+    }
+    report
 }
 
 fn run(
@@ -148,14 +171,19 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
     let limit_ns = plan
         .limit_ms
         .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
-    let mut runner = Runner::new(
-        Cpus::new(1),
-        CpuIndex::BOOT,
-        vendor,
-        HardwarePlatform::new(platform),
+    let cpus = Cpus::new(count_for_guests(&handover.command_line));
+    let is_tracing = is_tracing(&handover.command_line)?;
+    let shared = Shared {
+        cpus: cpus.clone(),
+        memory,
+        account: account.clone(),
         limit_ns,
-    );
-    if is_tracing(&handover.command_line)? {
+        is_tracing,
+    };
+    other_cpus::join(shared);
+    let platform = HardwarePlatform::new::<V>(platform);
+    let mut runner = Runner::new(cpus, CpuIndex::BOOT, vendor, platform, limit_ns);
+    if is_tracing {
         runner.trace_calls();
     }
     let machine = Machine {
@@ -195,6 +223,15 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
     }
 }
 
+/// CPUs on which domains run: all, unless the self test has had the others do something else.
+fn count_for_guests(command_line: &str) -> usize {
+    if self_test::keeps_other_cpus(command_line) {
+        1
+    } else {
+        cpu::count()
+    }
+}
+
 /// Whether the command line asks for traces of calls.
 fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
     let mut words = command_line.split_ascii_whitespace();
@@ -210,8 +247,9 @@ fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
 
 fn report_boot<V: Vendor>(handover: &Handover, platform: &Platform, pool: &FramePool) {
     serial::print(format_args!(
-        "@boot vendor={} abi={VERSION} tsc_hz={} ram_bytes={} frames_free={}\n",
+        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} ram_bytes={} frames_free={}\n",
         V::NAME,
+        cpu::count(),
         platform.time_page().frequency_hz,
         handover.ram_bytes,
         pool.free_frames(),

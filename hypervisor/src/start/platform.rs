@@ -7,14 +7,19 @@ use raw_cpuid::native_cpuid::cpuid_count;
 use crate::cpu::extended_state::{self, Capabilities};
 use crate::cpu::{self, serial, ExtendedState};
 use crate::mem::{Account, KernelCharge, OutOfFrames};
-use crate::run::Platform;
-use crate::sched::CpuIndex;
+use crate::run::{CpuIndex, Platform};
+use crate::vt::{Vendor, VirtualCpu};
 
 /// The CPU that this code runs on, with its console.
 pub(super) struct HardwarePlatform {
     cpu: cpu::Platform,
     capabilities: Capabilities,
+    /// A guest may run on although an interrupt is pending.
+    needs_nmi: bool,
 }
+
+/// How long another CPU gets to leave its guest before it is interrupted once more, in nanoseconds.
+const PATIENCE_NS: u64 = 1_000_000;
 
 /// A vcpu's extended state, and what its account has paid for it.
 pub(super) struct PaidState {
@@ -23,11 +28,18 @@ pub(super) struct PaidState {
 }
 
 impl HardwarePlatform {
-    pub(super) fn new(cpu: cpu::Platform) -> Self {
+    pub(super) fn new<V: Vendor>(cpu: cpu::Platform) -> Self {
         HardwarePlatform {
             cpu,
             capabilities: Capabilities::detect(),
+            // Where guests have to be limited because they may not leave for the timer's interrupt, they
+            // may not leave for another CPU's either.
+            needs_nmi: V::Vcpu::LIMITS_RUNS,
         }
+    }
+
+    pub(super) fn halt(&self) -> ! {
+        self.cpu.halt()
     }
 }
 
@@ -63,11 +75,24 @@ impl Platform for HardwarePlatform {
         self.cpu.timer_fired();
     }
 
-    fn interrupt(&self, _cpu: CpuIndex) {}
+    fn interrupt(&self, cpu: CpuIndex) {
+        // All CPUs that have a loop run.
+        let _ = self.cpu.interrupt(cpu.index());
+        if self.needs_nmi {
+            let _ = self.cpu.send_nmi(cpu.index());
+        }
+    }
 
-    fn wait_while(&self, _cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
+    fn wait_while(&self, cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
+        let mut next_ns = self.cpu.now_ns().saturating_add(PATIENCE_NS);
         while is_there() {
             core::hint::spin_loop();
+            let now_ns = self.cpu.now_ns();
+            if now_ns >= next_ns {
+                // An NMI that comes right before the guest is entered is lost for this.
+                self.interrupt(cpu);
+                next_ns = now_ns.saturating_add(PATIENCE_NS);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a boot loader left in memory.
 
-use hypervisor::boot::{read, PhysicalBytes};
+use hypervisor::boot::{processors, read, PhysicalBytes};
 
 /// Where the input lies; nothing else can be read.
 pub const BASE: u32 = 0x1_0000;
@@ -15,12 +15,35 @@ impl PhysicalBytes for Memory<'_> {
     }
 }
 
-/// The first byte chooses the protocol. Allowed: an error with a text; or information with a memory
+/// A root pointer of the ACPI tables, at the start of the input.
+const ACPI: u8 = 3;
+
+/// Allowed: an error with a text; or CPUs without repetitions, no more than there are bytes for.
+fn acpi(memory: &[u8]) -> bool {
+    match processors(Some(u64::from(BASE)), &Memory(memory)) {
+        Ok(mut found) => {
+            let count = found.len();
+            found.sort_unstable();
+            found.dedup();
+            assert!(found.len() == count && count * 8 <= memory.len());
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            false
+        }
+    }
+}
+
+/// The first byte chooses the protocol, or the ACPI tables. Allowed: an error with a text; or information with a memory
 /// map and texts that were there.
 pub fn boot(data: &[u8]) -> bool {
     let Some((protocol, memory)) = data.split_first() else {
         return false;
     };
+    if *protocol == ACPI {
+        return acpi(memory);
+    }
     let magic = match protocol {
         1 => 0x2BAD_B002,
         2 => 0x36D7_6289,

@@ -168,9 +168,33 @@ pub fn images() -> Vec<Vec<u8>> {
     vec![file]
 }
 
-/// A command line, a module and a memory map in the forms of both protocols.
+/// A command line, a module and a memory map in the forms of both protocols, and tables with two CPUs.
 pub fn boots() -> Vec<Vec<u8>> {
-    vec![multiboot1(), multiboot2()]
+    vec![multiboot1(), multiboot2(), acpi()]
+}
+
+fn acpi() -> Vec<u8> {
+    let seal = |mut bytes: Vec<u8>, place: usize| {
+        let sum = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+        bytes[place] = sum.wrapping_neg();
+        bytes
+    };
+    let table = |signature: &[u8; 4], body: &[u8]| {
+        let mut table = signature.to_vec();
+        table.extend((36 + body.len() as u32).to_le_bytes());
+        table.resize(36, 0);
+        table.extend(body);
+        seal(table, 9)
+    };
+    let mut pointer = b"RSD PTR ".to_vec();
+    pointer.resize(16, 0);
+    pointer.extend((BASE + 20).to_le_bytes());
+    let pointer = seal(pointer, 8);
+    let rsdt = table(b"RSDT", &(BASE + 20 + 40).to_le_bytes());
+    let mut body = vec![0; 8];
+    body.extend([0, 8, 0, 0, 1, 0, 0, 0]);
+    body.extend([9, 16, 0, 0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    [vec![3], pointer, rsdt, table(b"APIC", &body)].concat()
 }
 
 fn multiboot1() -> Vec<u8> {

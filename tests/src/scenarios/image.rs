@@ -9,15 +9,11 @@ use super::{Bed, Scenario};
 use crate::run::{binaries, noise, sha256, TIMEOUT_SECONDS};
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("bios", |bed| boots(bed, &[])),
-    ("uefi", |bed| {
-        let firmware = uefi_firmware().ok_or("no UEFI firmware; apt-get install ovmf")?;
-        let drive = format!(
-            "if=pflash,format=raw,readonly=on,file={}",
-            firmware.display()
-        );
-        boots(bed, &["-drive", &drive])
-    }),
+    ("bios", |bed| boots(bed, &[], 1)),
+    ("bios_with_three_cpus", |bed| boots(bed, &[], 3)),
+    ("uefi", |bed| boots_by_uefi(bed, 1)),
+    // There the tables are found by what GRUB says of them alone.
+    ("uefi_with_three_cpus", |bed| boots_by_uefi(bed, 3)),
     ("cannot_be_written", cannot_be_written),
 ];
 
@@ -40,8 +36,17 @@ fn image(input: &Path, target: &Path) -> Result<std::process::Output, Failed> {
     Ok(command.output()?)
 }
 
-/// The machine boots from the image alone, and the consumer computes the right digest.
-fn boots(bed: &Bed, firmware: &[&str]) -> Result<(), Failed> {
+fn boots_by_uefi(bed: &Bed, cpus: u64) -> Result<(), Failed> {
+    let firmware = uefi_firmware().ok_or("no UEFI firmware; apt-get install ovmf")?;
+    let drive = format!(
+        "if=pflash,format=raw,readonly=on,file={}",
+        firmware.display()
+    );
+    boots(bed, &["-drive", &drive], cpus)
+}
+
+/// The machine boots from the image alone, all its CPUs come up, and the consumer computes the right digest.
+fn boots(bed: &Bed, firmware: &[&str], cpus: u64) -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     let (input, iso) = (dir.path().join("input"), dir.path().join("out.iso"));
     let bytes = noise(100_000);
@@ -56,7 +61,7 @@ fn boots(bed: &Bed, firmware: &[&str]) -> Result<(), Failed> {
     command.arg(TIMEOUT_SECONDS);
     command.arg(qemu.unwrap_or_else(|| "qemu-system-x86_64".into()));
     command.args(bed.qemu.into_iter().flatten());
-    command.args(["-M", "q35", "-m", "256"]);
+    command.args(["-M", "q35", "-m", "256", "-smp", &cpus.to_string()]);
     command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-device"]);
     command.arg("isa-debug-exit,iobase=0xf4,iosize=0x04");
@@ -65,7 +70,10 @@ fn boots(bed: &Bed, firmware: &[&str]) -> Result<(), Failed> {
     let serial = String::from_utf8_lossy(&output.stdout);
     let digest = format!("[consumer] sha256 {} 100000 bytes", sha256(&bytes));
     let has = |wanted: &str| serial.lines().any(|line| line == wanted);
-    if output.status.code() == Some(OK) && has(&digest) && has("@end result=ok") {
+    let counted = format!(" cpus={cpus} ");
+    let is_boot = |line: &str| line.starts_with("@boot ") && line.contains(&counted);
+    let have_come = serial.lines().any(is_boot);
+    if output.status.code() == Some(OK) && has(&digest) && has("@end result=ok") && have_come {
         return Ok(());
     }
     let error = String::from_utf8_lossy(&output.stderr);

@@ -5,6 +5,7 @@ mod beds;
 mod compare;
 mod conformance;
 mod counts;
+mod cpus;
 mod domains;
 mod entries;
 mod errors;
@@ -54,6 +55,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("stream", stream::SCENARIOS),
         ("conformance", conformance::SCENARIOS),
         ("counts", counts::SCENARIOS),
+        ("cpus", cpus::SCENARIOS),
         ("domains", domains::SCENARIOS),
         ("entries", entries::SCENARIOS),
         ("errors", errors::SCENARIOS),
@@ -64,6 +66,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("panics", panics::SCENARIOS),
     ];
     if bed.qemu.is_some() {
+        themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
     }

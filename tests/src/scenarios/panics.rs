@@ -99,7 +99,7 @@ pub fn is_reported(bed: &Bed, fatal: &Fatal) -> Result<(), Failed> {
     outcome.ends(5, "hypervisor-panic")?;
     verdict_is_one_line(&outcome, fatal.says)?;
     for register in ["cr2 ", "cr3 "] {
-        outcome.shows_in_order(&["panic of the hypervisor: ", register, "backtrace"])?;
+        outcome.shows_in_order(&["panic of the hypervisor on CPU 0: ", register, "backtrace"])?;
     }
     let mut trace = vec!["backtrace, the innermost first:"];
     trace.extend(fatal.trace);

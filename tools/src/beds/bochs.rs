@@ -55,6 +55,8 @@ const SLOWNESS: u32 = 2;
 const BOOT: Duration = Duration::from_secs(60);
 /// Above that Bochs has no memory that could be used.
 const MOST_MEMORY_MIB: u64 = 2048;
+/// With 8 CPUs Bochs 2.7 works; with 16 it dies of a bad address of its own.
+const MOST_CPUS: u64 = 8;
 
 /// Bochs's words for an end by its shutdown port, and for a triple fault.
 const SHUTDOWN: &str = "shutdown requested";
@@ -71,6 +73,7 @@ const SERIAL_LINE: &str = "/dev/fd/3";
 impl Bochs {
     fn configuration(&self, machine: &Machine) -> String {
         let memory = machine.memory_mib;
+        let cpus = machine.cpus.max(1);
         let model = machine.cpu.as_deref().unwrap_or(self.model);
         format!(
             "config_interface: textconfig\n\
@@ -78,7 +81,7 @@ impl Bochs {
              memory: guest={memory}, host={memory}\n\
              romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot\n\
              vgaromimage: file=/usr/share/vgabios/vgabios.bin\n\
-             cpu: model={model}, count=1, ips={INSTRUCTIONS_PER_SECOND}, \
+             cpu: model={model}, count={cpus}, ips={INSTRUCTIONS_PER_SECOND}, \
              reset_on_triple_fault=0, ignore_bad_msrs=0\n\
              clock: sync=none, time0=1700000000\n\
              ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
@@ -135,6 +138,15 @@ impl TestBed for Bochs {
                 format!(
                     "{} has at most {MOST_MEMORY_MIB} MiB of memory, and {} MiB are needed; use a smaller manifest or another bed",
                     self.name, machine.memory_mib
+                ),
+            ));
+        }
+        if machine.cpus > MOST_CPUS {
+            return Err(Verdict::new(
+                Kind::Invalid,
+                format!(
+                    "{} has at most {MOST_CPUS} CPUs, and {} are wanted; use fewer or another bed",
+                    self.name, machine.cpus
                 ),
             ));
         }
@@ -230,10 +242,23 @@ mod tests {
         let plain = BEDS[0].configuration(&machine);
         assert!(plain.contains("memory: guest=300, host=300\n"));
         assert!(plain.contains("cpu: model=ryzen, count=1,"));
+        machine.cpus = 4;
+        let several = BEDS[0].configuration(&machine);
+        assert!(several.contains("cpu: model=ryzen, count=4,"));
         machine.cpu = Some("athlon64_venice".to_owned());
         assert!(BEDS[0]
             .configuration(&machine)
             .contains("cpu: model=athlon64_venice,"));
+    }
+
+    #[test]
+    fn more_cpus_than_bochs_has_are_refused() {
+        let machine = Machine {
+            cpus: MOST_CPUS + 1,
+            ..Machine::default()
+        };
+        let verdict = BEDS[0].prepare(&machine).unwrap_err();
+        assert_eq!(verdict.kind, Kind::Invalid, "{verdict}");
     }
 
     #[test]

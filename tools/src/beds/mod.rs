@@ -29,6 +29,8 @@ pub struct Machine {
     pub modules: Vec<String>,
     /// Whether instructions are to be counted, exactly and repeatably.
     pub count: bool,
+    /// How many CPUs the machine has; 0 counts as 1.
+    pub cpus: u64,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
     /// The command line of the hypervisor.

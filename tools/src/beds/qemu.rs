@@ -115,6 +115,7 @@ impl TestBed for Qemu {
         let cpu = machine.cpu.as_deref().unwrap_or(own_cpu);
         command.args(["-accel", accelerator, "-cpu", cpu, "-M", "q35"]);
         command.args(["-m", &machine.memory_mib.to_string()]);
+        command.args(["-smp", &machine.cpus.max(1).to_string()]);
         command.args([
             "-nodefaults",
             "-display",
@@ -199,12 +200,14 @@ mod tests {
     fn modules_memory_and_cpu_are_on_the_command_line() {
         let mut machine = Machine {
             memory_mib: 300,
+            cpus: 4,
             modules: vec!["nuncio-plan".to_owned(), "input".to_owned()],
             ..Machine::default()
         };
         let plain = arguments(&machine);
         assert!(plain.contains(&"nuncio-plan nuncio-plan,input input".to_owned()));
         assert!(plain.windows(2).any(|pair| pair == ["-m", "300"]));
+        assert!(plain.windows(2).any(|pair| pair == ["-smp", "4"]));
         assert!(plain.windows(2).any(|pair| pair == ["-cpu", "max"]));
         assert!(!plain.contains(&"-icount".to_owned()));
         assert!(!plain.contains(&"-append".to_owned()));
@@ -227,6 +230,7 @@ mod tests {
         let on_kvm = arguments_on(Accelerator::Kvm, &Machine::default());
         assert!(on_kvm.windows(2).any(|pair| pair == ["-accel", "kvm"]));
         assert!(on_kvm.windows(2).any(|pair| pair == ["-cpu", "host"]));
+        assert!(on_kvm.windows(2).any(|pair| pair == ["-smp", "1"]));
         let on_tcg = arguments(&Machine::default());
         assert_eq!(on_kvm.len(), on_tcg.len());
     }

@@ -105,6 +105,7 @@ fn measure(request: &Request, bed: &str, screen: &Screen) -> Result<Report, Verd
         count: true,
         trace: false,
         memory_mib: None,
+        cpus: None,
         cpu: None,
     };
     let run = run::run(&options, screen)?;

@@ -21,6 +21,7 @@ pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Pro
     check.digest(&document);
     wires::check(&mut check, &document);
     let manifest = Manifest {
+        cpus: check.cpus(&document),
         digest: document.digest.map(Spanned::into_inner),
         ports: document.port.iter().map(|port| check.port(port)).collect(),
         memories: document
@@ -167,6 +168,19 @@ impl Check<'_> {
         }
     }
 
+    fn cpus(&mut self, document: &Document) -> u64 {
+        let Some(cpus) = &document.cpus else { return 1 };
+        let value = *cpus.get_ref();
+        match u64::try_from(value) {
+            Ok(count) if (1..=limits::CPUS).contains(&count) => count,
+            _ => {
+                let text = format!("a machine has 1 to {} CPUs, not {value}", limits::CPUS);
+                self.wrong(Some(cpus.span()), text);
+                1
+            }
+        }
+    }
+
     fn port(&mut self, port: &PortTable) -> Port {
         let capacity = match &port.capacity {
             None => limits::DEFAULT_PORT_CAPACITY,
@@ -244,8 +258,8 @@ impl Check<'_> {
     fn cpu(&mut self, table: &DomainTable) -> Option<i64> {
         let cpu = table.cpu.as_ref()?;
         let value = *cpu.get_ref();
-        if !(0..limits::CPUS).contains(&value) {
-            let text = format!("CPUs have numbers from 0 to {}", limits::CPUS - 1);
+        if !(0..limits::NAMED_CPUS).contains(&value) {
+            let text = format!("CPUs have numbers from 0 to {}", limits::NAMED_CPUS - 1);
             self.wrong(Some(cpu.span()), text);
         }
         Some(value)

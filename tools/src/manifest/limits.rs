@@ -11,10 +11,12 @@ pub const OBJECTS_OF_A_KIND: usize = 256;
 pub const MODULES: usize = MAX_MODULES;
 /// Wires of one domain: the handle table less the domain's own handles and a spare one.
 pub const WIRES: usize = MAX_HANDLES - RESERVED_NAMES.len() - 1;
+/// CPUs of a machine.
+pub const CPUS: u64 = 256;
 /// Virtual CPUs of one domain.
 pub const VCPUS: i64 = 1;
-/// CPUs that can be named, from 0 on.
-pub const CPUS: i64 = 256;
+/// CPUs that a domain can name, from 0 on.
+pub const NAMED_CPUS: i64 = 256;
 /// Messages that a port can hold.
 pub const PORT_CAPACITY: i64 = 256;
 /// Messages that a port holds unless its manifest says otherwise.

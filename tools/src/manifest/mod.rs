@@ -49,6 +49,8 @@ pub enum File {
 pub struct Manifest {
     /// The domain that states the digest of the input.
     pub digest: Option<String>,
+    /// How many CPUs the machine has, unless the command line says otherwise.
+    pub cpus: u64,
     /// The domains, in the order of the file.
     pub domains: Vec<Domain>,
     /// The ports.

@@ -14,6 +14,8 @@ pub type Entries = BTreeMap<Spanned<String>, Spanned<String>>;
 pub struct Document {
     /// The domain that states the digest of the input.
     pub digest: Option<Spanned<String>>,
+    /// How many CPUs the machine has.
+    pub cpus: Option<Spanned<i64>>,
     /// `[[domain]]`
     #[serde(default)]
     pub domain: Vec<DomainTable>,

@@ -170,6 +170,19 @@ fn sizes_and_numbers() {
 }
 
 #[test]
+fn a_machine_has_cpus() {
+    assert_eq!(parse_text(GOOD).unwrap().cpus, 1);
+    let four = format!("cpus = 4\n{GOOD}");
+    assert_eq!(parse_text(&four).unwrap().cpus, 4);
+    for wrong in ["0", "257", "-1"] {
+        let text = format!("cpus = {wrong}\n{GOOD}");
+        let problems = parse_text(&text).unwrap_err();
+        assert_eq!(problems.0[0].line, Some(1));
+        assert!(problems.to_string().contains("1 to 256 CPUs"), "{problems}");
+    }
+}
+
+#[test]
 fn a_run_waits_for_somebody() {
     let from = "memory = \"16 MiB\"";
     let to = "memory = \"16 MiB\"\nbackground = true";

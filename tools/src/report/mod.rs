@@ -25,6 +25,9 @@ pub use line::Line;
 pub use panic::PanicReport;
 pub use sequence::{Answer, Call, CallRun, CallTrace};
 
+/// As many CPUs as the hypervisor knows of, less the one that reports.
+const MAX_LEFT_OUT_CPUS: usize = 255;
+
 /// Log lines that are kept to explain a run that went wrong.
 const LOG_LINES_KEPT: usize = 12;
 
@@ -35,10 +38,23 @@ pub struct Boot {
     pub vendor: String,
     /// The ABI version of the hypervisor.
     pub abi: String,
+    /// How many CPUs are used; `None` if it did not say so.
+    pub cpus: Option<u64>,
     /// Frequency of the time-stamp counter.
     pub tsc_hz: Option<u64>,
     /// Memory of the machine.
     pub ram_bytes: Option<u64>,
+}
+
+/// A CPU that the hypervisor does not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOutCpu {
+    /// Its place in the firmware's list, in which the boot CPU's is 0.
+    pub index: u64,
+    /// Its local APIC.
+    pub apic_id: u64,
+    /// A word that says why.
+    pub reason: String,
 }
 
 /// Why the hypervisor cannot run at all.
@@ -86,6 +102,8 @@ pub struct Digest {
 pub struct Report {
     /// `@boot`
     pub boot: Option<Boot>,
+    /// `@cpu`
+    pub left_out_cpus: Vec<LeftOutCpu>,
     /// `@ready`: the domains are built.
     pub is_ready: bool,
     /// `@refused`
@@ -139,6 +157,7 @@ impl Report {
     fn record(&mut self, kind: &str, fields: &Fields<'_>) -> Option<()> {
         match kind {
             "boot" => set_once(&mut self.boot, boot(fields)?),
+            "cpu" => self.add_left_out_cpu(fields),
             "ready" => {
                 self.is_ready = true;
                 Some(())
@@ -154,11 +173,31 @@ impl Report {
             "rule" => self.named(fields)?.refused()?.add_rule(fields),
             "fields" => self.named(fields)?.refused()?.add_values(fields),
             "frames" => set_once(&mut self.frames, frames(fields)?),
-            "panic" => set_once(&mut self.panic, PanicReport::new(fields.get("text")?)),
+            "panic" => set_once(
+                &mut self.panic,
+                PanicReport::new(fields.get("text")?, fields.number("cpu")),
+            ),
             "trace" => self.panic.as_mut()?.add_address(fields.first()?),
             "end" => set_once(&mut self.end, end(fields)?),
             _ => None,
         }
+    }
+
+    fn add_left_out_cpu(&mut self, fields: &Fields<'_>) -> Option<()> {
+        let cpu = LeftOutCpu {
+            index: fields.number("index")?,
+            apic_id: fields.number("apic_id")?,
+            reason: fields.get("left_out")?.to_owned(),
+        };
+        let is_known = self
+            .left_out_cpus
+            .iter()
+            .any(|known| known.index == cpu.index);
+        if is_known || self.left_out_cpus.len() == MAX_LEFT_OUT_CPUS {
+            return None;
+        }
+        self.left_out_cpus.push(cpu);
+        Some(())
     }
 
     fn named(&mut self, fields: &Fields<'_>) -> Option<&mut DomainReport> {
@@ -202,6 +241,7 @@ fn boot(fields: &Fields<'_>) -> Option<Boot> {
     Some(Boot {
         vendor: fields.get("vendor")?.to_owned(),
         abi: fields.get("abi")?.to_owned(),
+        cpus: fields.number("cpus"),
         tsc_hz: fields.number("tsc_hz"),
         ram_bytes: fields.number("ram_bytes"),
     })

@@ -12,6 +12,8 @@ const MAX_ADDRESSES: usize = 64;
 pub struct PanicReport {
     /// Where and what.
     pub text: String,
+    /// The number of the CPU that broke; `None` if it did not say so.
+    pub cpu: Option<u64>,
     /// The lines that follow: registers.
     pub lines: Vec<String>,
     /// Return addresses, the innermost first; those of an exception begin with its rip.
@@ -20,9 +22,10 @@ pub struct PanicReport {
 
 impl PanicReport {
     /// A panic with this message.
-    pub fn new(text: &str) -> Self {
+    pub fn new(text: &str, cpu: Option<u64>) -> Self {
         PanicReport {
             text: text.to_owned(),
+            cpu,
             ..PanicReport::default()
         }
     }

@@ -18,7 +18,8 @@ const SHA: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 fn a_whole_run_is_read() {
     let digest = format!("[consumer] sha256 {SHA} 0 bytes");
     let report = report(&[
-        "@boot vendor=svm abi=0.1 tsc_hz=1000000000 ram_bytes=268435456 frames_free=12345",
+        "@cpu index=2 apic_id=0x10 left_out=no-answer",
+        "@boot vendor=svm abi=0.1 cpus=3 tsc_hz=1000000000 ram_bytes=268435456 frames_free=12345",
         "an ordinary log line",
         "@ready domains=2",
         &digest,
@@ -32,6 +33,13 @@ fn a_whole_run_is_read() {
     assert_eq!(report.damaged, 0);
     assert!(report.is_ready);
     assert_eq!(report.boot.as_ref().unwrap().vendor, "svm");
+    assert_eq!(report.boot.as_ref().unwrap().cpus, Some(3));
+    let left_out = LeftOutCpu {
+        index: 2,
+        apic_id: 16,
+        reason: "no-answer".to_owned(),
+    };
+    assert_eq!(report.left_out_cpus, [left_out]);
     let producer = report.domain("producer").unwrap();
     assert!(producer.stop.unwrap().is_success());
     assert_eq!(producer.stop.unwrap().ticks, 123);
@@ -259,4 +267,15 @@ fn a_sequence_of_calls_is_read_only_as_a_whole() {
     }
     let twice = report(&[good[0], good[1], good[2], good[2], good[0]]);
     assert_eq!(twice.damaged, 2);
+}
+
+#[test]
+fn cpus_that_are_left_out_again_or_without_end_are_damage() {
+    let cpu = |index: u64| format!("@cpu index={index} apic_id={index} left_out=no-answer");
+    let mut lines: Vec<_> = (1..=MAX_LEFT_OUT_CPUS as u64 + 1).map(cpu).collect();
+    lines.extend([cpu(1), "@cpu index=1 left_out=x".to_owned()]);
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let report = report(&lines);
+    assert_eq!(report.left_out_cpus.len(), MAX_LEFT_OUT_CPUS);
+    assert_eq!(report.damaged, 3);
 }

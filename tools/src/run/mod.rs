@@ -55,6 +55,8 @@ pub struct Options {
     pub trace: bool,
     /// Memory of the machine, if the user wants another amount than needed.
     pub memory_mib: Option<u64>,
+    /// How many CPUs the machine is to have, if the user wants another number than the manifest.
+    pub cpus: Option<u64>,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
 }
@@ -177,7 +179,7 @@ fn boot(
     let names = manifest.domains.iter().map(|domain| domain.name.as_str());
     let mut report = Report::new(names, manifest.digest.as_deref());
     let mut bed_error = String::new();
-    let machine = machine(options, staged);
+    let machine = machine(options, manifest, staged);
     bed.prepare(&machine)?;
 
     screen.start(format!("running on {}", bed.name()));
@@ -229,12 +231,16 @@ fn boot(
     })
 }
 
-fn machine(options: &Options, staged: &Staged) -> Machine {
+fn machine(options: &Options, manifest: &Manifest, staged: &Staged) -> Machine {
+    let cpus = options.cpus.unwrap_or(manifest.cpus);
+    // The hypervisor keeps 256 KiB for each CPU, and something for the way there.
+    let memory_mib = staged.memory_mib.saturating_add(cpus / 2);
     Machine {
         run_dir: staged.dir.path().to_owned(),
-        memory_mib: options.memory_mib.unwrap_or(staged.memory_mib),
+        memory_mib: options.memory_mib.unwrap_or(memory_mib),
         modules: staged.modules.clone(),
         count: options.count,
+        cpus,
         cpu: options.cpu.clone(),
         hypervisor_arguments: hypervisor_arguments(options),
     }

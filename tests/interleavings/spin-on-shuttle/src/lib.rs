@@ -67,3 +67,9 @@ impl<T> Once<T> {
         self.get().is_some()
     }
 }
+
+impl<T: core::fmt::Debug> core::fmt::Debug for Once<T> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_tuple("Once").field(&self.get()).finish()
+    }
+}

@@ -7,6 +7,8 @@ use core::cell::Cell;
 use core::ops::Range;
 
 pub use ::core::sync::atomic::{compiler_fence, fence, Ordering};
+// Only what belongs to the hardware has pointers that are atomic.
+pub use ::core::sync::atomic::AtomicPtr;
 
 std::thread_local! {
     /// An access to one of shuttle's own atomics is how threads are switched.
