@@ -153,12 +153,12 @@ impl<P: Platform> Context<P> {
     #[inline(never)]
     fn flush_others(&self, space: u64) {
         for (index, cpu) in self.cpus.others(self.index) {
-            if cpu.uses_space(space) && cpu.attention().tell(Told::FLUSH) {
+            if cpu.attention().uses_space(space) && cpu.attention().tell(Told::FLUSH) {
                 self.platform.interrupt(index);
             }
         }
         for (index, cpu) in self.cpus.others(self.index) {
-            if cpu.uses_space(space) {
+            if cpu.attention().uses_space(space) {
                 let is_there = || cpu.attention().is_deaf_to(Told::FLUSH);
                 self.platform.wait_while(index, &is_there);
             }

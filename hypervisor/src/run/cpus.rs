@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nuncio_abi::{Name, StopReason};
 use spin::{Mutex, Once};
@@ -49,8 +49,6 @@ pub struct Cpus {
 /// What others see of one CPU, and leave for it.
 pub(super) struct Cpu {
     attention: Arc<Attention>,
-    /// The number of the space whose translations it uses.
-    space: AtomicU64,
     timers: Mutex<Timers>,
     requests: Mutex<Vec<Request>>,
     orphans: Mutex<Vec<DomainId>>,
@@ -267,7 +265,6 @@ impl Cpu {
     fn new(index: CpuIndex) -> Self {
         Cpu {
             attention: Arc::default(),
-            space: AtomicU64::new(u64::MAX),
             timers: Mutex::new(Timers::new(index)),
             requests: Mutex::default(),
             orphans: Mutex::default(),
@@ -278,21 +275,6 @@ impl Cpu {
     /// Where it is, and what it has been told.
     pub(super) fn attention(&self) -> &Arc<Attention> {
         &self.attention
-    }
-
-    /// The space whose translations the CPU uses from now on. What it reads of the space afterwards is
-    /// as new as the last change of which it is not told.
-    #[inline]
-    pub(super) fn use_space(&self, space: u64) {
-        // Only the CPU itself writes it.
-        if self.space.load(Ordering::Relaxed) != space {
-            self.space.store(space, Ordering::SeqCst);
-        }
-    }
-
-    /// Whether the CPU uses translations of that space.
-    pub(super) fn uses_space(&self, space: u64) -> bool {
-        self.space.load(Ordering::SeqCst) == space
     }
 
     /// Takes what has been asked of the CPU.

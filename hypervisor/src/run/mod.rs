@@ -332,7 +332,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
         }
         let space = world.space();
-        self.context.here.use_space(space.id());
+        self.context.scheduler.attention().use_space(space.id());
         let version = space.version();
         if version != world.seen_version {
             world.seen_version = version;

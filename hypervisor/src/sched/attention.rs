@@ -1,7 +1,7 @@
 //! What a CPU has to look at before it enters a guest, and who has to interrupt it for that.
 
 use core::ops::BitOr;
-use core::sync::atomic::{AtomicU32, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 /// Where a CPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,21 @@ impl BitOr for Told {
 ///
 /// The CPU says first that it goes, and looks then; others tell it first, and look then where it is. So
 /// either it finds what it was told, or they find that it has to be interrupted.
-#[derive(Default)]
 pub struct Attention {
     told: AtomicU32,
     place: AtomicU8,
+    /// The number of the space whose translations it uses.
+    space: AtomicU64,
+}
+
+impl Default for Attention {
+    fn default() -> Self {
+        Attention {
+            told: AtomicU32::new(0),
+            place: AtomicU8::new(Place::Hypervisor as u8),
+            space: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl Attention {
@@ -75,6 +86,21 @@ impl Attention {
     #[inline(always)]
     pub fn come_back(&self) {
         self.place.store(Place::Hypervisor as u8, Ordering::Release);
+    }
+
+    /// The space whose translations the CPU uses from now on. What it reads of the space afterwards is
+    /// as new as the last change of which it is not told.
+    #[inline]
+    pub fn use_space(&self, space: u64) {
+        // Only the CPU itself writes it.
+        if self.space.load(Ordering::Relaxed) != space {
+            self.space.store(space, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the CPU uses translations of that space.
+    pub fn uses_space(&self, space: u64) -> bool {
+        self.space.load(Ordering::SeqCst) == space
     }
 
     /// Tells the CPU something. Whether it has to be interrupted to hear it soon.

@@ -207,7 +207,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return self.tell(world, exit).unwrap_or_else(|| unanswered(exit));
         }
         arrive(&mut world.vcpu, resume.arrival());
-        self.context.here.use_space(world.space().id());
+        let space = world.space().id();
+        self.context.scheduler.attention().use_space(space);
         world.enter_space();
         world.read_wishes();
         self.sleep_on(world)
