@@ -131,6 +131,7 @@ struct Stop<'a> {
     text: String,
     rip: u64,
     frames: u64,
+    cpu: u64,
     instructions: Option<u64>,
     entry_failure: Option<Refused<'a>>,
 }
@@ -249,6 +250,7 @@ fn domain_keys(domain: &DomainReport, counted: bool) -> Domain<'_> {
             text: domain.why().unwrap_or_default(),
             rip: stop.rip,
             frames: stop.frames,
+            cpu: stop.cpu,
             instructions: counted.then_some(stop.ticks),
             entry_failure: domain.entry_failure.as_ref().map(refused),
         }),

@@ -71,17 +71,21 @@ fn overview(report: &Report, counted: bool) -> Table {
         "coalesced",
         "frames",
     ];
+    let has_several_cpus = report.boot.as_ref().is_some_and(|boot| boot.cpus > Some(1));
+    if has_several_cpus {
+        header.push("cpu");
+    }
     if counted {
         header.push("instructions");
     }
     let rows = report
         .domains
         .iter()
-        .map(|domain| overview_row(domain, counted));
+        .map(|domain| overview_row(domain, has_several_cpus, counted));
     table(header.into_iter().map(str::to_owned).collect(), rows)
 }
 
-fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
+fn overview_row(domain: &DomainReport, has_several_cpus: bool, counted: bool) -> Vec<String> {
     let traffic = domain.traffic;
     let ended = domain
         .stop
@@ -98,6 +102,9 @@ fn overview_row(domain: &DomainReport, counted: bool) -> Vec<String> {
     );
     let stop = |value: u64| domain.stop.map_or("-".to_owned(), |_| grouped(value));
     row.push(stop(domain.stop.map_or(0, |stop| stop.frames)));
+    if has_several_cpus {
+        row.push(stop(domain.stop.map_or(0, |stop| stop.cpu)));
+    }
     if counted {
         row.push(stop(domain.stop.map_or(0, |stop| stop.ticks)));
     }

@@ -9,7 +9,7 @@ use nuncio_abi::{Name, StopReason, Verb};
 use crate::object::{DomainId, Ending};
 use crate::vt::{EntryFailure, Vendor, VirtualCpu, EXIT_KINDS};
 
-use super::{CallTrace, Counters, Platform, World};
+use super::{CallTrace, Counters, CpuIndex, Platform, World};
 
 /// Whether a domain did what it was started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct DomainReport {
     pub counters: Counters,
     /// Frames that it had at the end.
     pub frames: u64,
+    /// The CPU on which it ran.
+    pub cpu: CpuIndex,
     /// Messages sent and received, notifications made and coalesced.
     pub traffic: [u64; 4],
     /// Its calls, if they were recorded.
@@ -73,6 +75,7 @@ impl DomainReport {
             verdict: Verdict::of(ending.reason, ending.detail, world.background),
             counters: world.counters,
             frames: world.domain.account.used(),
+            cpu: world.domain.cpu,
             traffic: counts.map(|count| count.load(Relaxed)),
             trace: world.take_trace(),
             entry_failure,
@@ -99,10 +102,10 @@ impl fmt::Display for DomainReport {
             instruction_pointer,
         } = self.ending;
         let number = reason.number();
-        let (ticks, frames) = (self.counters.ticks, self.frames);
+        let (ticks, frames, cpu) = (self.counters.ticks, self.frames, self.cpu.0);
         writeln!(
             formatter,
-            "@domain name={name} reason={number} detail={detail} rip={instruction_pointer:#x} ticks={ticks} frames={frames}"
+            "@domain name={name} reason={number} detail={detail} rip={instruction_pointer:#x} ticks={ticks} frames={frames} cpu={cpu}"
         )?;
         write!(formatter, "@calls name={name}")?;
         let verbs = Verb::ALL.iter().map(|verb| verb.name()).chain(["unknown"]);

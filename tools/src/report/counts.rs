@@ -72,6 +72,8 @@ pub struct Stop {
     pub ticks: u64,
     /// Frames that it had.
     pub frames: u64,
+    /// The CPU on which it ran.
+    pub cpu: u64,
 }
 
 /// Messages and notifications of one domain.
@@ -154,6 +156,7 @@ impl DomainReport {
             rip: number("rip").unwrap_or(0),
             ticks: number("ticks").unwrap_or(0),
             frames: number("frames").unwrap_or(0),
+            cpu: number("cpu").unwrap_or(0),
         };
         super::set_once(&mut self.stop, stop)?;
         self.note = fields.get("text").map(str::to_owned);

@@ -202,6 +202,7 @@ fn reasons_read_as_sentences() {
         rip: 0,
         ticks: 0,
         frames: 0,
+        cpu: 0,
     };
     assert_eq!(stop(1, 3).short(), "exited, code 3");
     assert_eq!(stop(3, 0x4000).short(), "bad-memory 0x4000");
