@@ -1,7 +1,8 @@
 //! `program=consumer`: receives the producer's stream and prints its SHA-256.
 //!
 //! Needs port `descriptors` (receive), memory `stream` (read), event `free` (notify).
-//! Command line: `peer=NAME` names the producer in messages.
+//! Command line: `peer=NAME` names the producer in messages;
+//! `port=`, `memory=` and `event=` name other wires than these.
 //! Prints `sha256 <64 hex digits> <total> bytes`.
 
 use alloc::vec;
@@ -58,14 +59,23 @@ fn receive_all<M: Machine>(context: &Context<'_, M>) -> Result<([u8; 32], u64), 
     let client = context.client();
     let missing = |name| move |error| Failure::Missing(name, error);
     let view = client
-        .memory("stream", Rights::READ)
+        .memory(
+            context.words.value("memory").unwrap_or("stream"),
+            Rights::READ,
+        )
         .and_then(|memory| memory.attach(&client.space()?, Rights::READ))
         .map_err(missing("memory stream"))?;
     let port = client
-        .port("descriptors", Rights::RECEIVE)
+        .port(
+            context.words.value("port").unwrap_or("descriptors"),
+            Rights::RECEIVE,
+        )
         .map_err(missing("port descriptors"))?;
     let free = client
-        .event("free", Rights::NOTIFY)
+        .event(
+            context.words.value("event").unwrap_or("free"),
+            Rights::NOTIFY,
+        )
         .map_err(missing("event free"))?;
     let mut stream = Stream::new(&view, free);
     let mut last_progress_ns = context.machine.now_ns();

@@ -14,15 +14,20 @@ use crate::hv::{Client, Machine};
 pub mod conformance;
 pub mod consumer;
 pub mod echo;
+pub mod loan;
 pub mod producer;
 pub mod stream;
 
 #[cfg(feature = "bare-metal")]
 mod bench;
 #[cfg(feature = "bare-metal")]
+mod borrower;
+#[cfg(feature = "bare-metal")]
 mod children;
 #[cfg(feature = "bare-metal")]
 mod hostile;
+#[cfg(feature = "bare-metal")]
+mod lender;
 #[cfg(feature = "bare-metal")]
 mod monitor;
 #[cfg(feature = "bare-metal")]

@@ -1,7 +1,8 @@
 //! `program=producer`: hands the boot module `input` to the consumer.
 //!
 //! Needs port `descriptors` (send), memory `stream` (read and write), event `free` (wait).
-//! Command line: `peer=NAME` names the consumer in messages.
+//! Command line: `peer=NAME` names the consumer in messages;
+//! `port=`, `memory=` and `event=` name other wires than these.
 
 use nuncio_abi::{Deadline, Error, Rights};
 
@@ -55,14 +56,17 @@ fn hand_over<M: Machine>(context: &Context<'_, M>) -> Result<(), Failure> {
         .ok_or(Failure::Missing("module input", Error::BadHandle))?;
     let access = Rights::READ | Rights::WRITE;
     let view = client
-        .memory("stream", access)
+        .memory(context.words.value("memory").unwrap_or("stream"), access)
         .and_then(|memory| memory.attach(&client.space()?, access))
         .map_err(missing("memory stream"))?;
     let port = client
-        .port("descriptors", Rights::SEND)
+        .port(
+            context.words.value("port").unwrap_or("descriptors"),
+            Rights::SEND,
+        )
         .map_err(missing("port descriptors"))?;
     let free = client
-        .event("free", Rights::WAIT)
+        .event(context.words.value("event").unwrap_or("free"), Rights::WAIT)
         .map_err(missing("event free"))?;
     if slots_in(view.length()) == 0 {
         return Err(Failure::TooSmall(view.length()));

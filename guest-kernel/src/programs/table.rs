@@ -1,6 +1,7 @@
 //! The programs by name.
 
-use super::{bench, children, conformance, consumer, echo, hostile, monitor, producer};
+use super::producer;
+use super::{bench, borrower, children, conformance, consumer, echo, hostile, lender, monitor};
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
@@ -8,12 +9,14 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 8] = [
+const PROGRAMS: [(&str, Program); 10] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
     ("bench", bench::run),
     ("children", children::run),
+    ("lender", lender::run),
+    ("borrower", borrower::run),
     ("monitor", monitor::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),

@@ -50,6 +50,10 @@ pub const BEDS: &[Bed] = &[
                 "faults::spin_no_interrupts",
                 "no interrupt exits a guest that was entered with its interrupt flag clear",
             ),
+            (
+                "several-cpus::a_domain_that_takes_no_interrupts",
+                "no interrupt exits a guest that was entered with its interrupt flag clear",
+            ),
         ],
     },
     Bed {

@@ -30,7 +30,7 @@ fn machine(bed: &Bed, cpus: u64, test: &str) -> Result<Run, Failed> {
 }
 
 /// So many CPUs run, and these are left out.
-fn has_cpus(outcome: &Outcome, cpus: u64, left_out: serde_json::Value) -> Result<(), Failed> {
+pub fn has_cpus(outcome: &Outcome, cpus: u64, left_out: serde_json::Value) -> Result<(), Failed> {
     let boot = &outcome.json["boot"];
     let what = format!("{cpus} CPUs should run, and {left_out} be left out: {boot}");
     let holds = boot["cpus"] == cpus && boot["cpus_left_out"] == left_out;

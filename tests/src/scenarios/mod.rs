@@ -16,6 +16,7 @@ mod image;
 mod monitors;
 mod panics;
 mod refusals;
+mod several_cpus;
 mod stream;
 
 use libtest_mimic::Failed;
@@ -64,11 +65,13 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
+        ("several-cpus", several_cpus::SCENARIOS),
     ];
     if bed.qemu.is_some() {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
+        themes.push(("several-cpus", several_cpus::FAST));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {
