@@ -117,7 +117,7 @@ pub(super) const TABLE: Table = Table {
             );
             let copy = subject.grant(second, Rights::NONE, 0)?;
             for timer in [first, second] {
-                subject.works(Verb::Arm, [timer, subject.in_ms(2), 0, 0, 0])?;
+                subject.works(Verb::Arm, [timer, subject.in_ms(100), 0, 0, 0])?;
             }
             subject.close(first)?;
             subject.close(second)?;
