@@ -654,7 +654,7 @@ static inline uint64_t nuncio_arm(uint64_t text_page, uint64_t timer, uint64_t d
  * Returns header in rdx.
  * Returns zero in r10.
  * Returns words in r8, rdi, rsi.
- * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, quota-exhausted, peer-gone, queue-full, timed-out. */
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, wrong-state, quota-exhausted, peer-gone, queue-full, timed-out. */
 static inline uint64_t nuncio_call(uint64_t text_page, uint64_t port, uint64_t header, uint64_t words_0, uint64_t words_1, uint64_t deadline, struct nuncio_values *values)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_CALL, port, header, words_0, words_1, deadline, values);

@@ -192,7 +192,7 @@ signatures! {
             R8 "deadline" Deadline;
         out Rdx "header", R10 "zero", R8 Rdi Rsi "words";
         errors BadArgument BadHandle WrongKind MissingRight BadAddress
-            BadArgument BadHandle MissingRight QuotaExhausted PeerGone QueueFull TimedOut BadAddress;
+            BadArgument BadHandle MissingRight WrongState QuotaExhausted PeerGone QueueFull TimedOut BadAddress;
     }
     Reply {
         in Rdi "port" handle(ObjectKind::Port, Rights::RECEIVE),

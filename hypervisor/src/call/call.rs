@@ -6,11 +6,15 @@ use nuncio_abi::{Deadline, Error, Handle, Outgoing, Rights, MESSAGE_HANDLES};
 
 use crate::object::{
     deliver, AwaitedAnswer, Buffer, CallingVcpu, HandleTable, PackedAnswer, Port, Traffic, Waiting,
+    Wake,
 };
 
 use super::message::{deliver_handles, fetch, pack, short};
 use super::send::close;
 use super::{block_until, Answer, Caller, Effects, Outcome};
+
+/// How many calls that wait for each other in a circle are found.
+const MOST_CALLS_IN_A_CIRCLE: usize = 16;
 
 #[inline(always)]
 pub(super) fn call(
@@ -76,6 +80,11 @@ fn begin_long(
     let bytes = fetch(&caller.domain.space, message)?;
     let carried = pack(&caller.domain.space, table, message)?;
     let sleeper = caller.vcpu.sleeper();
+    let waits_for_ever = deadline == Deadline::NEVER;
+    if waits_for_ever && port.leads_to(sleeper, MOST_CALLS_IN_A_CIRCLE) {
+        close(carried, effects);
+        return Err(Error::WrongState);
+    }
     let to = CallingVcpu {
         vcpu: caller.vcpu.id(),
         sleeper: sleeper.clone(),
@@ -98,6 +107,17 @@ fn begin_long(
         Ok(wake) => {
             Traffic::count(&caller.domain.traffic.sent);
             wake.into_iter().for_each(|wake| effects.hand_over(wake));
+            // A receiver that has waited for the call takes it. If it had something else to do, another
+            // CPU may have closed the circle at the same moment; then both see it.
+            let is_taken = matches!(wake, Some(Wake::Blocked(_)));
+            let may_be_circle = waits_for_ever && !is_taken;
+            if may_be_circle && port.leads_to(sleeper, MOST_CALLS_IN_A_CIRCLE) {
+                if let Some(awaited) = sleeper.take_awaited_answer() {
+                    table.release(MESSAGE_HANDLES);
+                    awaited.cancel();
+                    return Err(Error::WrongState);
+                }
+            }
             Ok(())
         }
         Err((error, carried)) => {

@@ -96,7 +96,8 @@ fn port(caller: Caller<'_>, table: &mut HandleTable, capacity: u64, slot: u64) -
     let capacity = capacity as usize;
     let charge = Port::charge(&caller.domain.account, capacity).map_err(exhausted)?;
     table.ensure(MOST_HANDLES)?;
-    let port = Arc::new(Port::new(capacity, target, Some(charge)));
+    let port = Port::new(capacity, target, Some(charge));
+    let port = Arc::new(port.served_by(caller.vcpu.sleeper()));
     let receiver = table.insert(held(Object::Port(port.clone()), Rights::RECEIVE))?;
     let sender = table.insert(held(Object::Port(port), Rights::SEND | Rights::GRANT))?;
     Ok((receiver, Some(sender)))

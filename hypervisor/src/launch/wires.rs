@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use nuncio_abi::Rights;
 
 use crate::mem::PAGE_SHIFT;
-use crate::object::{Event, Memory, Object, Port};
+use crate::object::{Event, Memory, Object, Port, Sleeper, Target};
 use crate::plan::{Grant, GrantedObject, Plan};
 
 use super::draft::Draft;
@@ -43,19 +43,17 @@ impl Wires {
         };
         for (index, port) in plan.ports.iter().enumerate() {
             let object = GrantedObject::Port(index);
-            let target = receiver(plan, drafts, object, Rights::RECEIVE)?;
-            let port = target.map(|target| {
-                (
-                    Arc::new(Port::new(port.capacity, target, None)),
-                    target.slot,
-                )
+            let receiver = receiver(plan, drafts, object, Rights::RECEIVE)?;
+            let port = receiver.map(|(target, sleeper)| {
+                let port = Port::new(port.capacity, target, None).served_by(&sleeper);
+                (Arc::new(port), target.slot)
             });
             wires.ports.push(port);
         }
         for index in 0..plan.events.len() {
             let object = GrantedObject::Event(index);
-            let target = receiver(plan, drafts, object, Rights::WAIT)?;
-            let event = target.map(|target| (Arc::new(Event::new(target, None)), target.slot));
+            let waiter = receiver(plan, drafts, object, Rights::WAIT)?;
+            let event = waiter.map(|(target, _)| (Arc::new(Event::new(target, None)), target.slot));
             wires.events.push(event);
         }
         Ok(wires)
@@ -118,7 +116,7 @@ fn receiver(
     drafts: &mut [Draft],
     object: GrantedObject,
     right: Rights,
-) -> Result<Option<crate::object::Target>, LaunchError> {
+) -> Result<Option<(Target, Arc<Sleeper>)>, LaunchError> {
     let grant = plan
         .grants
         .iter()
@@ -129,5 +127,6 @@ fn receiver(
     let slot = draft
         .take_slot()
         .map_err(|fault| fault.of(&draft.domain.name))?;
-    Ok(Some(draft.vcpu.target(slot)))
+    let sleeper = draft.vcpu.sleeper().clone();
+    Ok(Some((draft.vcpu.target(slot), sleeper)))
 }

@@ -3,7 +3,7 @@
 //! Handles in messages count as handles: while one is queued, its object has a holder. No message
 //! carries the right to receive, so no two ports keep each other alive.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use nuncio_abi::{CallToken, Error, Message, MAX_VALUES, MESSAGE_HANDLES};
@@ -55,6 +55,8 @@ enum Receiver {
     Vcpu {
         target: Target,
         blocked: Option<Arc<Sleeper>>,
+        /// What that vcpu sleeps for, wherever it does.
+        sleeper: Weak<Sleeper>,
     },
     /// Nobody any more.
     Gone,
@@ -70,8 +72,17 @@ impl Port {
         let receiver = Receiver::Vcpu {
             target: receiver,
             blocked: None,
+            sleeper: Weak::new(),
         };
         Self::with_receiver(capacity, receiver, charge)
+    }
+
+    /// A port whose receiver sleeps there, for [`Port::leads_to`].
+    pub fn served_by(self, receiver: &Arc<Sleeper>) -> Self {
+        if let Receiver::Vcpu { sleeper, .. } = &mut self.state.lock().receiver {
+            *sleeper = Arc::downgrade(receiver);
+        }
+        self
     }
 
     /// Pays for a port with all that can ever be in it.
@@ -243,7 +254,10 @@ impl Port {
             receiver,
             ..
         } = &mut *state;
-        let Receiver::Vcpu { target, blocked } = receiver else {
+        let Receiver::Vcpu {
+            target, blocked, ..
+        } = receiver
+        else {
             return None;
         };
         let receiver = blocked.as_ref()?;
@@ -357,6 +371,33 @@ impl Port {
         Ok((handles, state.next_sender()))
     }
 
+    /// Whether an answer from here has to wait for that sleeper: its receiver is that one, or waits for
+    /// ever for an answer that leads there. Looks along so many calls at most.
+    #[inline(never)]
+    pub fn leads_to(&self, caller: &Arc<Sleeper>, calls: usize) -> bool {
+        let Some(receiver) = self.busy_receiver() else {
+            return false;
+        };
+        if Arc::ptr_eq(&receiver, caller) {
+            return true;
+        }
+        // One lock at a time: a wait that never ends cannot be over meanwhile.
+        let next = receiver.awaited_for_ever();
+        next.is_some_and(|port| calls > 1 && port.leads_to(caller, calls.saturating_sub(1)))
+    }
+
+    /// The receiver, if it does not wait for a message from here.
+    fn busy_receiver(&self) -> Option<Arc<Sleeper>> {
+        match &self.state.lock().receiver {
+            Receiver::Vcpu {
+                blocked: None,
+                sleeper,
+                ..
+            } => sleeper.upgrade(),
+            _ => None,
+        }
+    }
+
     /// The receiver does not wait any more.
     pub fn unblock_receiver(&self) {
         self.state.lock().set_blocked(None);
@@ -466,7 +507,10 @@ impl State {
         token: Option<CallToken>,
         handles: Vec<Held>,
     ) -> Option<Wake> {
-        if let Receiver::Vcpu { target, blocked } = &mut self.receiver {
+        if let Receiver::Vcpu {
+            target, blocked, ..
+        } = &mut self.receiver
+        {
             if let Some(sleeper) = blocked.take() {
                 if handles.is_empty() && sleeper.receive(message, badge, token).is_ok() {
                     // Without handles there is nothing to give back, which the compiler does not see.
@@ -484,7 +528,9 @@ impl State {
     /// A receiver inside `receive` is woken; any other finds the arrival bit in its slot.
     fn announce(&mut self) -> Option<Wake> {
         match &mut self.receiver {
-            Receiver::Vcpu { target, blocked } => {
+            Receiver::Vcpu {
+                target, blocked, ..
+            } => {
                 if blocked.take().is_some() {
                     return Some(Wake::Blocked(target.vcpu));
                 }

@@ -347,6 +347,18 @@ impl Sleeper {
         waits
     }
 
+    /// The port from which it waits for an answer without a deadline.
+    pub(super) fn awaited_for_ever(&self) -> Option<Arc<Port>> {
+        match &*self.0.lock() {
+            Waiting::Answer(AwaitedAnswer {
+                port: Some(port),
+                deadline: Deadline::NEVER,
+                ..
+            }) => Some(port.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether it waits for its monitor.
     pub fn awaits_monitor(&self) -> bool {
         matches!(*self.0.lock(), Waiting::Monitor(_))

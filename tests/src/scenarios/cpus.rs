@@ -38,7 +38,7 @@ pub fn has_cpus(outcome: &Outcome, cpus: u64, left_out: serde_json::Value) -> Re
     Ok(())
 }
 
-/// Every CPU turns virtualization on, and takes an interrupt and an NMI; then the guests run on the first.
+/// Every CPU turns virtualization on, and takes an interrupt and an NMI; it is kept from running guests for that.
 fn come_up(bed: &Bed, cpus: u64) -> Result<(), Failed> {
     let outcome = machine(bed, cpus, "cpus")?.go()?;
     outcome.ends(0, "ok")?.delivers()?.returns_frames()?;

@@ -148,7 +148,7 @@ pub(super) const TABLE: Table = Table {
             let port = subject.port(2)?;
             subject.send(port.far, 0, [0; 3])?;
             subject.send(port.far, 0, [0; 3])?;
-            for deadline in [0, u64::MAX] {
+            for deadline in [0, subject.far_off()] {
                 let caller = with_deadline(port.far, deadline);
                 caller.refuses(subject, 8, [1, 0, 0], Error::QueueFull)?;
                 let bell = word(subject.event(SLOT)?.far, Rights::NOTIFY);
@@ -164,7 +164,7 @@ pub(super) const TABLE: Table = Table {
                 let port = subject.port(1)?;
                 orders::call_me(subject, port.far, u64::MAX, false)?;
                 let token = subject.receive(port.near, subject.far_off())?.token;
-                let caller = with_deadline(port.far, u64::MAX);
+                let caller = with_deadline(port.far, subject.far_off());
                 caller.refuses(subject, 8, [1, 0, 0], Error::QueueFull)?;
                 // A message that is no call has room.
                 subject.send(port.far, 1, [1, 0, 0])?;
@@ -177,6 +177,25 @@ pub(super) const TABLE: Table = Table {
                 )
             },
         ),
+        error(Error::WrongState, 0, "nobody-could-answer", |subject| {
+            let port = subject.port(1)?;
+            let own = with_deadline(port.far, u64::MAX);
+            own.refuses(subject, 0, [0; 3], Error::WrongState)?;
+            orders::call_me(subject, port.far, u64::MAX, false)?;
+            let token = subject.receive(port.near, subject.far_off())?.token;
+            // The partner waits for this domain, which would wait for the partner.
+            let partner = subject.given("orders", Rights::SEND)?;
+            let circle = with_deadline(partner, u64::MAX);
+            circle.refuses(subject, 0, [0; 3], Error::WrongState)?;
+            let bell = word(subject.event(SLOT)?.far, Rights::NOTIFY);
+            circle.refuses(subject, with_handles(1), [bell, 0, 0], Error::WrongState)?;
+            subject.works(Verb::Reply, [port.near, token << 32, 0, 0, 0])?;
+            equal(
+                "how the partner's call ended",
+                orders::report(subject)?.status,
+                0,
+            )
+        }),
         error(Error::TimedOut, 0, "never-early", |subject| {
             let port = subject.port(2)?;
             let deadline = subject.in_ms(2);

@@ -63,7 +63,7 @@ impl Refused {
             verb: Verb::Call,
             port,
             beside: 0,
-            last: Some(u64::MAX),
+            last: Some(subject.far_off()),
         };
         call(self.full.far).refuses(subject, 0, [0; 3], Error::QueueFull)?;
         call(self.deserted).refuses(subject, 0, [0; 3], Error::PeerGone)

@@ -43,7 +43,7 @@ const AFTER_INIT_NS: u64 = 10_000_000;
 const BETWEEN_STARTS_NS: u64 = 200_000;
 /// A CPU that has not come this long after it was started does not come. A real one takes less than a
 /// millisecond; that of an emulator on a loaded host is a thread that may have to wait.
-const ARRIVAL_LIMIT_NS: u64 = 1_000_000_000;
+const ARRIVAL_LIMIT_NS: u64 = 5_000_000_000;
 
 /// In xAPIC mode a CPU is named by 8 bits, all of which mean everybody (Intel SDM vol. 3, 10.6.2.1).
 const HIGHEST_XAPIC_ID: u32 = 254;

@@ -234,3 +234,32 @@ fn neither_messages_nor_events_are_lost_to_a_receiver_of_both() {
         notifier.join().unwrap();
     });
 }
+
+/// The last to call sees the circle; if both see it, both are refused. None sleeps for ever, which shuttle
+/// would report.
+#[test]
+fn two_that_call_each_other_do_not_both_sleep() {
+    explore(2000, || {
+        let machine = Machine::new(3);
+        let [mut first, mut second] = [(); 2].map(|()| machine.guest());
+        let ports = [first.create_port(1), second.create_port(1)];
+        let to_second = second.give(ports[1].1, Rights::SEND, &first);
+        let to_first = first.give(ports[0].1, Rights::SEND, &second);
+        let threads = [
+            (first, ports[0].0, to_second),
+            (second, ports[1].0, to_first),
+        ];
+        let threads = threads.map(|(mut guest, own, other)| {
+            thread::spawn(move || {
+                let answer = guest.ask(other, 1, Deadline::NEVER);
+                // Whoever waits for this one learns that it will not answer.
+                guest.close(own).unwrap();
+                answer
+            })
+        });
+        let answers = join(threads);
+        assert!(answers.contains(&Err(Error::WrongState)), "{answers:?}");
+        let is_refused = |answer| matches!(answer, Err(Error::WrongState | Error::PeerGone));
+        assert!(answers.into_iter().all(is_refused), "{answers:?}");
+    });
+}

@@ -331,6 +331,10 @@ impl Model {
             is(self.is_usable(me, first), Error::BadAddress)?;
         }
         let mut message = self.pack(me, &out, badge)?;
+        is(
+            deadline != NEVER || !self.leads_to(port, me),
+            Error::WrongState,
+        )?;
         self.room(me, 4, 0..0, seen)?;
         let to = self.port(port);
         is(!to.is_console && to.receiver.is_some(), Error::PeerGone)?;
@@ -357,6 +361,35 @@ impl Model {
         }
         self.runs_next = receiver.filter(|_| waits_here);
         Ok(Next::Sleeps(sleep))
+    }
+
+    /// Whether whoever receives there waits for ever for an answer of that domain's.
+    fn leads_to(&self, mut port: Id, caller: usize) -> bool {
+        for _ in 0..16 {
+            let Object::Port(Port {
+                receiver: Some((receiver, _)),
+                ..
+            }) = &self.objects[port]
+            else {
+                return false;
+            };
+            if *receiver == caller {
+                return true;
+            }
+            let domain = &self.domains[*receiver];
+            match (&domain.sleeps, &domain.answer) {
+                (
+                    Some(Sleep::Call {
+                        port: next,
+                        deadline: NEVER,
+                        ..
+                    }),
+                    Some(Answer::Awaited),
+                ) => port = *next,
+                _ => return false,
+            }
+        }
+        false
     }
 
     pub(super) fn finish_call(&mut self, me: usize, sleep: Sleep, seen: Option<Seen>) -> Try<Next> {

@@ -303,8 +303,9 @@ impl Stage {
 
     /// A port and an event from one domain to another.
     fn wire(&mut self, from: usize, to: usize) {
-        let target = self.domains[to].1.target(0);
-        let port = Arc::new(RealPort::new(2, target, None));
+        let receiver = &self.domains[to].1;
+        let port = RealPort::new(2, receiver.target(0), None);
+        let port = Arc::new(port.served_by(receiver.sleeper()));
         let model = self.model.add(Object::Port(Port {
             capacity: 2,
             receiver: Some((to, 0)),
