@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use nuncio_abi::{
-    Call, CallToken, Create, Deadline, Handle, Header, Outgoing, QueryItem, Rights, Transfer,
+    Call, CallToken, Create, Deadline, Handle, Header, Outgoing, QueryItem, Resume, Rights,
+    Transfer,
 };
 use nuncio_tools::manifest;
 
@@ -13,7 +14,7 @@ fn bytes(words: impl IntoIterator<Item = u64>) -> Vec<u8> {
     words.into_iter().flat_map(u64::to_le_bytes).collect()
 }
 
-/// One call of each verb.
+/// Calls of every verb, and of `create` for every kind.
 pub fn calls() -> Vec<Vec<u8>> {
     let handle = Handle::new(3, 1);
     let message = Outgoing::registers(5, [0x6F_6C6C_6568, 0, 0]);
@@ -62,9 +63,27 @@ pub fn calls() -> Vec<Vec<u8>> {
             object: handle,
             code: 1,
         },
+        Call::Create(Create::Memory { bytes: 0x3000 }),
         Call::Create(Create::Port {
             capacity: 4,
             slot: 3,
+        }),
+        Call::Create(Create::Event {
+            slot: 5,
+            interval_ns: 1_000_000,
+        }),
+        Call::Create(Create::Domain {
+            frames: 32,
+            kernel_bytes: 0xC000,
+            event: Some(handle),
+            bits: 1,
+        }),
+        Call::Create(Create::Space),
+        Call::Create(Create::Vcpu {
+            domain: handle,
+            page: handle,
+            monitor: Some(handle),
+            state: Some(handle),
         }),
         Call::Create(Create::Timer {
             event: handle,
@@ -90,6 +109,22 @@ pub fn calls() -> Vec<Vec<u8>> {
             token: CallToken::new(0, 1),
             message: Outgoing::memory(60, 0x1080),
             then_receive: true,
+        },
+        Call::Start {
+            vcpu: handle,
+            entry: 0x10_0000,
+            stack: 0x20_0000,
+            argument: 7,
+            page_table: 0x3000,
+        },
+        Call::Run {
+            vcpu: handle,
+            space: Some(handle),
+            resume: Resume::GO,
+        },
+        Call::Submit {
+            ring: 0x4000,
+            entries: 31,
         },
     ];
     let raw = calls.map(|call| call.encode());
@@ -250,4 +285,21 @@ fn multiboot2() -> Vec<u8> {
     let mut memory = (8 + tags.len() as u32).to_le_bytes().to_vec();
     memory.extend([0; 4]);
     [vec![2], memory, tags].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_abi::Verb;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_verb_has_a_call() {
+        let calls = calls();
+        let first = |call: &Vec<u8>| u64::from_le_bytes(call[..8].try_into().unwrap());
+        let verbs: BTreeSet<u64> = calls.iter().map(first).collect();
+        assert!(verbs
+            .into_iter()
+            .eq(Verb::ALL.iter().map(|verb| verb.number())));
+    }
 }
