@@ -169,12 +169,6 @@ impl Sleeper {
         replace_trivial(&mut place, waiting);
     }
 
-    /// Whether it runs or would run.
-    #[inline]
-    pub fn is_awake(&self) -> bool {
-        matches!(*self.0.lock(), Waiting::Nothing)
-    }
-
     /// Whether it is in a call that has no end yet.
     pub fn is_in_call(&self) -> bool {
         !matches!(*self.0.lock(), Waiting::Nothing | Waiting::Upcall)

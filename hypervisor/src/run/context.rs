@@ -10,7 +10,7 @@ use crate::object::{Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu
 use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
 
 use super::cpus::{Cpu, Cpus};
-use super::domains::Starting;
+use super::starting::Starting;
 use super::timers::Due;
 use super::Platform;
 

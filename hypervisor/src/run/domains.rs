@@ -1,22 +1,15 @@
-//! The domains by number, and the vcpu that is to start.
+//! The domains by number.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::object::{Domain, DomainId, Entry, Vcpu};
+use crate::object::{Domain, DomainId};
 
 /// Every domain that lives, and every one that another has made and not given up.
 #[derive(Default)]
 pub(super) struct Domains {
     kept: Vec<Option<Arc<Domain>>>,
     free: Vec<DomainId>,
-}
-
-/// What a `start` asks for.
-pub(super) struct Starting {
-    pub(super) domain: Arc<Domain>,
-    pub(super) vcpu: Vcpu,
-    pub(super) entry: Entry,
 }
 
 impl Domains {

@@ -11,7 +11,7 @@ use crate::object::{Domain, Sleeper, Waiting, Wake};
 use crate::sched::{CpuIndex, Told, VcpuId};
 use crate::vt::Vendor;
 
-use super::domains::Starting;
+use super::starting::Starting;
 use super::{Flow, Platform, Runner, World};
 
 /// A wish, and who waits for it.

@@ -1,15 +1,23 @@
 //! How a domain that another one has made begins to run.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use nuncio_abi::{Error, Reply};
 
 use crate::mem::{GuestPhysical, OutOfFrames};
+use crate::object::{Domain, Entry, Vcpu};
 use crate::vt::{StartState, Vendor};
 
-use super::domains::Starting;
 use super::requests::Wish;
 use super::{Flow, Platform, Runner, World};
+
+/// What a `start` asks for.
+pub(super) struct Starting {
+    pub(super) domain: Arc<Domain>,
+    pub(super) vcpu: Vcpu,
+    pub(super) entry: Entry,
+}
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Starts what a call has asked for.

@@ -129,7 +129,8 @@ impl Mailboxes {
     }
 
     /// Whether nothing lies in the mailbox of that CPU.
-    pub fn is_empty(&self, cpu: CpuIndex) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self, cpu: CpuIndex) -> bool {
         let first = self.first.get(cpu.index());
         first.is_none_or(|first| first.load(Ordering::Acquire) == NOBODY)
     }
