@@ -193,6 +193,7 @@ enum nuncio_stop {
 #define NUNCIO_MAX_RING_ENTRIES 31 /* entries in a ring */
 #define NUNCIO_MAX_MAP_BYTES 16777216 /* bytes in one map or unmap, and in a memory from create */
 #define NUNCIO_MAX_BOOT_HANDLES 40 /* handles in the boot-info page */
+#define NUNCIO_MAX_VCPUS 64 /* vcpus of a domain */
 #define NUNCIO_MAX_MODULES 16 /* modules of a domain */
 #define NUNCIO_MAX_NAME_BYTES 32 /* bytes in a name, with its zero */
 #define NUNCIO_MAX_COMMAND_LINE_BYTES 512 /* bytes in the command line, with its zero */
@@ -260,6 +261,8 @@ struct nuncio_boot_info {
     char command_line[512];
     struct nuncio_module modules[16];
     struct nuncio_named_handle handles[40];
+    uint64_t vcpu_count;
+    uint64_t vcpus[64];
 };
 _Static_assert(offsetof(struct nuncio_boot_info, magic) == 0, "magic");
 _Static_assert(offsetof(struct nuncio_boot_info, version) == 8, "version");
@@ -276,7 +279,9 @@ _Static_assert(offsetof(struct nuncio_boot_info, handle_count) == 112, "handle_c
 _Static_assert(offsetof(struct nuncio_boot_info, command_line) == 120, "command_line");
 _Static_assert(offsetof(struct nuncio_boot_info, modules) == 632, "modules");
 _Static_assert(offsetof(struct nuncio_boot_info, handles) == 1400, "handles");
-_Static_assert(sizeof(struct nuncio_boot_info) == 3320, "boot_info");
+_Static_assert(offsetof(struct nuncio_boot_info, vcpu_count) == 3320, "vcpu_count");
+_Static_assert(offsetof(struct nuncio_boot_info, vcpus) == 3328, "vcpus");
+_Static_assert(sizeof(struct nuncio_boot_info) == 3840, "boot_info");
 
 /* A slot of the vcpu page. */
 struct nuncio_slot {
@@ -473,7 +478,7 @@ static inline uint64_t nuncio_send(uint64_t text_page, uint64_t port, uint64_t h
  * Returns header in rdx.
  * Returns badge in r10.
  * Returns words in r8, rdi, rsi.
- * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, buffer-too-small, quota-exhausted, peer-gone, queue-empty, interrupted, timed-out. */
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, bad-address, wrong-state, buffer-too-small, quota-exhausted, peer-gone, queue-empty, interrupted, timed-out. */
 static inline uint64_t nuncio_receive(uint64_t text_page, uint64_t port, uint64_t deadline, uint64_t buffer, struct nuncio_values *values)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_RECEIVE, port, deadline, buffer, 0, 0, values);

@@ -16,6 +16,8 @@ pub const COMMAND_LINE_BYTES: usize = 512;
 pub const MAX_MODULES: usize = 16;
 /// Handles that a domain can start with.
 pub const MAX_HANDLES: usize = 40;
+/// Vcpus of a domain.
+pub const MAX_VCPUS: usize = 64;
 
 /// A name, padded with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,7 @@ abi_struct! {
         /// The first byte of RAM that holds neither the image nor the first page tables; everything
         /// from here to the end of the RAM is free.
         pub free_start: u64,
-        /// The vcpu page of the first vcpu (see [`crate::VcpuPage`]).
+        /// The vcpu page of the first vcpu (see [`crate::VcpuPage`]); those of the others follow.
         pub vcpu_page: u64,
         /// The time page (see [`crate::TimePage`]), read-only.
         pub time_page: u64,
@@ -144,6 +146,10 @@ abi_struct! {
         pub modules: [Module; MAX_MODULES],
         /// The handles.
         pub handles: [NamedHandle; MAX_HANDLES],
+        /// Vcpus with which the domain begins, at least 1.
+        pub vcpu_count: u64,
+        /// Their handles; 0 in the others. That of the first is in `handles`, too.
+        pub vcpus: [u64; MAX_VCPUS],
     }
 }
 
@@ -161,6 +167,20 @@ impl BootInfo {
     /// The handles in use.
     pub fn handles(&self) -> &[NamedHandle] {
         prefix(&self.handles, self.handle_count)
+    }
+
+    /// The handles of the vcpus with which the domain begins.
+    pub fn vcpus(&self) -> &[u64] {
+        prefix(&self.vcpus, self.vcpu_count)
+    }
+
+    /// The address of the vcpu page of the vcpu with that number, counted from 0; `None` if there is
+    /// none.
+    pub fn vcpu_page_of(&self, vcpu: usize) -> Option<u64> {
+        let number = u64::try_from(vcpu).ok()?;
+        let offset = number.checked_mul(PAGE_BYTES)?;
+        let is_there = vcpu < self.vcpus().len();
+        is_there.then(|| self.vcpu_page.checked_add(offset))?
     }
 
     /// The module of that name.
@@ -208,6 +228,10 @@ impl BootInfo {
                 handle.description,
             );
         }
+        page.word(offset_of!(BootInfo, vcpu_count), self.vcpu_count);
+        for (index, handle) in self.vcpus.iter().enumerate() {
+            page.word(offset_of!(BootInfo, vcpus) + index * 8, *handle);
+        }
         page.0
     }
 
@@ -236,6 +260,8 @@ impl BootInfo {
             handle: 0,
             description: 0,
         }; MAX_HANDLES],
+        vcpu_count: 0,
+        vcpus: [0; MAX_VCPUS],
     };
 }
 

@@ -26,6 +26,8 @@ pub enum Form {
     Modules(usize),
     /// That many [`NamedHandle`]s.
     Handles(usize),
+    /// That many words.
+    Words(usize),
 }
 
 /// A type that a field can have.
@@ -47,6 +49,10 @@ impl<const BYTES: usize> InMemory for [u8; BYTES] {
 
 impl<const COUNT: usize> InMemory for [Module; COUNT] {
     const FORM: Form = Form::Modules(COUNT);
+}
+
+impl<const COUNT: usize> InMemory for [u64; COUNT] {
+    const FORM: Form = Form::Words(COUNT);
 }
 
 impl<const COUNT: usize> InMemory for [NamedHandle; COUNT] {

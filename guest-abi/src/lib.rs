@@ -34,7 +34,7 @@ mod version;
 
 pub use boot_info::{
     BootInfo, Module, Name, NamedHandle, BOOT_INFO_MAGIC, COMMAND_LINE_BYTES, MAX_HANDLES,
-    MAX_MODULES, NAME_BYTES,
+    MAX_MODULES, MAX_VCPUS, NAME_BYTES,
 };
 pub use call::{Call, Deadline};
 pub use clock::{ClockScale, TimePage, TimeWord, CLOCK_ENTRY_OFFSET, TIME_PAGE_WORDS};

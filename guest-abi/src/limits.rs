@@ -2,7 +2,8 @@
 
 use crate::{
     COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_INTERVAL_NS, MAX_MODULES,
-    MAX_PORT_CAPACITY, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES, RING_ENTRIES,
+    MAX_PORT_CAPACITY, MAX_VCPUS, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES,
+    RING_ENTRIES,
 };
 
 /// A limit.
@@ -56,6 +57,7 @@ pub const LIMITS: &[Limit] = &[
         "handles in the boot-info page",
         MAX_HANDLES as u64,
     ),
+    limit("vcpus", "vcpus of a domain", MAX_VCPUS as u64),
     limit("modules", "modules of a domain", MAX_MODULES as u64),
     limit(
         "name-bytes",

@@ -103,8 +103,8 @@ signatures! {
             Rsi "deadline" Deadline,
             Rdx "buffer" Address;
         out Rdx "header", R10 "badge", R8 Rdi Rsi "words";
-        errors BadArgument BadHandle WrongKind MissingRight BadAddress BufferTooSmall
-            QuotaExhausted PeerGone QueueEmpty Interrupted TimedOut;
+        errors BadArgument BadHandle WrongKind MissingRight BadAddress WrongState
+            BufferTooSmall QuotaExhausted PeerGone QueueEmpty Interrupted TimedOut;
     }
     Notify {
         in Rdi "event" handle(ObjectKind::Event, Rights::NOTIFY),

@@ -22,7 +22,7 @@ impl<'m, M: Machine> Vcpu<'m, M> {
     /// Lets it run; one that has a state page and no port waits for [`Vcpu::run`].
     ///
     /// # Errors
-    /// `WrongState` if it has been started; `QuotaExhausted` if its domain cannot pay for it.
+    /// `WrongState` if it runs already; `QuotaExhausted` if its domain cannot pay for it.
     pub fn start(&self, start: Start) -> Result<(), Error> {
         let call = Call::Start {
             vcpu: self.object.handle(),
@@ -48,11 +48,10 @@ impl<'m, M: Machine> Vcpu<'m, M> {
         VcpuExit::from_words([first, second, third]).ok_or(Error::BadArgument)
     }
 
-    /// Has it exit where it is, if it has a monitor.
+    /// Takes it from its CPU until it is started again; one that has a monitor exits where it is instead.
     ///
     /// # Errors
-    /// `WrongState` if it has none or has not been started; `QueueFull` if its monitor's port has no
-    /// room; `PeerGone`.
+    /// `WrongState` if it does not run; `QueueFull` if its monitor's port has no room; `PeerGone`.
     pub fn stop(&self) -> Result<(), Error> {
         let object = self.object.handle();
         self.object.invoke(Call::Stop { object, code: 0 }).map(drop)

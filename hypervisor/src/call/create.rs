@@ -235,7 +235,7 @@ fn vcpu(
         None => None,
     };
     let domain = domain?;
-    if domain.ending().is_some() || !domain.lacks_vcpu() {
+    if !domain.has_room_for_vcpu() {
         return Err(Error::WrongState);
     }
     let charge =
@@ -251,12 +251,12 @@ fn vcpu(
         .and_then(|monitor| Vcpu::made(page, monitor, physical, charge))
         .map_err(exhausted)?;
     // Another CPU may have ended it meanwhile.
-    domain.add_vcpu(|| {
+    let number = domain.add_vcpu(|| {
         let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
         Ok(vcpu.numbered(id))
     })?;
     let rights = Rights::START | Rights::STOP | Rights::GRANT;
-    let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain)), rights))?;
+    let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain), number), rights))?;
     Ok((handle, None))
 }
 

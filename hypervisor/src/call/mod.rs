@@ -16,6 +16,7 @@
     )
 )]
 
+mod abandon;
 mod arm;
 #[expect(clippy::module_inception, reason = "the verb is called so")]
 mod call;
@@ -45,8 +46,11 @@ use alloc::sync::Arc;
 use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
-use crate::object::{CpuIndex, Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
+use crate::object::{
+    CpuIndex, Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, VcpuNumber, Wake,
+};
 
+pub use abandon::abandon;
 pub use resume::resume;
 pub use submit::{Entry as RingEntry, Submission, Then};
 pub use wait::sleep;
@@ -85,6 +89,9 @@ pub trait Effects {
 
     /// Has the vcpu of a domain start at an entry, after [`Outcome::Start`].
     fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry);
+
+    /// Has a vcpu stop, after [`Outcome::StopVcpu`].
+    fn stop_vcpu(&mut self, domain: Arc<Domain>, number: VcpuNumber);
 
     /// Makes a timer that is not armed; `None` if there are too many.
     fn add_timer(
@@ -133,8 +140,9 @@ pub enum Outcome {
     Start,
     /// That vcpu, which the caller runs, exits where it is; the caller goes on with the exit.
     Recall(VcpuId),
-    /// That vcpu exits where it is; the caller goes on.
-    StopVcpu(VcpuId),
+    /// The vcpu that [`Effects::stop_vcpu`] was told stops; the caller, if it is another one, goes on
+    /// with a status.
+    StopVcpu,
     /// So many entries of the ring at that address are made, then the caller goes on.
     Submit(u64, u8),
     /// The entries of the ring that its page names are made, then the caller waits by [`sleep`].
@@ -200,7 +208,7 @@ pub fn dispatch(
         } => unmap::unmap(caller, space, address, length, effects).into(),
         Call::Close { handle } => close::close(caller, handle, effects).into(),
         Call::Query { handle, item } => query::query(caller, handle, item, answer).into(),
-        Call::Stop { object, code } => stop::stop(caller, object, code),
+        Call::Stop { object, code } => stop::stop(caller, object, code, effects),
         _ => dispatch_rare(caller, *raw, answer, effects),
     }
 }

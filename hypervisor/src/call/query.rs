@@ -33,7 +33,7 @@ fn usage(held: &Held) -> Result<(u64, u64), Error> {
             let domain = Weak::upgrade(domain).ok_or(Error::PeerGone)?;
             (domain.account.used(), domain.account.limit())
         }
-        Object::Vcpu(_) => (0, 0),
+        Object::Vcpu(..) => (0, 0),
         Object::Space(space) => (space.mapped_bytes(), space.limit()),
         Object::Memory(memory) => (memory.bytes(), 0),
         Object::Port(port) => {

@@ -96,11 +96,11 @@ pub(super) fn receive_from(
         answer.full(&values(queued, buffer)?);
         Ok(Delivery::Done)
     };
-    let delivery = port.receive(accept, || {
+    let delivery = port.receive(caller.vcpu.id(), accept, || {
         check(buffer)?;
         sleep(caller, wanted, effects)
     });
-    if delivery == Err(Error::PeerGone) {
+    if matches!(delivery, Err(Error::PeerGone | Error::WrongState)) {
         check(buffer)?;
     }
     delivery

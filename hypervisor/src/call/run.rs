@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{Deadline, Error, Handle, Resume, Rights};
 
-use crate::object::{Domain, Order, Runner, VcpuId, Wake};
+use crate::object::{Domain, Order, Runner, VcpuId, VcpuNumber, Wake};
 
 use super::{Caller, Effects, Outcome};
 
@@ -28,11 +28,13 @@ fn begin(
     resume: Resume,
     effects: &mut impl Effects,
 ) -> Result<Outcome, Error> {
-    let (domain, order) = find(caller, vcpu, space, resume)?;
+    let (domain, number, order) = find(caller, vcpu, space, resume)?;
+    // It may end between the two looks: then the monitor is gone, or says so itself.
+    let monitor = domain.monitor(number);
     if domain.ending().is_some() {
         return Err(Error::PeerGone);
     }
-    let monitor = domain.monitor().ok_or(Error::WrongState)?;
+    let monitor = monitor.ok_or(Error::WrongState)?;
     let runner = Runner {
         vcpu: caller.vcpu.id(),
         sleeper: caller.vcpu.sleeper().clone(),
@@ -48,15 +50,15 @@ fn find(
     vcpu: Handle,
     space: Option<Handle>,
     resume: Resume,
-) -> Result<(Arc<Domain>, Order), Error> {
+) -> Result<(Arc<Domain>, VcpuNumber, Order), Error> {
     let table = caller.domain.handles.lock();
-    let domain = table.vcpu(vcpu, Rights::START)?;
+    let (domain, number) = table.vcpu(vcpu, Rights::START)?;
     let space = match space {
         Some(space) => Some(table.space(space, Rights::MAP)?.clone()),
         None => None,
     };
     let domain = domain.upgrade().ok_or(Error::PeerGone)?;
-    Ok((domain, Order { resume, space }))
+    Ok((domain, number, Order { resume, space }))
 }
 
 /// The caller was woken and the vcpu runs on: an event would not wake the caller out of this call, so

@@ -13,14 +13,14 @@ pub(super) fn start(
     entry: Entry,
     effects: &mut impl Effects,
 ) -> Outcome {
-    let domain = match caller.domain.handles.lock().vcpu(vcpu, Rights::START) {
-        Ok(domain) => domain.upgrade(),
+    let (domain, number) = match caller.domain.handles.lock().vcpu(vcpu, Rights::START) {
+        Ok((domain, number)) => (domain.upgrade(), number),
         Err(error) => return Outcome::Error(error),
     };
     let Some(domain) = domain else {
         return Outcome::Error(Error::PeerGone);
     };
-    match domain.take_vcpu() {
+    match domain.take_vcpu(number) {
         Ok(vcpu) => {
             effects.start(domain, vcpu, entry);
             Outcome::Start

@@ -15,8 +15,8 @@ use crate::mem::arena::Arena;
 use crate::mem::{Account, PhysicalMemory};
 use crate::nested::NPT;
 use crate::object::{
-    Delivery, Ending, Held, Memory, Monitor, Object, Order, Port, Queued, Runner, Sleeper, Space,
-    Waiting,
+    Delivery, Ended, Ending, Held, Memory, Monitor, Object, Order, Port, Queued, Runner, Sleeper,
+    Space, VcpuNumber, Waiting,
 };
 
 /// A domain whose vcpu calls, and a port of somebody else's.
@@ -26,7 +26,7 @@ struct Fixture {
     domain: Arc<Domain>,
     vcpu: Vcpu,
     port: Arc<Port>,
-    _receiver: Vcpu,
+    receiver: Vcpu,
     handle: Handle,
 }
 
@@ -68,7 +68,7 @@ fn fixture() -> Fixture {
         account,
         domain,
         port,
-        _receiver: receiver,
+        receiver,
         handle,
     }
 }
@@ -149,6 +149,10 @@ impl Effects for World<'_> {
         unreachable!()
     }
 
+    fn stop_vcpu(&mut self, _: Arc<Domain>, _: VcpuNumber) {
+        unreachable!()
+    }
+
     fn add_timer(&mut self, _: Arc<Event>, _: u64, _: KernelCharge) -> Option<Arc<Timer>> {
         unreachable!()
     }
@@ -189,7 +193,10 @@ fn serve(port: &Port) {
         token = queued.token;
         Ok(Delivery::Done)
     };
-    if port.receive(accept, || Err(Error::QueueEmpty)).is_ok() {
+    if port
+        .receive(VcpuId(1), accept, || Err(Error::QueueEmpty))
+        .is_ok()
+    {
         let answered = port.answer(token.unwrap(), &ANSWER, Vec::new());
         assert!(answered.is_ok(), "the caller sleeps already");
     }
@@ -218,9 +225,11 @@ fn a_short_call_can_be_answered_before_its_caller_has_left_the_handler() {
         deadline: Deadline::NEVER,
         buffer: None,
     }));
-    let blocked = fixture
-        .port
-        .receive(|_| Ok(Delivery::Refused), || Ok(receiver.clone()));
+    let blocked = fixture.port.receive(
+        VcpuId(1),
+        |_| Ok(Delivery::Refused),
+        || Ok(receiver.clone()),
+    );
     assert_eq!(blocked, Ok(Delivery::Awaited));
     let mut world = World {
         now_ns: 0,
@@ -283,7 +292,8 @@ fn a_call_whose_time_is_over_cannot_be_answered() {
 
 #[test]
 fn a_message_that_comes_while_the_receiver_looks_again_is_not_lost() {
-    let fixture = fixture();
+    let mut fixture = fixture();
+    core::mem::swap(&mut fixture.vcpu, &mut fixture.receiver);
     let (caller, never) = (fixture.caller(), Deadline::NEVER);
     let mut values = Values::default();
     let begun = receive::receive(caller, fixture.handle, never, 0, &mut values, &mut quiet());
@@ -311,10 +321,10 @@ fn a_vcpu_can_exit_before_its_runner_has_left_the_handler() {
     let charge = account.charge_kernel(&[8]).unwrap();
     let vcpu = Vcpu::made(page, Some(monitor), *arena, charge).unwrap();
     made.add_vcpu(|| Ok(vcpu.numbered(VcpuId(2)))).unwrap();
-    let monitor = made.monitor().unwrap().clone();
+    let monitor = made.monitor(VcpuNumber::FIRST).unwrap();
     monitor.started(VcpuId(2));
     let held = Held {
-        object: Object::Vcpu(Arc::downgrade(&made)),
+        object: Object::Vcpu(Arc::downgrade(&made), VcpuNumber::FIRST),
         rights: Rights::START,
         badge: 0,
     };
@@ -364,21 +374,25 @@ const ENDING: Ending = Ending {
 };
 
 #[test]
-fn an_ended_domain_gets_no_vcpu_and_one_domain_no_second() {
+fn an_ended_domain_gets_no_vcpu_and_keeps_none() {
     let fixture = fixture();
     let Fixture { arena, account, .. } = &fixture;
     let made = domain(account, arena, 1);
     made.add_vcpu(|| Ok(vcpu(account, *arena, 2))).unwrap();
-    let second = made.add_vcpu(|| unreachable!("there is one"));
-    assert_eq!(second, Err(Error::WrongState));
-    let taken = made.take_vcpu().unwrap();
-    assert_eq!(made.take_vcpu().err(), Some(Error::WrongState));
+    let second = made.add_vcpu(|| Ok(vcpu(account, *arena, 3)));
+    assert_eq!(second, Ok(VcpuNumber(1)));
+    let taken = made.take_vcpu(VcpuNumber::FIRST).unwrap();
+    let again = made.take_vcpu(VcpuNumber::FIRST).err();
+    assert_eq!(again, Some(Error::WrongState));
     let used = account.used();
-    made.end(ENDING, &mut |_| ());
+    assert_eq!(made.end(ENDING), Ended::WhenVcpusStop);
+    assert_eq!(made.end(ENDING), Ended::Before);
+    let late = made.take_vcpu(VcpuNumber(1)).err();
+    assert_eq!(late, Some(Error::PeerGone));
     // It could not be started, and meanwhile its domain has ended.
-    made.put_vcpu_back(taken);
-    assert_eq!(account.used(), used - 1, "nobody keeps it");
-    assert_eq!(made.take_vcpu().err(), Some(Error::PeerGone));
+    assert!(made.give_vcpu_back(taken), "who gives it back closes it");
+    assert_eq!(made.close(&mut |_| ()), [VcpuId(2), VcpuId(3)]);
+    assert_eq!(account.used(), used - 2, "nobody keeps them");
     let late = made.add_vcpu(|| unreachable!("it has ended"));
     assert_eq!(late, Err(Error::WrongState));
 }
@@ -407,7 +421,10 @@ fn a_domain_that_ends_while_it_is_given_a_handle_keeps_none() {
         });
         // It has looked at everything, and waits for the table; then the domain ends.
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let ending = scope.spawn(|| made.end(ENDING, &mut |_| ()));
+        let ending = scope.spawn(|| {
+            assert_eq!(made.end(ENDING), Ended::Now);
+            made.close(&mut |_| ());
+        });
         while made.ending().is_none() {
             std::thread::yield_now();
         }

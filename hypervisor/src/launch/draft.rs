@@ -9,21 +9,22 @@ use nuncio_abi::{
 };
 
 use crate::image::{Image, Segment};
-use crate::mem::{Account, FrameBytes, GuestPhysical, OutOfFrames, PAGE_BYTES, PAGE_SHIFT};
-use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu};
+use crate::mem::{Account, FrameBytes, GuestPhysical, PAGE_BYTES, PAGE_SHIFT};
+use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu, VcpuNumber};
 use crate::plan::{DomainPlan, ModulePlan};
 use crate::run::{Launched, Platform, Runner};
-use crate::sched::CpuIndex;
 use crate::vt::{StartState, Vendor};
 
 use super::error::Fault;
 use super::first_tables::FirstTables;
 use super::layout::Layout;
+use super::vcpus::Vcpus;
 use super::{is_reachable, ram, LoadedModule, Machine, SharedPages};
 
 /// A domain with everything but its vcpu's registers.
 pub(super) struct Draft {
     pub(super) domain: Arc<Domain>,
+    /// Its first vcpu.
     pub(super) vcpu: Vcpu,
     background: bool,
     boot_info_page: Arc<Memory>,
@@ -40,6 +41,10 @@ const FIXED_SLACK_FRAMES: u64 = 256;
 /// One more for each so many frames of RAM, for page tables of 4 KiB pages.
 const FRAMES_PER_SLACK_FRAME: u64 = 256;
 
+/// As many for each of its vcpus as one takes at most: its page, its control block and what goes with
+/// that.
+const FRAMES_PER_VCPU: u64 = 8;
+
 /// What a domain may take of the hypervisor's own memory, in bytes: for its handle table and the
 /// objects that it makes. The heap has room for as much for every domain of the largest plan.
 pub const KERNEL_BYTES: u64 = 256 << 10;
@@ -51,6 +56,7 @@ impl Draft {
         pages: &mut SharedPages,
         plan: &DomainPlan,
         index: usize,
+        vcpus_before: usize,
     ) -> Result<Self, Fault> {
         let frames = quota_frames(machine, plan);
         let account = Account::with_kernel_limit(machine.pool.clone(), frames, KERNEL_BYTES);
@@ -60,13 +66,13 @@ impl Draft {
         let ram = Arc::new(Memory::allocate(&account, plan.memory_bytes >> PAGE_SHIFT)?);
         let image = load_image(machine, &ram, plan)?;
         let cpus = runner.cpus();
-        let cpu = choose_cpu(plan, index, cpus.count())?;
-        let vcpu_page = Arc::new(Memory::allocate(&account, 1)?);
-        let id = cpus.new_vcpu_id(cpu).ok_or(OutOfFrames::Memory)?;
-        let vcpu = Vcpu::new(id, vcpu_page, machine.physical)?;
+        let vcpus = Vcpus::make(cpus, machine, plan, vcpus_before, &account)?;
         let boot_info_page = Arc::new(Memory::allocate(&account, 1)?);
         let id = DomainId(index as u32);
-        let domain = Domain::new(id, plan.name, cpu, account, Arc::new(space));
+        let domain = Domain::new(id, plan.name, vcpus.cpu, account, Arc::new(space));
+        let vcpu_pages = vcpus.pages.clone();
+        vcpus.add_to(&domain)?;
+        let vcpu = domain.take_vcpu(VcpuNumber::FIRST)?;
         let mut draft = Draft {
             domain: Arc::new(domain),
             vcpu,
@@ -78,7 +84,7 @@ impl Draft {
             page_table: GuestPhysical(0),
             next_slot: 0,
         };
-        draft.map_fixed(&ram, pages)?;
+        draft.map_fixed(&ram, pages, &vcpu_pages)?;
         draft.map_modules(machine, pages, &plan.modules)?;
         draft.write_first_tables(machine, &ram, image.end)?;
         draft.describe(plan, limit);
@@ -86,13 +92,21 @@ impl Draft {
         Ok(draft)
     }
 
-    fn map_fixed(&mut self, ram: &Arc<Memory>, pages: &SharedPages) -> Result<(), Fault> {
+    fn map_fixed(
+        &mut self,
+        ram: &Arc<Memory>,
+        pages: &SharedPages,
+        vcpu_pages: &[Arc<Memory>],
+    ) -> Result<(), Fault> {
         let all = Rights::ACCESS;
         let layout = self.layout;
         self.map(GuestPhysical(0), ram, all)?;
         self.map(layout.boot_info, &self.boot_info_page, Rights::READ)?;
-        let vcpu_page = self.vcpu.page_memory();
-        self.map(layout.vcpu_page, vcpu_page, Rights::READ | Rights::WRITE)?;
+        let mut vcpu_page = layout.vcpu_page;
+        for page in vcpu_pages {
+            self.map(vcpu_page, page, Rights::READ | Rights::WRITE)?;
+            vcpu_page = GuestPhysical(vcpu_page.0.saturating_add(PAGE_BYTES));
+        }
         self.map(layout.time_page, &pages.time, Rights::READ)?;
         self.map(
             layout.text_page,
@@ -205,16 +219,33 @@ impl Draft {
     fn give_own_handles(&mut self, pages: &SharedPages) -> Result<(), Fault> {
         let domain = Object::Domain(Arc::downgrade(&self.domain));
         let space = Object::Space(self.domain.space.clone());
-        let vcpu = Object::Vcpu(Arc::downgrade(&self.domain));
         self.give("domain", domain, Rights::STOP, 0)?;
-        self.give("vcpu", vcpu, Rights::NONE, 0)?;
+        self.give_vcpus()?;
         self.give("space", space, Rights::MAP, 0)?;
         // For the domains that it makes.
         let time = Object::Memory(pages.time.clone());
         self.give("time-page", time, Rights::READ | Rights::GRANT, 0)?;
         let text = Object::Memory(pages.text.clone());
         let rights = Rights::READ | Rights::EXECUTE | Rights::GRANT;
-        self.give("text-page", text, rights, 0)
+        self.give("text-page", text, rights, 0)?;
+        Ok(())
+    }
+
+    /// Handles to its vcpus: it starts all but the first by itself.
+    fn give_vcpus(&mut self) -> Result<(), Fault> {
+        for (place, id) in self.domain.vcpu_ids().into_iter().enumerate() {
+            let number = VcpuNumber(u8::try_from(place).unwrap_or(u8::MAX));
+            let vcpu = Object::Vcpu(Arc::downgrade(&self.domain), number);
+            let handle = if id == self.vcpu.id() {
+                self.give("vcpu", vcpu, Rights::NONE, 0)?
+            } else {
+                self.insert(vcpu, Rights::START | Rights::STOP)?
+            };
+            let entry = self.info.vcpus.get_mut(place);
+            *entry.ok_or(Fault::TooManyGrants)? = handle.raw();
+            self.info.vcpu_count += 1;
+        }
+        Ok(())
     }
 
     /// Gives the domain a handle and writes it into its boot-info page.
@@ -224,17 +255,22 @@ impl Draft {
         object: Object,
         rights: Rights,
         slot: u8,
-    ) -> Result<(), Fault> {
+    ) -> Result<Handle, Fault> {
         let kind = object.kind();
+        let handle = self.insert(object, rights)?;
+        let name = Name::new(name).ok_or(Fault::TooManyGrants)?;
+        self.list(name, handle, kind, rights, slot)?;
+        Ok(handle)
+    }
+
+    fn insert(&mut self, object: Object, rights: Rights) -> Result<Handle, Fault> {
         let held = Held {
             object,
             rights,
             // 0 is no badge.
             badge: u64::from(self.domain.id.0).saturating_add(1),
         };
-        let handle = self.domain.handles.lock().insert(held)?;
-        let name = Name::new(name).ok_or(Fault::TooManyGrants)?;
-        self.list(name, handle, kind, rights, slot)
+        Ok(self.domain.handles.lock().insert(held)?)
     }
 
     fn list(
@@ -293,16 +329,6 @@ impl Draft {
     }
 }
 
-/// The CPU that the plan names, or else one after the other.
-fn choose_cpu(plan: &DomainPlan, index: usize, count: usize) -> Result<CpuIndex, Fault> {
-    match plan.cpu {
-        Some(cpu) if usize::from(cpu) < count => Ok(CpuIndex(cpu)),
-        Some(cpu) => Err(Fault::NoCpu { cpu, count }),
-        // There are at most 256.
-        None => Ok(CpuIndex((index % count) as u8)),
-    }
-}
-
 fn quota_frames(machine: &Machine, plan: &DomainPlan) -> u64 {
     let modules: u64 = plan
         .modules
@@ -311,7 +337,8 @@ fn quota_frames(machine: &Machine, plan: &DomainPlan) -> u64 {
         .map(|(_, module)| module.length.div_ceil(PAGE_BYTES))
         .sum();
     let frames = (plan.memory_bytes >> PAGE_SHIFT) + modules;
-    frames + frames / FRAMES_PER_SLACK_FRAME + FIXED_SLACK_FRAMES
+    let vcpus = u64::from(plan.vcpus) * FRAMES_PER_VCPU;
+    frames + frames / FRAMES_PER_SLACK_FRAME + FIXED_SLACK_FRAMES + vcpus
 }
 
 fn find_module<'a>(machine: &'a Machine, name: &Name) -> Result<(usize, &'a LoadedModule), Fault> {

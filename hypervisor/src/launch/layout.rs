@@ -14,12 +14,12 @@ pub const LARGE_PAGE_BYTES: u64 = 2 << 20;
 pub struct Layout {
     /// The boot-info page.
     pub boot_info: GuestPhysical,
-    /// The vcpu page.
-    pub vcpu_page: GuestPhysical,
     /// The time page.
     pub time_page: GuestPhysical,
     /// The text page.
     pub text_page: GuestPhysical,
+    /// The vcpu page of the first vcpu; those of the others follow.
+    pub vcpu_page: GuestPhysical,
     /// Everything from here on is free.
     next: u64,
 }
@@ -31,9 +31,9 @@ impl Layout {
         let page = |index: u64| GuestPhysical(base.saturating_add(index * PAGE_BYTES));
         Layout {
             boot_info: page(0),
-            vcpu_page: page(1),
-            time_page: page(2),
-            text_page: page(3),
+            time_page: page(1),
+            text_page: page(2),
+            vcpu_page: page(3),
             next: base.saturating_add(LARGE_PAGE_BYTES),
         }
     }
@@ -61,6 +61,7 @@ fn align_up(address: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nuncio_abi::MAX_VCPUS;
     use proptest::prelude::*;
 
     proptest! {
@@ -71,7 +72,7 @@ mod tests {
         ) {
             let mut layout = Layout::new(ram_pages * PAGE_BYTES);
             prop_assert!(layout.boot_info.0 >= ram_pages * PAGE_BYTES);
-            let mut end = layout.text_page.0 + PAGE_BYTES;
+            let mut end = layout.vcpu_page.0 + MAX_VCPUS as u64 * PAGE_BYTES;
             for (frame, bytes) in modules {
                 let address = layout.place_module(Frame(frame), bytes);
                 prop_assert!(address.0 >= end && address.is_page_aligned());

@@ -11,6 +11,7 @@ mod error;
 mod first_tables;
 mod layout;
 mod ram;
+mod vcpus;
 mod wires;
 
 use alloc::collections::BTreeMap;
@@ -72,10 +73,12 @@ pub fn launch<V: Vendor, P: Platform>(
 ) -> Result<(), LaunchError> {
     let mut pages = SharedPages::new::<V>(machine)?;
     let mut drafts = Vec::new();
+    let mut vcpus = 0usize;
     for (index, domain) in plan.domains.iter().enumerate() {
-        let draft = Draft::new(runner, machine, &mut pages, domain, index)
+        let draft = Draft::new(runner, machine, &mut pages, domain, index, vcpus)
             .map_err(|fault| fault.of(&domain.name))?;
         drafts.push(draft);
+        vcpus = vcpus.saturating_add(domain.vcpus as usize);
     }
     Wires::make(machine, plan, &mut drafts)?.connect(plan, &mut drafts)?;
     for draft in drafts {

@@ -106,6 +106,7 @@ impl Wires {
         let slot = if receives { slot } else { 0 };
         draft
             .give(name.as_str(), object, grant.rights, slot)
+            .map(|_| ())
             .map_err(|fault| fault.of(&draft.domain.name))
     }
 }

@@ -10,7 +10,10 @@ use spin::{Mutex, Once};
 use crate::mem::{Account, KernelCharge};
 use crate::sched::{CpuIndex, VcpuId};
 
-use super::{Event, HandleTable, Held, LineBuffer, Monitor, Space, Vcpu, Wake};
+use super::vcpus::Vcpus;
+use super::{
+    Event, HandleTable, Held, LineBuffer, Monitor, Sleeper, Space, Vcpu, VcpuNumber, Wake,
+};
 
 /// The number of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +25,7 @@ pub struct Domain {
     pub id: DomainId,
     /// Its name in the manifest.
     pub name: Name,
-    /// The CPU of its vcpu: what happens to the domain as a whole happens there.
+    /// The CPU on which it was made.
     pub cpu: CpuIndex,
     /// Pays for every frame that the domain causes.
     pub account: Arc<Account>,
@@ -34,8 +37,7 @@ pub struct Domain {
     pub console: Mutex<LineBuffer>,
     /// What it has sent and received.
     pub traffic: Traffic,
-    vcpu: Mutex<VcpuPlace>,
-    monitor: Once<Arc<Monitor>>,
+    vcpus: Mutex<Vcpus>,
     ending: Once<Ending>,
     made: Option<Made>,
 }
@@ -64,18 +66,6 @@ pub struct Made {
     pub charge: KernelCharge,
 }
 
-/// The vcpu of a domain.
-#[derive(Default)]
-enum VcpuPlace {
-    /// Not made yet.
-    #[default]
-    None,
-    /// Made and not started.
-    Waiting(Vcpu),
-    /// In the loop, with this number.
-    Started(VcpuId),
-}
-
 /// Counts of what went through ports and events, from this domain's side.
 #[derive(Default)]
 pub struct Traffic {
@@ -96,7 +86,7 @@ pub struct Ending {
     pub reason: StopReason,
     /// What goes with the reason.
     pub detail: u64,
-    /// Where its vcpu was.
+    /// Where the vcpu was that ended it; 0 if it was none of its own.
     pub instruction_pointer: u64,
 }
 
@@ -141,8 +131,7 @@ impl Domain {
             space,
             console: Mutex::new(LineBuffer::new()),
             traffic: Traffic::default(),
-            vcpu: Mutex::default(),
-            monitor: Once::new(),
+            vcpus: Mutex::default(),
             ending: Once::new(),
             made,
         }
@@ -160,77 +149,65 @@ impl Domain {
         self.made.is_some()
     }
 
-    /// Whether it has no vcpu yet.
-    pub fn lacks_vcpu(&self) -> bool {
-        matches!(*self.vcpu.lock(), VcpuPlace::None)
+    /// Whether it can get another vcpu.
+    pub fn has_room_for_vcpu(&self) -> bool {
+        self.vcpus.lock().have_room()
     }
 
-    /// Gives it the vcpu that `make` makes, which has not started.
+    /// Gives it the vcpu that `make` makes, which does not run.
     ///
     /// # Errors
-    /// `WrongState` if it has one, or has ended; then none is made. And what `make` returns.
-    pub fn add_vcpu(&self, make: impl FnOnce() -> Result<Vcpu, Error>) -> Result<(), Error> {
-        let mut place = self.vcpu.lock();
-        if self.ending.is_completed() || !matches!(*place, VcpuPlace::None) {
+    /// `WrongState` if it has as many as it can, or has ended; then none is made. And what `make`
+    /// returns.
+    pub fn add_vcpu(
+        &self,
+        make: impl FnOnce() -> Result<Vcpu, Error>,
+    ) -> Result<VcpuNumber, Error> {
+        let mut vcpus = self.vcpus.lock();
+        if !vcpus.have_room() {
             return Err(Error::WrongState);
         }
         let vcpu = make()?;
         if let Some(monitor) = vcpu.monitor() {
-            self.monitor.call_once(|| {
-                monitor.open();
-                monitor.clone()
-            });
+            monitor.open();
         }
-        *place = VcpuPlace::Waiting(vcpu);
-        Ok(())
+        Ok(vcpus.add(vcpu))
     }
 
-    /// Takes the vcpu that has not started, to start it.
+    /// Takes a vcpu that does not run, to have it run.
     ///
     /// # Errors
-    /// `PeerGone` if the domain has ended; `WrongState` if there is no such vcpu.
-    pub fn take_vcpu(&self) -> Result<Vcpu, Error> {
-        let mut place = self.vcpu.lock();
-        if self.ending.is_completed() {
-            return Err(Error::PeerGone);
-        }
-        match core::mem::take(&mut *place) {
-            VcpuPlace::Waiting(vcpu) => {
-                *place = VcpuPlace::Started(vcpu.id());
-                Ok(vcpu)
-            }
-            other => {
-                *place = other;
-                Err(Error::WrongState)
-            }
-        }
+    /// `PeerGone` if the domain has ended; `WrongState` if the vcpu runs.
+    pub fn take_vcpu(&self, number: VcpuNumber) -> Result<Vcpu, Error> {
+        self.vcpus.lock().take(number)
     }
 
-    /// The vcpu that was taken could not be started.
-    pub fn put_vcpu_back(&self, vcpu: Vcpu) {
-        let mut place = self.vcpu.lock();
-        if !self.ending.is_completed() {
-            *place = VcpuPlace::Waiting(vcpu);
-        }
+    /// Gives back a vcpu that was taken: it could not be started, was stopped, or its domain has ended.
+    /// Whether no vcpu of a domain that has ended can run any more: then the caller, and nobody else,
+    /// closes it ([`Domain::close`]).
+    #[must_use]
+    pub fn give_vcpu_back(&self, vcpu: Vcpu) -> bool {
+        self.vcpus.lock().give_back(vcpu)
     }
 
-    /// Its vcpu is in the loop.
-    pub fn started(&self, id: VcpuId) {
-        *self.vcpu.lock() = VcpuPlace::Started(id);
+    /// The number by which the loops know a vcpu, and whether it has been started.
+    pub fn vcpu(&self, number: VcpuNumber) -> Option<(VcpuId, bool)> {
+        self.vcpus.lock().place(number)
     }
 
-    /// The number of its vcpu, started or not.
-    pub fn vcpu_id(&self) -> Option<VcpuId> {
-        match &*self.vcpu.lock() {
-            VcpuPlace::None => None,
-            VcpuPlace::Waiting(vcpu) => Some(vcpu.id()),
-            VcpuPlace::Started(id) => Some(*id),
-        }
+    /// The numbers of its vcpus.
+    pub fn vcpu_ids(&self) -> alloc::vec::Vec<VcpuId> {
+        self.vcpus.lock().ids()
     }
 
-    /// Who is told of the exits of its vcpu.
-    pub fn monitor(&self) -> Option<&Arc<Monitor>> {
-        self.monitor.get()
+    /// The numbers of those vcpus that were taken and not given back.
+    pub fn taken_vcpus(&self) -> alloc::vec::Vec<VcpuId> {
+        self.vcpus.lock().taken()
+    }
+
+    /// Who is told of the exits of a vcpu.
+    pub fn monitor(&self, number: VcpuNumber) -> Option<Arc<Monitor>> {
+        self.vcpus.lock().monitor(number)
     }
 
     /// How it ended; `None` while it lives.
@@ -238,40 +215,68 @@ impl Domain {
         self.ending.get().copied()
     }
 
-    /// Ends the domain: gives up all it holds and tells who may have waited for it. Only the
-    /// first ending counts. No vcpu of the domain may run again.
-    pub fn end(&self, ending: Ending, wake: &mut dyn FnMut(Wake)) {
-        let Some(vcpu) = self.mark_ended(ending) else {
-            return;
-        };
+    /// From here on it has ended, and no vcpu of it is started; only the first ending counts. Those that
+    /// run have to be taken from their CPUs.
+    pub fn end(&self, ending: Ending) -> Ended {
+        let mut vcpus = self.vcpus.lock();
+        if self.ending.is_completed() {
+            return Ended::Before;
+        }
+        self.ending.call_once(|| ending);
+        if vcpus.end() {
+            Ended::Now
+        } else {
+            Ended::WhenVcpusStop
+        }
+    }
+
+    /// Has a vcpu that sleeps wait until the domain is closed. False if it is, and the vcpu does not have
+    /// to wait.
+    pub fn await_close(&self, vcpu: VcpuId, sleeper: &Arc<Sleeper>) -> bool {
+        self.vcpus.lock().await_close(vcpu, sleeper)
+    }
+
+    /// Gives up all that it holds and tells who may have waited for it. It has ended, and none of its
+    /// vcpus can run any more. Returns their numbers, which nobody uses after that.
+    pub fn close(&self, wake: &mut dyn FnMut(Wake)) -> alloc::vec::Vec<VcpuId> {
+        let ids = self.vcpu_ids();
         // Whoever gives it a handle looks whether it has ended while its table is locked: either this
         // finds that handle, or it is refused.
         let handles: alloc::vec::Vec<_> = self.handles.lock().drain().collect();
         Held::close_all(handles, wake);
-        // Only now: events and ports have announced themselves in the vcpu's page.
-        drop(vcpu);
-        if let Some(monitor) = self.monitor.get() {
-            monitor.end(wake);
+        // Only now: events and ports have announced themselves in the vcpus' pages.
+        let vcpus = self.vcpus.lock().drain();
+        for (vcpu, monitor) in vcpus {
+            drop(vcpu);
+            if let Some(monitor) = monitor {
+                monitor.end(wake);
+            }
         }
         self.space.clear(wake);
         let watcher = self.made.as_ref().and_then(|made| made.watcher.as_ref());
         if let Some(news) = watcher.and_then(|(event, bits)| event.announce(*bits).ok()) {
-            news.into_iter().for_each(wake);
+            news.into_iter().for_each(&mut *wake);
         }
+        let waiting = self.vcpus.lock().close();
+        for (vcpu, sleeper) in waiting {
+            if sleeper.settle(Ok(())) {
+                wake(Wake::Blocked(vcpu));
+            }
+        }
+        ids
     }
 }
 
-impl Domain {
-    /// From here on it has ended, and gets no vcpu. Returns the one that it had; `None` if it had ended
-    /// before.
-    fn mark_ended(&self, ending: Ending) -> Option<VcpuPlace> {
-        let mut place = self.vcpu.lock();
-        if self.ending.is_completed() {
-            return None;
-        }
-        self.ending.call_once(|| ending);
-        Some(core::mem::take(&mut *place))
-    }
+/// What became of a domain that was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ended {
+    /// It had ended before.
+    Before,
+    /// None of its vcpus runs: it is for the caller to close it.
+    Now,
+    /// It is for whoever gives back the last vcpu to close it.
+    WhenVcpusStop,
 }
 
 impl Traffic {

@@ -7,7 +7,7 @@ use nuncio_abi::{Error, Handle, Rights};
 
 use crate::mem::{Account, KernelCharge};
 
-use super::{Domain, Event, Memory, Object, Port, Space, Timer, Wake};
+use super::{Domain, Event, Memory, Object, Port, Space, Timer, VcpuNumber, Wake};
 
 /// Handles that one domain can hold at a time.
 pub const MAX_DOMAIN_HANDLES: usize = 1024;
@@ -305,14 +305,18 @@ impl HandleTable {
         }
     }
 
-    /// The domain of a vcpu, which may not exist any more.
+    /// A vcpu: its domain, which may not exist any more, and its number there.
     ///
     /// # Errors
     /// `BadHandle`, `WrongKind`, `MissingRight`.
-    pub fn vcpu(&self, handle: Handle, needed: Rights) -> Result<&Weak<Domain>, Error> {
+    pub fn vcpu(
+        &self,
+        handle: Handle,
+        needed: Rights,
+    ) -> Result<(&Weak<Domain>, VcpuNumber), Error> {
         let held = self.get(handle)?;
         match &held.object {
-            Object::Vcpu(domain) => held.with(needed, domain),
+            Object::Vcpu(domain, number) => held.with(needed, (domain, *number)),
             _ => Err(Error::WrongKind),
         }
     }
@@ -359,7 +363,7 @@ mod tests {
 
     fn held(number: u32) -> Held {
         Held {
-            object: Object::Vcpu(Weak::new()),
+            object: Object::Vcpu(Weak::new(), VcpuNumber::FIRST),
             rights: Rights::NONE,
             badge: u64::from(number),
         }

@@ -42,6 +42,7 @@ mod space;
 mod throttle;
 mod timer;
 mod vcpu;
+mod vcpus;
 mod waiting;
 
 use alloc::sync::{Arc, Weak};
@@ -51,7 +52,7 @@ use nuncio_abi::{ObjectKind, Posted, Rights};
 pub use buffer::{deliver, fits_registers, Buffer, Place};
 pub use calls::CallingVcpu;
 pub use console::LineBuffer;
-pub use domain::{Domain, DomainId, Ending, Entry, Made, Traffic};
+pub use domain::{Domain, DomainId, Ended, Ending, Entry, Made, Traffic};
 pub use event::{Event, Notified, Release};
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
@@ -61,6 +62,7 @@ pub use space::{Mapping, Space, MAX_REGIONS};
 pub use throttle::Throttle;
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
+pub use vcpus::VcpuNumber;
 pub use waiting::{
     Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found, PackedAnswer,
     Sleeper, Waiting,
@@ -74,8 +76,8 @@ pub use crate::sched::{CpuIndex, VcpuId};
 pub enum Object {
     /// A virtual machine.
     Domain(Weak<Domain>),
-    /// The virtual CPU of a domain.
-    Vcpu(Weak<Domain>),
+    /// A virtual CPU of a domain.
+    Vcpu(Weak<Domain>, VcpuNumber),
     /// An address space.
     Space(Arc<Space>),
     /// Pages.
@@ -93,7 +95,7 @@ impl Object {
     pub const fn kind(&self) -> ObjectKind {
         match self {
             Object::Domain(_) => ObjectKind::Domain,
-            Object::Vcpu(_) => ObjectKind::Vcpu,
+            Object::Vcpu(..) => ObjectKind::Vcpu,
             Object::Space(_) => ObjectKind::Space,
             Object::Memory(_) => ObjectKind::Memory,
             Object::Port(_) => ObjectKind::Port,

@@ -327,14 +327,19 @@ impl Port {
     /// and one may come, asks `sleep` who waits for it.
     ///
     /// # Errors
-    /// `PeerGone` if the queue is empty and nobody can send, and what `accept` and `sleep` return.
+    /// `WrongState` for another vcpu than the receiver; `PeerGone` if the queue is empty and nobody can
+    /// send; and what `accept` and `sleep` return.
     #[inline(always)]
     pub fn receive(
         &self,
+        vcpu: VcpuId,
         accept: impl FnOnce(&Queued) -> Result<Delivery, Error>,
         sleep: impl FnOnce() -> Result<Arc<Sleeper>, Error>,
     ) -> Result<Delivery, Error> {
         let mut state = self.state.lock();
+        if !state.is_receiver(vcpu) {
+            return Err(Error::WrongState);
+        }
         let Some(first) = state.queue.front() else {
             if state.senders == 0 {
                 return Err(Error::PeerGone);
@@ -424,7 +429,7 @@ impl Port {
 
     pub(super) fn receiver_gone(&self, wake: &mut dyn FnMut(Wake)) {
         let mut state = self.state.lock();
-        state.receiver = Receiver::Gone;
+        let before = core::mem::replace(&mut state.receiver, Receiver::Gone);
         let handles = state.queue.clear();
         // Under the lock: behind it a caller may give up by itself, and wait for another port's answer.
         let give_up_hope = |CallingVcpu { vcpu, sleeper }| sleeper.give_up_hope().then_some(vcpu);
@@ -432,6 +437,15 @@ impl Port {
         let senders = state.line.take_all();
         // Handles in messages may name this very port.
         drop(state);
+        // Another vcpu of its domain has closed the handle with which this one receives.
+        if let Receiver::Vcpu {
+            target,
+            blocked: Some(_),
+            ..
+        } = before
+        {
+            wake(Wake::Blocked(target.vcpu));
+        }
         for caller in callers {
             wake(Wake::Blocked(caller));
         }
@@ -474,6 +488,11 @@ impl State {
         } else {
             Ok(())
         }
+    }
+
+    #[inline(always)]
+    fn is_receiver(&self, vcpu: VcpuId) -> bool {
+        matches!(&self.receiver, Receiver::Vcpu { target, .. } if target.vcpu == vcpu)
     }
 
     fn is_turn_of(&self, sender: VcpuId) -> bool {

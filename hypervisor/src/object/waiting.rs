@@ -218,7 +218,23 @@ impl Sleeper {
         }
     }
 
-    /// It never runs again: nobody waits for the answer to its call any more.
+    /// The port at which it waits for a message.
+    pub fn awaited_port(&self) -> Option<Handle> {
+        match &*self.0.lock() {
+            Waiting::Message(awaited) => Some(awaited.port),
+            _ => None,
+        }
+    }
+
+    /// Whether its call keeps room for handles free in the table of its domain.
+    pub fn keeps_room(&self) -> bool {
+        matches!(
+            &*self.0.lock(),
+            Waiting::Answer(_) | Waiting::Answered(_) | Waiting::Packed(_) | Waiting::Unanswered
+        )
+    }
+
+    /// It is taken out of its call: nobody waits for the answer to it any more.
     pub fn abandon(&self, wake: &mut dyn FnMut(Wake)) {
         match self.take() {
             Waiting::Room(awaited) => awaited.leave(wake),

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, PAGE_BYTES};
+use nuncio_abi::{Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, MAX_VCPUS, PAGE_BYTES};
 
 use super::{
     DomainPlan, EventPlan, Fault, Grant, GrantedObject, Limit, MemoryPlan, ModulePlan, Plan,
@@ -41,7 +41,8 @@ impl Builder {
     }
 
     pub(super) fn add_domain(&mut self, domain: DomainPlan) -> Result<(), Fault> {
-        within(domain.vcpus == 1, Limit::Vcpus)?;
+        let vcpus = usize::try_from(domain.vcpus).unwrap_or(usize::MAX);
+        within((1..=MAX_VCPUS).contains(&vcpus), Limit::Vcpus)?;
         within(is_size(domain.memory_bytes), Limit::MemoryBytes)?;
         if self.domain_index(domain.name).is_ok() {
             return Err(Fault::TakenName);
@@ -49,13 +50,14 @@ impl Builder {
         push_within(&mut self.plan.domains, domain, MAX_DOMAINS, Limit::Domains)
     }
 
-    pub(super) fn set_cpu(&mut self, domain: Name, cpu: u64) -> Result<(), Fault> {
+    /// The CPU of a domain's next vcpu.
+    pub(super) fn add_cpu(&mut self, domain: Name, cpu: u64) -> Result<(), Fault> {
         let domain = self.domain_mut(domain)?;
-        if domain.cpu.is_some() {
+        if u32::try_from(domain.cpus.len()).is_ok_and(|named| named >= domain.vcpus) {
             return Err(Fault::Repeated);
         }
         within(cpu < MAX_CPUS, Limit::Cpu)?;
-        domain.cpu = u8::try_from(cpu).ok();
+        domain.cpus.extend(u8::try_from(cpu));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use nuncio_abi::{Name, COMMAND_LINE_BYTES, MAX_MODULES};
+use nuncio_abi::{Name, COMMAND_LINE_BYTES, MAX_MODULES, MAX_VCPUS};
 
 use super::{
     MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PLAN_BYTES,
@@ -188,7 +188,7 @@ impl fmt::Display for Limit {
             ),
             Limit::Modules => write!(formatter, "a domain has at most {MAX_MODULES} modules"),
             Limit::Grants => write!(formatter, "a domain is given at most {MAX_GRANTS} objects"),
-            Limit::Vcpus => write!(formatter, "a domain has 1 vcpu"),
+            Limit::Vcpus => write!(formatter, "a domain has 1 to {MAX_VCPUS} vcpus"),
             Limit::Cpu => write!(
                 formatter,
                 "CPUs have numbers from 0 to {}",

@@ -80,10 +80,10 @@ pub struct DomainPlan {
     pub image: Name,
     /// Its RAM in bytes, a multiple of the page size.
     pub memory_bytes: u64,
-    /// How many vcpus it has: 1.
+    /// How many vcpus it has: 1 to [`nuncio_abi::MAX_VCPUS`].
     pub vcpus: u32,
-    /// The CPU on which it runs; any if there is none.
-    pub cpu: Option<u8>,
+    /// The CPUs on which its vcpus run, in turn; any if there is none.
+    pub cpus: Vec<u8>,
     /// Whether the run may end while it is running.
     pub background: bool,
     /// Printable ASCII, shorter than [`nuncio_abi::COMMAND_LINE_BYTES`].

@@ -55,7 +55,7 @@ fn read_record(text: &str, line: u32, builder: &mut Builder) -> Result<(), Fault
         "domain" => builder.add_domain(read_domain(&mut fields)?)?,
         "cpu" => {
             let domain = fields.name("domain")?;
-            builder.set_cpu(domain, fields.number("cpu")?)?;
+            builder.add_cpu(domain, fields.number("cpu")?)?;
         }
         "command-line" => {
             let domain = fields.name("domain")?;
@@ -83,7 +83,7 @@ fn read_domain(fields: &mut Fields) -> Result<DomainPlan, Fault> {
         image: fields.name_value("image")?,
         memory_bytes: fields.number_value("memory")?,
         vcpus: u32::try_from(fields.number_value("vcpus")?).unwrap_or(u32::MAX),
-        cpu: None,
+        cpus: Default::default(),
         background: match fields.value("background")? {
             "yes" => true,
             "no" => false,

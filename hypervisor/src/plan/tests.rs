@@ -55,7 +55,7 @@ fn the_example_says_what_it_says() {
         image: name("guest-kernel"),
         memory_bytes: 16 << 20,
         vcpus: 1,
-        cpu: None,
+        cpus: Vec::new(),
         background: false,
         command_line: "program=producer  peer=consumer".to_string(),
         modules: [ModulePlan {
@@ -281,7 +281,7 @@ fn the_limits_are_kept_exactly() {
             "limit-ms 0\n".into(),
         ),
         (Limit::Cpu, "cpu a 255\n".into(), "cpu a 256\n".into()),
-        (Limit::Vcpus, vcpus(1), vcpus(2)),
+        (Limit::Vcpus, vcpus(64), vcpus(65)),
         (Limit::Vcpus, vcpus(1), vcpus(0)),
     ];
     for (limit, kept, broken) in cases {
@@ -304,9 +304,9 @@ fn an_error_names_its_line_and_a_way_out() {
 }
 
 #[test]
-fn a_domain_can_be_bound_to_a_cpu_once() {
+fn each_vcpu_can_be_bound_to_a_cpu_once() {
     let plan = with("cpu a 3\n").unwrap();
-    assert_eq!(plan.domains[0].cpu, Some(3));
+    assert_eq!(plan.domains[0].cpus, [3]);
     let twice = with("cpu a 0\ncpu a 0\n").unwrap_err();
     assert_eq!(twice.fault, Fault::Repeated);
     assert_eq!(with("cpu b 0\n").unwrap_err().fault, Fault::UnknownDomain);

@@ -6,7 +6,9 @@ use nuncio_abi::{Deadline, Message, StopReason};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
-use crate::object::{Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, Wake};
+use crate::object::{
+    Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, VcpuNumber, Wake,
+};
 use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
 
 use super::cpus::{Cpu, Cpus};
@@ -24,6 +26,8 @@ pub(super) struct Context<P> {
     pub(super) index: CpuIndex,
     /// What the call that is being made asks to start.
     pub(super) starting: Option<Starting>,
+    /// What it asks to stop.
+    pub(super) stopping: Option<(Arc<Domain>, VcpuNumber)>,
 }
 
 impl<P: Platform> Context<P> {
@@ -36,6 +40,7 @@ impl<P: Platform> Context<P> {
             cpus,
             index,
             starting: None,
+            stopping: None,
         }
     }
 
@@ -128,13 +133,10 @@ impl<P: Platform> Context<P> {
         }
     }
 
-    /// A domain was given up by its maker; its own CPU ends it.
+    /// A domain was given up by its maker; it ends when this call is over.
     fn orphan(&mut self, id: DomainId) {
-        let domain = self.cpus.domains().lock().get(id);
-        if let Some(domain) = domain {
-            self.cpus.orphan(domain.cpu, id);
-            self.tell(domain.cpu, Told::ORPHAN);
-        }
+        self.here.add_orphan(id);
+        self.scheduler.attention().call(Told::ORPHAN);
     }
 
     /// Every CPU forgets what it has cached of the space. Returns when none is in a guest with it any
@@ -264,6 +266,10 @@ impl<P: Platform> Effects for Context<P> {
             vcpu,
             entry,
         });
+    }
+
+    fn stop_vcpu(&mut self, domain: Arc<Domain>, number: VcpuNumber) {
+        self.stopping = Some((domain, number));
     }
 
     fn add_timer(

@@ -44,6 +44,8 @@ pub struct Cpus {
     has_begun: AtomicBool,
     /// CPUs whose vcpus have all ended, after the run.
     finished: AtomicUsize,
+    /// Those of them that have granted the last request.
+    drained: AtomicUsize,
 }
 
 /// What others see of one CPU, and leave for it.
@@ -76,6 +78,7 @@ impl Cpus {
             is_launched: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
+            drained: AtomicUsize::new(0),
         })
     }
 
@@ -128,11 +131,6 @@ impl Cpus {
     /// Leaves a request to a CPU, which has to be told.
     pub(super) fn ask(&self, cpu: CpuIndex, request: Request) {
         self.cpu(cpu).requests.lock().push(request);
-    }
-
-    /// The maker of one of the CPU's domains has given it up; the CPU has to be told.
-    pub(super) fn orphan(&self, cpu: CpuIndex, id: DomainId) {
-        self.cpu(cpu).orphans.lock().push(id);
     }
 
     /// A CPU other than the boot CPU has its loop.
@@ -259,6 +257,16 @@ impl Cpus {
     pub(super) fn are_finished(&self) -> bool {
         self.finished.load(Ordering::SeqCst) == self.cpus.len()
     }
+
+    /// A CPU has granted what it was asked for until all were finished; nobody asks for more.
+    pub(super) fn drain(&self) {
+        self.drained.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether that is so of all CPUs.
+    pub(super) fn are_drained(&self) -> bool {
+        self.drained.load(Ordering::SeqCst) == self.cpus.len()
+    }
 }
 
 impl Cpu {
@@ -282,7 +290,12 @@ impl Cpu {
         core::mem::take(&mut *self.requests.lock())
     }
 
-    /// A domain of the CPU's that was given up and lives on.
+    /// On this CPU a domain was given up by its maker.
+    pub(super) fn add_orphan(&self, id: DomainId) {
+        self.orphans.lock().push(id);
+    }
+
+    /// A domain that was given up there and lives on.
     pub(super) fn next_orphan(&self) -> Option<DomainId> {
         self.orphans.lock().pop()
     }

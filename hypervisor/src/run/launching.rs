@@ -15,11 +15,11 @@ use crate::vt::{StartState, Vendor};
 
 use super::{DomainReport, Platform, Runner, World};
 
-/// A domain with all but its vcpu's registers.
+/// A domain with all but the registers of its first vcpu.
 pub struct Launched {
     /// The domain.
     pub domain: Arc<Domain>,
-    /// Its vcpu.
+    /// Its first vcpu, taken from it.
     pub vcpu: Vcpu,
     /// Where it starts.
     pub start: StartState,
@@ -33,12 +33,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// # Errors
     /// When the account or the machine has no frame left.
     pub fn launch(&mut self, launched: Launched) -> Result<(), OutOfFrames> {
-        let cpu = launched.domain.cpu;
-        if cpu == self.context.index {
-            return self.make_launched(launched);
+        match self.context.elsewhere(launched.vcpu.id()) {
+            None => self.make_launched(launched),
+            Some(cpu) => {
+                self.context.cpus.leave_launched(cpu, launched);
+                Ok(())
+            }
         }
-        self.context.cpus.leave_launched(cpu, launched);
-        Ok(())
     }
 
     /// Waits until all CPUs have made the vcpus that were launched.
@@ -61,6 +62,11 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         self.context.cpus.begin();
         self.run_along();
+        while !self.context.cpus.are_drained() {
+            core::hint::spin_loop();
+        }
+        let reason = self.context.cpus.over();
+        self.end_stopped(reason.unwrap_or(StopReason::RunEnded));
         self.context.cpus.take_reports()
     }
 
@@ -109,11 +115,11 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         background: bool,
     ) {
         let id = object.id();
-        let mut world = World::new(domain, object, vcpu, extended, background);
+        let mut world = World::new(domain, object, vcpu, extended);
         world.trace = self.is_tracing.then(Box::default);
-        world.domain.started(id);
         let cpus = &self.context.cpus;
-        cpus.domains().lock().keep(world.domain.clone());
+        let domain = world.domain.clone();
+        cpus.domains().lock().keep_planned(domain, background);
         if !background {
             cpus.add_foreground();
         }

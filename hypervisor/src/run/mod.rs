@@ -65,7 +65,7 @@ pub struct Runner<V: Vendor, P: Platform> {
     slice_end_ns: u64,
     /// When the run is ended from outside, in nanoseconds.
     limit_ns: Option<u64>,
-    /// The vcpu that runs has ended its own maker.
+    /// The vcpu that runs has to end, because the maker of its domain has.
     is_doomed: bool,
     /// Another CPU has asked for something.
     has_requests: bool,
@@ -82,6 +82,8 @@ enum Flow {
     Yield,
     /// Sleep until woken or the deadline.
     Block(Deadline),
+    /// Leave the CPU until it is started anew.
+    Stop,
     /// The domain has come to its end.
     End(StopReason, u64),
 }
@@ -156,6 +158,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.attend_to_others();
             core::hint::spin_loop();
         }
+        // What was asked for before the last of them was finished.
+        self.attend_to_others();
+        self.context.cpus.drain();
     }
 
     /// Does what other CPUs have asked this one for, while no vcpu runs.
@@ -190,7 +195,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if told.intersects(Told::REQUEST) {
             self.has_requests = true;
         }
-        !told.intersects(Told::REQUEST) && self.context.cpus.over().is_none()
+        !told.intersects(Told::REQUEST) && !self.is_doomed && self.context.cpus.over().is_none()
     }
 
     fn run_vcpu(&mut self, id: VcpuId) {
@@ -230,6 +235,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                     self.context.scheduler.take_over()
                 }
                 Flow::End(reason, detail) => return self.end(world, reason, detail),
+                Flow::Stop => return self.stop_world(world),
+                Flow::Continue | Flow::Yield if core::mem::take(&mut self.is_doomed) => {
+                    return self.end(world, StopReason::Destroyed, 0);
+                }
                 Flow::Continue | Flow::Yield => {
                     self.context.scheduler.requeue(id);
                     None

@@ -1,9 +1,11 @@
 //! What calls leave to the loop, and the reply that its caller gets in the end.
 
+use alloc::sync::Arc;
+
 use nuncio_abi::{Deadline, Error, Reply, StopReason};
 
 use crate::call::{sleep, Caller, Outcome};
-use crate::object::{Arrival, DomainId};
+use crate::object::{Arrival, Domain, DomainId, Waiting};
 use crate::sched::VcpuId;
 use crate::vt::{Vendor, VirtualCpu};
 
@@ -27,7 +29,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Outcome::Stop(id, code) => self.stop(world, id, code),
             Outcome::Start => self.start_made(world),
             Outcome::Recall(id) => self.finish_run(world, id),
-            Outcome::StopVcpu(id) => self.stop_vcpu(world, id),
+            Outcome::StopVcpu => self.stop_vcpu(world),
             // The loop has begun it, or this is an entry of a ring, which begins no other.
             Outcome::Submit(..) => Ok(Reply::Error(Error::BadArgument)),
             Outcome::SubmitAndWait(deadline) => {
@@ -60,14 +62,18 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some(domain) = domain else {
             return Ok(Reply::Done);
         };
-        if domain.cpu != self.context.index {
-            return Err(self.ask(world, domain.cpu, Wish::End(domain, code)));
-        }
         self.end_any(&domain, StopReason::Exited, code);
         self.end_orphans();
         if core::mem::take(&mut self.is_doomed) {
             return Err(Flow::End(StopReason::Destroyed, 0));
         }
+        // Vcpus of it may run on other CPUs yet.
+        let sleeper = world.object.sleeper();
+        sleeper.wait_for(Waiting::Elsewhere);
+        if domain.await_close(world.object.id(), sleeper) {
+            return Err(Flow::Block(Deadline::NEVER));
+        }
+        sleeper.take();
         Ok(Reply::Done)
     }
 
@@ -93,16 +99,40 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     #[cold]
-    fn stop_vcpu(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<Reply, Flow> {
+    fn stop_vcpu(&mut self, world: &mut World<V, P>) -> Result<Reply, Flow> {
+        let Some((domain, number)) = self.context.stopping.take() else {
+            return Ok(Reply::Error(Error::WrongState));
+        };
+        let Some((id, true)) = domain.vcpu(number) else {
+            return Ok(Reply::Error(Error::WrongState));
+        };
         if id == world.object.id() {
-            return Ok(status(world.stop_after_call()));
+            return match world.monitoring {
+                Some(_) => Ok(status(world.stop_after_call())),
+                None => Err(Flow::Stop),
+            };
         }
         if let Some(cpu) = self.context.elsewhere(id) {
-            return Err(self.ask(world, cpu, Wish::Stop(id)));
+            return Err(self.ask(world, cpu, Wish::Stop(domain, id)));
         }
-        let recalled = self.recall(id);
+        let stopped = self.stop_any(&domain, id);
         self.vendor.load(&mut world.vcpu);
-        Ok(status(recalled))
+        Ok(status(stopped))
+    }
+
+    /// Stops another vcpu of this CPU's.
+    ///
+    /// # Errors
+    /// `WrongState` if it does not run here: it is being started, or has just been stopped. `QueueFull`
+    /// if its monitor cannot be told.
+    pub(super) fn stop_any(&mut self, domain: &Arc<Domain>, id: VcpuId) -> Result<(), Error> {
+        let world = self.take_of(domain, id).ok_or(Error::WrongState)?;
+        if world.monitoring.is_some() {
+            self.put_back(world);
+            return self.recall(id);
+        }
+        self.stop_world(world);
+        Ok(())
     }
 }
 

@@ -6,9 +6,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use nuncio_abi::{Name, StopReason, Verb};
 
-use crate::object::{DomainId, Ending};
+use crate::object::{Domain, DomainId, Ending};
 use crate::vt::{EntryFailure, Vendor, VirtualCpu, EXIT_KINDS};
 
+use super::domains::Record;
 use super::{CallTrace, Counters, CpuIndex, Platform, World};
 
 /// Whether a domain did what it was started for.
@@ -41,27 +42,24 @@ pub struct DomainReport {
     pub ending: Ending,
     /// Whether that was good.
     pub verdict: Verdict,
-    /// What its vcpu did.
+    /// What its vcpus did.
     pub counters: Counters,
     /// Frames that it had at the end.
     pub frames: u64,
-    /// The CPU on which it ran.
+    /// The CPU of its first vcpu.
     pub cpu: CpuIndex,
     /// Messages sent and received, notifications made and coalesced.
     pub traffic: [u64; 4],
-    /// Its calls, if they were recorded.
+    /// The calls of its first vcpu, if they were recorded.
     pub trace: Option<Box<CallTrace>>,
     /// Why the CPU refused to enter it, if that was its end.
     pub entry_failure: Option<EntryFailure>,
 }
 
 impl DomainReport {
-    pub(super) fn new<V: Vendor, P: Platform>(world: &mut World<V, P>, mut ending: Ending) -> Self {
-        let entry_failure = entry_failure(world, ending.reason);
-        if let Some(failure) = &entry_failure {
-            ending.instruction_pointer = failure.instruction_pointer;
-        }
-        let traffic = &world.domain.traffic;
+    /// Of a domain that has ended and whose vcpus are gone.
+    pub(super) fn new(domain: &Domain, ending: Ending, record: Record) -> Self {
+        let traffic = &domain.traffic;
         let counts = [
             &traffic.sent,
             &traffic.received,
@@ -69,23 +67,23 @@ impl DomainReport {
             &traffic.coalesced,
         ];
         DomainReport {
-            id: world.domain.id,
-            name: world.domain.name,
+            id: domain.id,
+            name: domain.name,
             ending,
-            verdict: Verdict::of(ending.reason, ending.detail, world.background),
-            counters: world.counters,
-            frames: world.domain.account.used(),
-            cpu: world.domain.cpu,
+            verdict: Verdict::of(ending.reason, ending.detail, record.background),
+            counters: record.counters,
+            frames: record.frames,
+            cpu: domain.cpu,
             traffic: counts.map(|count| count.load(Relaxed)),
-            trace: world.take_trace(),
-            entry_failure,
+            trace: record.trace,
+            entry_failure: record.entry_failure,
         }
     }
 }
 
 /// Why a vcpu could not be entered: whoever ends for this reason has just been tried, so it is still
 /// loaded.
-fn entry_failure<V: Vendor, P: Platform>(
+pub(super) fn entry_failure<V: Vendor, P: Platform>(
     world: &World<V, P>,
     reason: StopReason,
 ) -> Option<EntryFailure> {

@@ -1,11 +1,11 @@
-//! What one CPU asks of another: to end, start or stop what is the other's.
+//! What one CPU asks of another: to start, stop or retire a vcpu that is the other's.
 //!
-//! Everything that happens to a domain as a whole happens on the CPU of its vcpu, one thing after the
-//! other. Whoever asks for it elsewhere sleeps until it is done.
+//! Everything that happens to a vcpu as a whole happens on its CPU, one thing after the other. Whoever asks
+//! for it elsewhere sleeps until it is done.
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Error, StopReason};
+use nuncio_abi::{Deadline, Error};
 
 use crate::object::{Domain, Sleeper, Waiting, Wake};
 use crate::sched::{CpuIndex, Told, VcpuId};
@@ -25,14 +25,16 @@ struct Asker {
     sleeper: Arc<Sleeper>,
 }
 
-/// What is to be done.
+/// What is to be done. With a vcpu comes its domain, since its number may be another one's by then.
 pub(super) enum Wish {
-    /// The domain ends with that exit code.
-    End(Arc<Domain>, u64),
     /// The vcpu of a domain starts.
     Start(Starting),
-    /// The vcpu exits where it is.
-    Stop(VcpuId),
+    /// The vcpu stops: it exits for its monitor, or else is taken from its CPU.
+    Stop(Arc<Domain>, VcpuId),
+    /// The vcpu that somebody runs exits where it is.
+    Recall(VcpuId),
+    /// The domain has ended, and the vcpu never runs again.
+    Retire(Arc<Domain>, VcpuId),
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -52,7 +54,11 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Has a vcpu of another CPU exit for its runner, who sleeps for the exit already.
     #[cold]
     pub(super) fn recall_elsewhere(&mut self, cpu: CpuIndex, id: VcpuId) {
-        let wish = Wish::Stop(id);
+        self.wish(cpu, Wish::Recall(id));
+    }
+
+    /// Asks a CPU for something for whose end nobody waits.
+    pub(super) fn wish(&mut self, cpu: CpuIndex, wish: Wish) {
         self.send_request(cpu, Request { asker: None, wish });
     }
 
@@ -76,13 +82,14 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
 
     fn grant(&mut self, wish: Wish) -> Result<(), Error> {
         match wish {
-            Wish::End(domain, code) => {
-                self.end_any(&domain, StopReason::Exited, code);
+            Wish::Start(starting) => self.start(starting),
+            Wish::Stop(domain, id) => self.stop_any(&domain, id),
+            Wish::Recall(id) => self.recall(id),
+            Wish::Retire(domain, id) => {
+                self.retire_any(&domain, id);
                 self.end_orphans();
                 Ok(())
             }
-            Wish::Start(starting) => self.start(starting).map_err(|_| Error::QuotaExhausted),
-            Wish::Stop(id) => self.recall(id),
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{Error, Reply};
 
-use crate::mem::{GuestPhysical, OutOfFrames};
+use crate::mem::GuestPhysical;
 use crate::object::{Domain, Entry, Vcpu};
 use crate::vt::{StartState, Vendor};
 
@@ -26,26 +26,30 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some(starting) = self.context.starting.take() else {
             return Ok(Reply::Error(Error::WrongState));
         };
-        let cpu = starting.domain.cpu;
-        if cpu != self.context.index {
+        if let Some(cpu) = self.context.elsewhere(starting.vcpu.id()) {
             return Err(self.ask(world, cpu, Wish::Start(starting)));
         }
         let started = self.start(starting);
         // Making a vcpu may have taken the caller's out of the CPU.
         self.vendor.load(&mut world.vcpu);
-        Ok(match started {
-            Ok(()) => Reply::Done,
-            Err(_) => Reply::Error(Error::QuotaExhausted),
-        })
+        Ok(started.map_or_else(Reply::Error, |()| Reply::Done))
     }
 
     /// Makes a vcpu of this CPU, and lets it run.
-    pub(super) fn start(&mut self, starting: Starting) -> Result<(), OutOfFrames> {
+    ///
+    /// # Errors
+    /// `PeerGone` if its domain has ended meanwhile, `QuotaExhausted` if that cannot pay.
+    pub(super) fn start(&mut self, starting: Starting) -> Result<(), Error> {
         let Starting {
             domain,
             vcpu: object,
             entry,
         } = starting;
+        // Whoever ends it from here on finds the vcpu on this CPU, and asks for it behind this.
+        if domain.ending().is_some() {
+            self.give_back(&domain, object);
+            return Err(Error::PeerGone);
+        }
         let account = &domain.account;
         let start = StartState {
             nested_root: domain.space.root(),
@@ -63,18 +67,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             });
         let (charge, extended, vcpu) = match made {
             Ok(made) => made,
-            Err(error) => {
-                domain.put_vcpu_back(object);
-                return Err(error);
+            Err(_) => {
+                self.give_back(&domain, object);
+                return Err(Error::QuotaExhausted);
             }
         };
         let id = object.id();
-        let mut world = World::new(domain, object, vcpu, extended, true);
+        let mut world = World::new(domain, object, vcpu, extended);
         world.charge = Some(charge);
         let monitor = world.object.monitor().cloned();
         world.read_wishes();
         self.make_room(id);
         self.put_back(Box::new(world));
+        self.context.scheduler.reserve(id);
         self.context.scheduler.start(id);
         if let Some(monitor) = monitor {
             monitor.started(id);

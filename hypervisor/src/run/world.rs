@@ -33,8 +33,6 @@ pub struct World<V: Vendor, P: Platform> {
     pub submission: Option<Submission>,
     /// What its cached translations agree with.
     pub seen_version: (u64, u64),
-    /// Whether the run goes on without it.
-    pub background: bool,
     /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
     pub overdrawn_ns: u64,
     /// What it has done.
@@ -65,6 +63,18 @@ impl Counters {
         let last = Verb::ALL.len();
         let index = usize::try_from(verb).map_or(last, |verb| verb.min(last));
         self.calls[index] += 1;
+    }
+
+    /// Adds what another vcpu has done.
+    pub fn add(&mut self, other: &Counters) {
+        let add = |sum: &mut u64, count: &u64| *sum = sum.wrapping_add(*count);
+        for (sum, count) in self.calls.iter_mut().zip(&other.calls) {
+            add(sum, count);
+        }
+        for (sum, count) in self.exits.iter_mut().zip(&other.exits) {
+            add(sum, count);
+        }
+        add(&mut self.ticks, &other.ticks);
     }
 
     /// Exits by kind, calls included: each call that is not counted as an exit has caused one.
@@ -101,6 +111,12 @@ impl<V: Vendor, P: Platform> World<V, P> {
         Some(trace)
     }
 
+    /// What the objects know of it, when it never runs again in this form.
+    pub fn into_objects(self: Box<Self>) -> (Arc<Domain>, Vcpu) {
+        let World { domain, object, .. } = *self;
+        (domain, object)
+    }
+
     /// Notes by how much a slice was too long.
     pub fn overdraw(&mut self, ns: u64) {
         self.overdrawn_ns = self.overdrawn_ns.saturating_add(ns).min(MOST_OVERDRAWN_NS);
@@ -115,13 +131,7 @@ impl<V: Vendor, P: Platform> World<V, P> {
     }
 
     /// A vcpu that has not run yet.
-    pub fn new(
-        domain: Arc<Domain>,
-        object: Vcpu,
-        vcpu: V::Vcpu,
-        extended: P::Extended,
-        background: bool,
-    ) -> Self {
+    pub fn new(domain: Arc<Domain>, object: Vcpu, vcpu: V::Vcpu, extended: P::Extended) -> Self {
         let monitor = object.monitor();
         World {
             seen_version: domain.space.version(),
@@ -131,7 +141,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
             object,
             vcpu,
             extended,
-            background,
             overdrawn_ns: 0,
             counters: Counters::default(),
             trace: None,

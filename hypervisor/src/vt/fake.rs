@@ -258,6 +258,7 @@ fn read_boot_info(bytes: &[u8]) -> BootInfo {
         address_limit: word(offset_of!(BootInfo, address_limit)),
         module_count: word(offset_of!(BootInfo, module_count)),
         handle_count: word(offset_of!(BootInfo, handle_count)),
+        vcpu_count: word(offset_of!(BootInfo, vcpu_count)),
         ..BootInfo::EMPTY
     };
     let line = offset_of!(BootInfo, command_line);
@@ -278,6 +279,9 @@ fn read_boot_info(bytes: &[u8]) -> BootInfo {
             handle: word(base + 32),
             description: word(base + 40),
         };
+    }
+    for (index, handle) in info.vcpus.iter_mut().enumerate() {
+        *handle = word(offset_of!(BootInfo, vcpus) + index * 8);
     }
     info
 }

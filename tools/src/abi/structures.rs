@@ -41,6 +41,7 @@ fn structure(text: &mut String, name: &str, about: &str, fields: &[Field]) -> fm
             Form::Word => writeln!(text, "    uint64_t {own};")?,
             Form::Text(bytes) => writeln!(text, "    char {own}[{bytes}];")?,
             Form::Modules(count) => writeln!(text, "    struct nuncio_module {own}[{count}];")?,
+            Form::Words(count) => writeln!(text, "    uint64_t {own}[{count}];")?,
             Form::Handles(count) => {
                 writeln!(text, "    struct nuncio_named_handle {own}[{count}];")?;
             }

@@ -222,7 +222,7 @@ impl Check<'_> {
             image: self.image(&table.image),
             memory_bytes: self.pages(&table.memory),
             vcpus: self.vcpus(table),
-            cpu: self.cpu(table),
+            cpus: self.named_cpus(table),
             command_line: self.command_line(table),
             background: table.background,
             modules: self.modules(table),
@@ -255,14 +255,24 @@ impl Check<'_> {
         value
     }
 
-    fn cpu(&mut self, table: &DomainTable) -> Option<i64> {
-        let cpu = table.cpu.as_ref()?;
-        let value = *cpu.get_ref();
-        if !(0..limits::NAMED_CPUS).contains(&value) {
+    fn named_cpus(&mut self, table: &DomainTable) -> Vec<i64> {
+        let Some(named) = &table.cpu else {
+            return Vec::new();
+        };
+        let cpus = named.get_ref().numbers().to_vec();
+        if !cpus.iter().all(|cpu| (0..limits::NAMED_CPUS).contains(cpu)) {
             let text = format!("CPUs have numbers from 0 to {}", limits::NAMED_CPUS - 1);
-            self.wrong(Some(cpu.span()), text);
+            self.wrong(Some(named.span()), text);
         }
-        Some(value)
+        let vcpus = table.vcpus.as_ref().map_or(1, |vcpus| *vcpus.get_ref());
+        if cpus.is_empty() || cpus.len() as i64 > vcpus {
+            let text = format!(
+                "name one CPU for all vcpus or up to one for each: 1 to {vcpus}, not {}",
+                cpus.len()
+            );
+            self.wrong(Some(named.span()), text);
+        }
+        cpus
     }
 
     fn command_line(&mut self, table: &DomainTable) -> String {

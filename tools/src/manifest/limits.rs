@@ -1,7 +1,7 @@
 //! The limits of a manifest, in one place. The hypervisor enforces the same ones when it reads the
 //! plan; checking them here gives an error that names the line.
 
-use nuncio_abi::{COMMAND_LINE_BYTES, MAX_HANDLES, MAX_MODULES, NAME_BYTES, PAGE_BYTES};
+use nuncio_abi::{COMMAND_LINE_BYTES, MAX_HANDLES, MAX_MODULES, MAX_VCPUS, NAME_BYTES, PAGE_BYTES};
 
 /// Domains in one manifest.
 pub const DOMAINS: usize = 64;
@@ -14,7 +14,7 @@ pub const WIRES: usize = MAX_HANDLES - RESERVED_NAMES.len() - 1;
 /// CPUs of a machine.
 pub const CPUS: u64 = 256;
 /// Virtual CPUs of one domain.
-pub const VCPUS: i64 = 1;
+pub const VCPUS: i64 = MAX_VCPUS as i64;
 /// CPUs that a domain can name, from 0 on.
 pub const NAMED_CPUS: i64 = 256;
 /// Messages that a port can hold.

@@ -72,8 +72,8 @@ pub struct Domain {
     pub memory_bytes: u64,
     /// Its virtual CPUs.
     pub vcpus: i64,
-    /// The CPU on which it runs; the hypervisor chooses if there is none.
-    pub cpu: Option<i64>,
+    /// The CPUs on which its vcpus run, in turn; the hypervisor chooses if there is none.
+    pub cpus: Vec<i64>,
     /// What it is told; may be empty.
     pub command_line: String,
     /// Whether the run ends without waiting for it.

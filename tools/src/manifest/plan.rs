@@ -80,7 +80,7 @@ fn write_domain(text: &mut String, domain: &Domain, names: &BTreeMap<File, Strin
             domain.memory_bytes, domain.vcpus
         ),
     );
-    if let Some(cpu) = domain.cpu {
+    for cpu in &domain.cpus {
         line(text, format_args!("cpu {name} {cpu}"));
     }
     if !domain.command_line.is_empty() {

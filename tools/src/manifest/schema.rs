@@ -42,8 +42,8 @@ pub struct DomainTable {
     pub memory: Spanned<String>,
     /// How many virtual CPUs.
     pub vcpus: Option<Spanned<i64>>,
-    /// The CPU on which it runs.
-    pub cpu: Option<Spanned<i64>>,
+    /// The CPU on which it runs, or those on which its vcpus do.
+    pub cpu: Option<Spanned<NamedCpus>>,
     /// What the guest is told.
     pub command_line: Option<Spanned<String>>,
     /// Whether the run ends without waiting for it.
@@ -61,6 +61,26 @@ pub struct DomainTable {
     /// Event name to `notify`, `wait` or `notify+wait`.
     #[serde(default)]
     pub events: Entries,
+}
+
+/// A CPU for all vcpus of a domain, or one for each, in turn.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum NamedCpus {
+    /// A number.
+    All(i64),
+    /// Numbers in brackets.
+    Each(Vec<i64>),
+}
+
+impl NamedCpus {
+    /// The numbers.
+    pub fn numbers(&self) -> &[i64] {
+        match self {
+            NamedCpus::All(cpu) => std::slice::from_ref(cpu),
+            NamedCpus::Each(cpus) => cpus,
+        }
+    }
 }
 
 /// `[[port]]`

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Error, ObjectKind, QueryItem, Rights, Verb};
+use nuncio_abi::{Error, ObjectKind, QueryItem, Rights, Verb, MAX_VCPUS};
 
 use super::child::{of_size, FRAMES, KERNEL_BYTES};
 use super::handles::Place;
@@ -146,18 +146,21 @@ pub(super) const TABLE: Table = Table {
                 monitored(subject, 3)?.wants_right(subject, port.near)
             },
         ),
-        error(Error::WrongState, 0, "a-second-vcpu", |subject| {
-            let (child, memory) = (subject.child()?, subject.memory(1)?);
-            let arguments = [VCPU, child.domain, memory, 0, 0];
-            let made = subject.vcpu(child, memory)?;
-            subject.refuses(CREATE, arguments, Error::WrongState)?;
-            // Nor when nobody has a handle of the first.
-            subject.close(made)?;
-            subject.refuses(CREATE, arguments, Error::WrongState)?;
-            let (running, _) = subject.counting_child()?;
-            let arguments = [VCPU, running.child.domain, memory, 0, 0];
-            subject.refuses(CREATE, arguments, Error::WrongState)
-        }),
+        error(
+            Error::WrongState,
+            0,
+            "more-vcpus-than-a-domain-can-have",
+            |subject| {
+                let (child, memory) = (subject.watched_child(0, 0)?, subject.memory(1)?);
+                for _ in 0..MAX_VCPUS {
+                    let made = subject.vcpu(child, memory)?;
+                    // It counts also when nobody has a handle of it.
+                    subject.close(made)?;
+                }
+                let arguments = [VCPU, child.domain, memory, 0, 0];
+                subject.refuses(CREATE, arguments, Error::WrongState)
+            },
+        ),
         error(
             Error::WrongState,
             0,

@@ -32,6 +32,12 @@ pub const OUT_OF_REACH: &[OutOfReach] = &[
         verb: Verb::Call,
         error: Error::BadAddress,
         place: 1,
-        why: "a domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
+        why: "this domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
+    },
+    OutOfReach {
+        verb: Verb::Receive,
+        error: Error::WrongState,
+        place: 0,
+        why: "this domain has one vcpu, which is the receiver of every port that it has",
     },
 ];

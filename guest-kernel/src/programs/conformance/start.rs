@@ -113,6 +113,43 @@ pub(super) const TABLE: Table = Table {
             equal("the count", subject.peek(port, window)?, before)?;
             subject.unmap(window, PAGE)
         }),
+        behaviour("a-vcpu-that-was-stopped-starts-again", |subject| {
+            let (loaded, lent) = subject.counting_child()?;
+            let (port, window) = (subject.port(1)?, subject.window(PAGE)?);
+            subject.map(lent, window, 0, PAGE, Rights::READ)?;
+            for _ in 0..3 {
+                subject.counts(port, window)?;
+                subject.works(Verb::Stop, [loaded.vcpu, 0, 0, 0, 0])?;
+                let before = subject.peek(port, window)?;
+                subject.ends_with(Verb::Wait, [subject.in_ms(5), 0, 0, 0, 0], Error::TimedOut)?;
+                equal("the count", subject.peek(port, window)?, before)?;
+                subject.start(loaded, 0)?;
+            }
+            subject.counts(port, window)?;
+            subject.unmap(window, PAGE)
+        }),
+        behaviour("two-vcpus-of-one-domain-run", |subject| {
+            let (loaded, lent) = subject.counting_child()?;
+            let second = subject.vcpu(loaded.child, subject.memory(1)?)?;
+            let (port, window) = (subject.port(1)?, subject.window(PAGE)?);
+            subject.map(lent, window, 0, PAGE, Rights::READ)?;
+            subject.works(START, starts(second, 0))?;
+            // Either goes on when the other is stopped.
+            for (stopped, other) in [(loaded.vcpu, second), (second, loaded.vcpu)] {
+                subject.works(Verb::Stop, [stopped, 0, 0, 0, 0])?;
+                subject.counts(port, window)?;
+                subject.works(Verb::Stop, [other, 0, 0, 0, 0])?;
+                subject.works(START, starts(stopped, 0))?;
+                subject.counts(port, window)?;
+                subject.works(START, starts(other, 0))?;
+            }
+            // They end together.
+            subject.works(Verb::Stop, [loaded.child.domain, 4, 0, 0, 0])?;
+            let before = subject.peek(port, window)?;
+            subject.ends_with(Verb::Wait, [subject.in_ms(5), 0, 0, 0, 0], Error::TimedOut)?;
+            equal("the count", subject.peek(port, window)?, before)?;
+            subject.unmap(window, PAGE)
+        }),
         behaviour("closing-a-copy-does-not-destroy-it", |subject| {
             let (loaded, lent) = subject.counting_child()?;
             let (port, window) = (subject.port(1)?, subject.window(PAGE)?);

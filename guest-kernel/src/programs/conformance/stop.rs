@@ -63,15 +63,14 @@ pub(super) const TABLE: Table = Table {
                 subject.refuses(STOP, [halting.vcpu, 0, 0, 0, 0], Error::PeerGone)
             },
         ),
-        error(
-            Error::WrongState,
-            0,
-            "a-vcpu-without-a-monitor",
-            |subject| {
-                let (counting, _) = subject.counting_child()?;
-                subject.refuses(STOP, [counting.vcpu, 0, 0, 0, 0], Error::WrongState)
-            },
-        ),
+        error(Error::WrongState, 0, "a-vcpu-that-was-stopped", |subject| {
+            let (counting, _) = subject.counting_child()?;
+            let arguments = [counting.vcpu, 0, 0, 0, 0];
+            subject.works(STOP, arguments)?;
+            subject.refuses(STOP, arguments, Error::WrongState)?;
+            // Its domain lives.
+            subject.ended(counting.child.domain, StopReason::Running, 0)
+        }),
         error(
             Error::WrongState,
             0,

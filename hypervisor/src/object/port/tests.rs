@@ -35,7 +35,7 @@ fn send(port: &Port, number: u64) -> Result<Option<Wake>, Error> {
 
 /// Goes to sleep in `receive`; false if there is no need to.
 fn block(port: &Port) -> bool {
-    let delivery = port.receive(|_| Ok(Delivery::Refused), || Ok(Arc::default()));
+    let delivery = port.receive(RECEIVER, |_| Ok(Delivery::Refused), || Ok(Arc::default()));
     delivery == Ok(Delivery::Awaited)
 }
 
@@ -46,7 +46,7 @@ fn take(port: &Port) -> Result<(Message, u64), Error> {
         taken = Some((queued.message, queued.badge));
         Ok(Delivery::Done)
     };
-    port.receive(accept, || Err(Error::QueueEmpty))?;
+    port.receive(RECEIVER, accept, || Err(Error::QueueEmpty))?;
     Ok(taken.unwrap())
 }
 
@@ -76,7 +76,11 @@ proptest! {
 fn a_message_that_cannot_be_delivered_stays_first() {
     let (port, _) = port(2);
     send(&port, 1).unwrap();
-    let refused = port.receive(|_| Err(Error::BufferTooSmall), || Err(Error::QueueEmpty));
+    let refused = port.receive(
+        RECEIVER,
+        |_| Err(Error::BufferTooSmall),
+        || Err(Error::QueueEmpty),
+    );
     assert_eq!(refused.err(), Some(Error::BufferTooSmall));
     assert_eq!(take(&port), Ok(queued(1)));
 }
@@ -124,7 +128,7 @@ fn port_with_a_line() -> (Port, VcpuPage<'static>) {
 
 /// Takes a message, and says who has to be told that there is room.
 fn receive(port: &Port) -> Option<Wake> {
-    let delivery = port.receive(|_| Ok(Delivery::Done), || Err(Error::QueueEmpty));
+    let delivery = port.receive(RECEIVER, |_| Ok(Delivery::Done), || Err(Error::QueueEmpty));
     match delivery.unwrap() {
         Delivery::DoneInLine => port.next_sender(),
         _ => None,

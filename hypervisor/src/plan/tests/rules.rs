@@ -38,7 +38,8 @@ pub(super) fn assert_rules(plan: &Plan) {
 
 fn assert_domain(domain: &DomainPlan) {
     assert!(is_size(domain.memory_bytes));
-    assert_eq!(domain.vcpus, 1);
+    assert!((1..=64).contains(&domain.vcpus));
+    assert!(domain.cpus.len() <= domain.vcpus as usize);
     assert!(domain.command_line.len() < COMMAND_LINE_BYTES);
     assert!(domain
         .command_line

@@ -17,5 +17,6 @@ mod sleeping;
 mod submitting;
 mod talking;
 mod throttling;
+mod vcpus;
 
 use machine::{run, run_traced, stop, Outcome};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hypervisor::call::{self, Answer, Caller, Effects, Outcome};
 use hypervisor::mem::{Account, KernelCharge};
 use hypervisor::object::{
-    Domain, DomainId, Ending, Entry, Event, Held, Monitor, Object, Space, Target, Timer, Vcpu,
-    VcpuId, Wake,
+    Domain, DomainId, Ended, Ending, Entry, Event, Held, Monitor, Object, Space, Target, Timer,
+    Vcpu, VcpuId, VcpuNumber, Wake,
 };
 use hypervisor::sched::{CpuIndex, TimerId};
 use nuncio_abi::{
@@ -89,6 +89,10 @@ impl Effects for Surroundings {
     }
 
     fn start(&mut self, _domain: Arc<Domain>, _vcpu: Vcpu, _entry: Entry) {
+        unimplemented!("{NOT_MADE}")
+    }
+
+    fn stop_vcpu(&mut self, _domain: Arc<Domain>, _number: VcpuNumber) {
         unimplemented!("{NOT_MADE}")
     }
 
@@ -296,10 +300,9 @@ impl Guest {
         let charge = machine.account().charge_kernel(&[]).unwrap();
         let vcpu = Vcpu::made(page, Some(monitor), physical, charge).unwrap();
         let made = self.domain.add_vcpu(|| Ok(vcpu.numbered(self.vcpu.id())));
-        made.unwrap();
-        let monitor = self.domain.monitor().unwrap();
+        let monitor = self.domain.monitor(made.unwrap()).unwrap();
         monitor.started(self.vcpu.id());
-        monitor.clone()
+        monitor
     }
 
     /// Ends its domain, as the loop does.
@@ -318,7 +321,9 @@ impl Guest {
             detail: 0,
             instruction_pointer: 0,
         };
-        domain.end(ending, &mut |wake| self.surroundings.apply(wake));
+        if domain.end(ending) == Ended::Now {
+            domain.close(&mut |wake| self.surroundings.apply(wake));
+        }
     }
 
     /// Sleeps until somebody wakes it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hypervisor::object::{Next, Object};
+use hypervisor::object::{Next, Object, VcpuNumber};
 use interleavings::{explore, Guest, Machine};
 use nuncio_abi::{Call, Error, Handle, Resume, Rights, VcpuExit, MAX_VALUES};
 use shuttle::thread;
@@ -26,7 +26,7 @@ fn every_exit_and_the_end_of_a_vcpu_reach_its_runner() {
         let mut runner = machine.guest();
         let mut made = machine.guest();
         let monitor = made.add_monitored_vcpu(&machine, None);
-        let vcpu = Object::Vcpu(Arc::downgrade(&made.domain));
+        let vcpu = Object::Vcpu(Arc::downgrade(&made.domain), VcpuNumber::FIRST);
         let vcpu = runner.hold(vcpu, Rights::START);
         let cpu = thread::spawn(move || {
             let mut exits = 0;

@@ -214,8 +214,8 @@ impl Driver {
         Action::Call(raw)
     }
 
-    /// No monitors, and no vcpu page that guests see in their memory or that is not zero before. Calls that
-    /// ask for that name nothing instead. And no more domains at a time than a sequence has steps for.
+    /// No monitors, no second vcpu of a domain and none that is stopped, and no vcpu page that guests see in
+    /// their memory or that is not zero before. Calls that ask for that name nothing instead. And no more domains at a time than a sequence has steps for.
     fn without_what_the_model_lacks(&self, me: usize, raw: &mut RawCall) {
         let memory = |handle: u64| {
             let held = self.model.domains[me].handles.get(&handle)?;
@@ -224,6 +224,12 @@ impl Driver {
                 _ => None,
             }
         };
+        let named = |handle: u64| {
+            let held = self.model.domains[me].handles.get(&handle)?;
+            Some(&self.model.objects[held.object])
+        };
+        let is_started = |handle| matches!(named(handle), Some(Object::Vcpu(who)) if self.model.domains[*who].vcpu == Vcpu::Started);
+        let has_vcpu = |handle| matches!(named(handle), Some(Object::Domain(who)) if self.model.domains[*who].vcpu != Vcpu::None);
         let [first, second, third, _, last] = raw.arguments;
         match (raw.verb, first) {
             (5, _) if memory(second).is_some_and(|memory| memory.is_page) => raw.arguments[1] = 0,
@@ -234,7 +240,11 @@ impl Driver {
                     raw.arguments[0] = 3;
                 }
             }
+            (9, handle) if is_started(handle) => raw.arguments[0] = 0,
             (10, 2) => {
+                if has_vcpu(second) {
+                    raw.arguments[1] = 0;
+                }
                 if !memory(third).is_some_and(Memory::is_fresh) {
                     raw.arguments[2] = 0;
                 }

@@ -37,7 +37,7 @@ use crate::nested::NPT;
 use crate::object::{
     Domain as RealDomain, DomainId, Event as RealEvent, Held as RealHeld, Mapping as RealMapping,
     Memory as RealMemory, Object as RealObject, Port as RealPort, Space as RealSpace,
-    Vcpu as RealVcpu,
+    Vcpu as RealVcpu, VcpuNumber,
 };
 use crate::run::{Cpus, Runner};
 use crate::sched::CpuIndex;
@@ -219,6 +219,8 @@ impl Stage {
             page: crate::mem::PhysicalMemory::words(arena, page.frame(0).unwrap()).unwrap(),
         });
         self.accounts.push(account);
+        let first = domain.add_vcpu(|| Ok(vcpu)).unwrap();
+        let vcpu = domain.take_vcpu(first).unwrap();
         self.domains.push((domain, vcpu));
         let domain = Domain::new(frames, setting.kernel_bytes, number);
         let memory = self.memory(&ram, number);
@@ -270,7 +272,7 @@ impl Stage {
                     MAP,
                 ),
                 (
-                    RealObject::Vcpu(Arc::downgrade(domain)),
+                    RealObject::Vcpu(Arc::downgrade(domain), VcpuNumber::FIRST),
                     Object::Vcpu(me),
                     0,
                 ),
@@ -294,7 +296,7 @@ impl Stage {
                 if me == 1 { STOP } else { 0 },
             );
             let vcpu = self.model.add(Object::Vcpu(me));
-            let real = RealObject::Vcpu(Arc::downgrade(&self.domains[me].0));
+            let real = RealObject::Vcpu(Arc::downgrade(&self.domains[me].0), VcpuNumber::FIRST);
             let rights = START | STOP | GRANT;
             self.give((me + 1) % domains, real, vcpu, rights);
             self.wire(me, (me + 1) % domains);
