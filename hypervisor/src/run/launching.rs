@@ -48,6 +48,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn settle(&mut self) -> Result<(), (Name, OutOfFrames)> {
         let cpus = self.context.cpus.clone();
         cpus.all_launched();
+        // ENDS: each makes what it was given, or fails, without waiting for anybody.
         while !cpus.are_settled() {
             core::hint::spin_loop();
         }
@@ -68,6 +69,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn serve(&mut self) {
         let cpus = self.context.cpus.clone();
         cpus.join();
+        // ENDS: the boot CPU builds what the plan says, or ends the machine.
         while !cpus.is_launched() {
             core::hint::spin_loop();
         }
@@ -78,6 +80,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
         }
         cpus.has_settled();
+        // ENDS: the boot CPU begins when all have settled.
         while !cpus.has_begun() {
             core::hint::spin_loop();
         }

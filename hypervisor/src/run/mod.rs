@@ -35,6 +35,7 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
+use crate::lock;
 use crate::sched::{Numbered, Place, Told, VcpuId};
 use crate::vt::{Left, Vendor, VirtualCpu};
 
@@ -152,6 +153,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.end_all(reason);
         self.context.cpus.finish();
         // Others may wait yet for what they have asked this CPU for.
+        // ENDS: the run is over, so each CPU ends what it has, which has its bounds.
         while !self.context.cpus.are_finished() {
             self.attend_to_others();
             core::hint::spin_loop();
@@ -277,6 +279,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             if attention.is_told() && !self.may_enter(world, slice_end_ns) {
                 return Flow::Yield;
             }
+            lock::assert_none_is_held();
             let left = self.vendor.run(&mut world.vcpu);
             self.context.scheduler.attention().come_back();
             let flow = match left {

@@ -19,6 +19,7 @@ use crate::cpu::{
     self, clock_entry, machine_exit, serial, DirectMap, ExitCode, OtherCpus, Platform, Refusal,
 };
 use crate::launch::{launch, LaunchError, LoadedModule, Machine};
+use crate::lock;
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
 };
@@ -92,6 +93,7 @@ pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
         memory,
         mut other_cpus,
     } = machine;
+    lock::keep_in(cpu::per_cpu::held_locks);
     let work = self_test::work_of_other_cpus(&mut handover, memory, &mut other_cpus);
     start_other_cpus(other_cpus, &platform, work);
     self_test::cpus(&handover.command_line, &platform);

@@ -35,6 +35,7 @@ pub(super) struct Shared {
 pub(super) fn join(shared: Shared) {
     let cpus = shared.cpus.clone();
     SHARED.call_once(|| shared);
+    // ENDS: all have been let in, and each joins or panics, which ends the machine.
     while !cpus.have_joined() {
         spin_loop();
     }
@@ -42,6 +43,7 @@ pub(super) fn join(shared: Shared) {
 
 /// What another CPU does until the machine ends.
 pub(super) fn work(platform: cpu::Platform) -> ! {
+    // ENDS: the boot CPU lets the others begin, or ends the machine.
     let shared = loop {
         match SHARED.get() {
             Some(shared) => break shared,

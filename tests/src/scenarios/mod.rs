@@ -2,6 +2,7 @@
 //! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod checked;
 mod compare;
 mod conformance;
 mod counts;
@@ -68,6 +69,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("several-cpus", several_cpus::SCENARIOS),
     ];
     if bed.qemu.is_some() {
+        themes.push(("checked", checked::SCENARIOS));
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
