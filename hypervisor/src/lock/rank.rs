@@ -59,6 +59,7 @@ ranks! {
     10 Launched "what a CPU is given before the run"
     10 Reports "the reports"
     10 Idle "the count of idle CPUs"
+    10 FlushLog "the log of flushes"
     11 Frames "the free frames"
 }
 

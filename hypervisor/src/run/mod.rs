@@ -37,7 +37,7 @@ use nuncio_abi::{Deadline, StopReason};
 
 use crate::lock;
 use crate::sched::{Numbered, Place, Told, VcpuId};
-use crate::vt::{Left, Vendor, VirtualCpu};
+use crate::vt::{FlushLog, FlushRecorder, Left, Step, Vendor, VirtualCpu};
 
 pub use crate::sched::CpuIndex;
 pub use cpus::Cpus;
@@ -114,6 +114,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn trace_calls(&mut self) {
         self.is_tracing = true;
         self.context.scheduler.attend_again();
+    }
+
+    /// Writes down in that log what becomes of cached translations.
+    pub fn record_flushes(&mut self, log: Arc<FlushLog>) {
+        let recorder = FlushRecorder::new(log, self.context.index.0);
+        self.vendor.record_flushes(recorder.clone());
+        self.context.record_flushes(recorder);
     }
 
     /// The vendor, for making vcpus.
@@ -340,6 +347,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if version != world.seen_version {
             world.seen_version = version;
             world.vcpu.flush_translations();
+            let (vcpu, (space, version)) = (id.0, version);
+            self.context.record(Step::Stale {
+                vcpu,
+                space,
+                version,
+            });
         }
     }
 

@@ -16,6 +16,7 @@ use crate::vt::vmx::Vmx;
 use crate::vt::Vendor;
 
 use super::platform::HardwarePlatform;
+use super::traces::Traces;
 use super::{find_virtualization, gigabyte_pages, Virtualization};
 
 /// What they are told, once there is something to do.
@@ -28,7 +29,7 @@ pub(super) struct Shared {
     /// Pays for what virtualization takes on each.
     pub(super) account: Arc<Account>,
     pub(super) limit_ns: Option<u64>,
-    pub(super) is_tracing: bool,
+    pub(super) traces: Traces,
 }
 
 /// Lets the other CPUs begin. Returns when virtualization is on on all of them.
@@ -79,9 +80,7 @@ fn serve_on<V: Vendor>(shared: &Shared, vendor: V, platform: cpu::Platform) -> !
     let index = CpuIndex(platform.index() as u8);
     let platform = HardwarePlatform::new::<V>(platform);
     let mut runner = Runner::new(cpus, index, vendor, platform, shared.limit_ns);
-    if shared.is_tracing {
-        runner.trace_calls();
-    }
+    shared.traces.begin(&mut runner);
     runner.serve();
     runner.platform().halt()
 }

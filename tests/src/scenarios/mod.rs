@@ -13,6 +13,7 @@ mod errors;
 mod examples;
 mod faults;
 mod fixtures;
+mod flushes;
 mod image;
 mod monitors;
 mod panics;
@@ -63,6 +64,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("errors", errors::SCENARIOS),
         ("examples", examples::SCENARIOS),
         ("fixtures", fixtures::SCENARIOS),
+        ("flushes", flushes::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),

@@ -37,7 +37,7 @@ pub const MODULES: &[Module] = &[
     module("object", Kind::Pure, &["lock", "mem", "nested", "sched"]),
     module("call", Kind::Pure, &["lock", "mem", "nested", "object"]),
     module("cpu", Kind::Hardware, &["mem"]),
-    module("vt", Kind::Boundary, &["mem", "nested", "cpu"]),
+    module("vt", Kind::Boundary, &["lock", "mem", "nested", "cpu"]),
     module("policy", Kind::Pure, &["vt"]),
     module(
         "run",

@@ -23,6 +23,7 @@ use crate::cpu::msr;
 use crate::mem::{Account, Extent, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, NPT, NPT_1G};
 
+use super::flush_log::{FlushRecorder, Step};
 use super::identifiers::{Flush, IdentifierPool};
 use super::permission::{refuse_all, refuse_msrs_except};
 use super::{Left, StartState, Vendor};
@@ -45,6 +46,7 @@ pub struct Svm {
     physical: &'static dyn PhysicalMemory,
     features: Features,
     asids: IdentifierPool,
+    recorder: Option<FlushRecorder>,
     format: &'static dyn EntryFormat,
     host_block: Extent,
     host_block_address: HostPhysical,
@@ -72,6 +74,7 @@ impl Svm {
             physical,
             features,
             asids: IdentifierPool::new(features.asids.min(MAX_ASIDS), features.flush_by_asid),
+            recorder: None,
             format: if gigabyte_pages { &NPT_1G } else { &NPT },
             host_block_address: host_block.first().start(),
             host_block,
@@ -111,9 +114,25 @@ impl Svm {
         let flush = self.asids.prepare(&mut vcpu.asid);
         let word = u64::from(vcpu.asid.number()) | tlb_control(flush) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
+        if let Some(recorder) = &self.recorder {
+            record(recorder, flush, word);
+        }
         let is_remembered = vcpu.remember_new_state();
         vcpu.asid_is_stale = tlb_control(flush) != 0 || is_remembered;
     }
+}
+
+/// Writes down what the control block says now.
+#[cold]
+fn record(recorder: &FlushRecorder, flush: Flush, word: u64) {
+    let how = match word >> 32 {
+        0 if flush == Flush::NewIdentifier => "new-asid",
+        0 => return,
+        1 => "tlb-control-all",
+        _ => "tlb-control-this",
+    };
+    let identifier = word as u32;
+    recorder.record(Step::Done { how, identifier });
 }
 
 /// What the CPU forgets on the next entry (TLB_CONTROL, AMD APM volume 2, section 15.16.1).
@@ -148,6 +167,10 @@ impl Vendor for Svm {
         let [io_map, msr_map] = [&self.io_map, &self.msr_map].map(|map| map.first().start());
         controls::write(vcpu.vmcb, io_map, msr_map);
         Ok(vcpu)
+    }
+
+    fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
     }
 
     fn load(&mut self, vcpu: &mut SvmVcpu) {
