@@ -113,7 +113,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     ) {
         let id = object.id();
         let mut world = World::new(domain, object, vcpu, extended, background);
-        world.trace = self.is_tracing.then(Box::default);
+        world.trace = self.traces_calls.then(Box::default);
         world.domain.started(id);
         let cpus = &self.context.cpus;
         cpus.domains().lock().keep(world.domain.clone());

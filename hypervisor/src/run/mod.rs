@@ -70,8 +70,10 @@ pub struct Runner<V: Vendor, P: Platform> {
     is_doomed: bool,
     /// Another CPU has asked for something.
     has_requests: bool,
-    /// Whether vcpus are added with a trace of their calls.
+    /// Whether anything is recorded before each entry.
     is_tracing: bool,
+    /// Whether vcpus are added with a trace of their calls.
+    traces_calls: bool,
 }
 
 /// What the loop does after an exit.
@@ -107,11 +109,17 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             is_doomed: false,
             has_requests: false,
             is_tracing: false,
+            traces_calls: false,
         }
     }
 
     /// Records the calls of every vcpu that is added from now on.
     pub fn trace_calls(&mut self) {
+        self.traces_calls = true;
+        self.begin_tracing();
+    }
+
+    fn begin_tracing(&mut self) {
         self.is_tracing = true;
         self.context.scheduler.attend_again();
     }
@@ -121,6 +129,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let recorder = FlushRecorder::new(log, self.context.index.0);
         self.vendor.record_flushes(recorder.clone());
         self.context.record_flushes(recorder);
+        self.begin_tracing();
     }
 
     /// The vendor, for making vcpus.
@@ -312,7 +321,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 return false;
             }
             self.context.scheduler.attention().go(Place::Guest);
-            // Where calls are recorded, the scheduler always has news.
+            // Where anything is recorded, the scheduler always has news.
             if !self.context.scheduler.attention().is_told_by_others() {
                 return true;
             }
@@ -347,16 +356,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if version != world.seen_version {
             world.seen_version = version;
             world.vcpu.flush_translations();
-            let (vcpu, (space, version)) = (id.0, version);
-            self.context.record(Step::Stale {
-                vcpu,
-                space,
-                version,
-            });
         }
     }
 
-    /// Gives the slice an end, and records the call that the vcpu has made if calls are recorded.
+    /// Gives the slice an end, and records what the vcpu has done if anything is recorded.
     /// Then somebody always seems to have become ready, so that every call is seen and other runs
     /// do not have to ask on its path.
     #[inline(never)]
@@ -364,8 +367,23 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.limit_run(world, slice_end_ns);
         if self.is_tracing {
             world.record_call();
+            self.record_stale(world);
             // Also behind a vcpu that is not recorded, since the next one may be.
             self.context.scheduler.attend_again();
+        }
+    }
+
+    /// Writes down that the vcpu has to forget translations, if it has been told so since the last time.
+    #[cold]
+    fn record_stale(&self, world: &mut World<V, P>) {
+        let (space, version) = world.seen_version;
+        if world.recorded_version != world.seen_version {
+            world.recorded_version = world.seen_version;
+            self.context.record(Step::Stale {
+                vcpu: world.object.id().0,
+                space,
+                version,
+            });
         }
     }
 

@@ -114,25 +114,28 @@ impl Svm {
         let flush = self.asids.prepare(&mut vcpu.asid);
         let word = u64::from(vcpu.asid.number()) | tlb_control(flush) << 32;
         vcpu.vmcb.set(vmcb::ASID_AND_TLB_CONTROL, word);
-        if let Some(recorder) = &self.recorder {
-            record(recorder, flush, word);
-        }
         let is_remembered = vcpu.remember_new_state();
         vcpu.asid_is_stale = tlb_control(flush) != 0 || is_remembered;
     }
-}
 
-/// Writes down what the control block says now.
-#[cold]
-fn record(recorder: &FlushRecorder, flush: Flush, word: u64) {
-    let how = match word >> 32 {
-        0 if flush == Flush::NewIdentifier => "new-asid",
-        0 => return,
-        1 => "tlb-control-all",
-        _ => "tlb-control-this",
-    };
-    let identifier = word as u32;
-    recorder.record(Step::Done { how, identifier });
+    /// Does so, and writes down what the control block says then.
+    #[cold]
+    #[inline(never)]
+    fn prepare_and_record(&mut self, vcpu: &mut SvmVcpu) {
+        let before = vcpu.asid.number();
+        self.prepare_asid(vcpu);
+        let word = vcpu.vmcb.get(vmcb::ASID_AND_TLB_CONTROL);
+        let identifier = word as u32;
+        let how = match word >> 32 {
+            0 if identifier == before => return,
+            0 => "new-asid",
+            1 => "tlb-control-all",
+            _ => "tlb-control-this",
+        };
+        if let Some(recorder) = &self.recorder {
+            recorder.record(Step::Done { how, identifier });
+        }
+    }
 }
 
 /// What the CPU forgets on the next entry (TLB_CONTROL, AMD APM volume 2, section 15.16.1).
@@ -182,7 +185,11 @@ impl Vendor for Svm {
     #[inline(always)]
     fn run(&mut self, vcpu: &mut SvmVcpu) -> Left {
         if vcpu.asid_is_stale {
-            self.prepare_asid(vcpu);
+            if self.recorder.is_some() {
+                self.prepare_and_record(vcpu);
+            } else {
+                self.prepare_asid(vcpu);
+            }
         }
         // SAFETY: SVM is on as long as `self` exists; both blocks are frames owned by `self` and
         // `vcpu`, and the host's was filled when SVM was switched on.
