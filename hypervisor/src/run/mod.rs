@@ -44,6 +44,7 @@ pub use cpus::Cpus;
 pub use launching::Launched;
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
+pub use timers::{Due, Timers};
 pub use trace::CallTrace;
 pub use world::{Counters, World};
 
