@@ -27,9 +27,16 @@ fn holds(bed: &Bed, manifest: &str, cpus: u64) -> Result<(), Failed> {
     let release = std::path::absolute(default_images())?;
     let images = release.with_file_name("checked");
     let images = images.to_str().ok_or("the path of the images is no text")?;
-    let run = Run::new(bed)?.manifest(manifest)?.input(&noise(100_000))?;
+    let run = Run::new(bed)?.manifest(manifest)?;
+    let run = if manifest.contains("{input}") {
+        run.input(&noise(100_000))?
+    } else {
+        run
+    };
     let run = run.option("--cpus", &cpus.to_string());
-    let outcome = run.option("--images", images).count().go()?;
+    let run = run.option("--images", images);
+    let run = if bed.counts() { run.count() } else { run };
+    let outcome = run.go()?;
     outcome.ends(0, "ok")?.returns_frames()?;
     Ok(())
 }
