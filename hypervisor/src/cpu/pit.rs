@@ -57,10 +57,10 @@ fn remaining() -> u16 {
 /// Some 200 instructions. An emulator that counts instructions takes much longer for a port than
 /// for work like this, and would take seconds for windows full of polls.
 fn dwell() {
-    spin_loop();
     for round in 0..64 {
         black_box(round);
     }
+    spin_loop();
 }
 
 fn read(port: u16) -> u8 {

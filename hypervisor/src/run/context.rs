@@ -10,6 +10,7 @@ use crate::object::{
     Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, VcpuNumber, Wake,
 };
 use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
+use crate::vt::{FlushRecorder, Step};
 
 use super::cpus::{Cpu, Cpus};
 use super::starting::Starting;
@@ -24,6 +25,10 @@ pub(super) struct Context<P> {
     /// The CPU of this loop.
     pub(super) here: Arc<Cpu>,
     pub(super) index: CpuIndex,
+    /// Whether anybody else has to be told when translations change.
+    tells_of_changes: bool,
+    /// Writes down what becomes of cached translations, if that is asked for.
+    pub(super) recorder: Option<FlushRecorder>,
     /// What the call that is being made asks to start.
     pub(super) starting: Option<Starting>,
     /// What it asks to stop.
@@ -37,6 +42,8 @@ impl<P: Platform> Context<P> {
             scheduler: Scheduler::new(cpus.cpu(index).attention().clone()),
             platform,
             here: cpus.cpu(index).clone(),
+            tells_of_changes: cpus.count() > 1,
+            recorder: None,
             cpus,
             index,
             starting: None,
@@ -147,16 +154,20 @@ impl<P: Platform> Context<P> {
     #[inline]
     fn flush(&mut self, space: u64) {
         self.scheduler.call_attention();
-        if self.cpus.count() > 1 {
+        if self.tells_of_changes {
             self.flush_others(space);
         }
     }
 
     #[inline(never)]
     fn flush_others(&self, space: u64) {
+        self.record(Step::Changed { space });
         for (index, cpu) in self.cpus.others(self.index) {
-            if cpu.attention().uses_space(space) && cpu.attention().tell(Told::FLUSH) {
-                self.platform.interrupt(index);
+            if cpu.attention().uses_space(space) {
+                self.record(Step::Told { cpu: index.0 });
+                if cpu.attention().tell(Told::FLUSH) {
+                    self.platform.interrupt(index);
+                }
             }
         }
         for (index, cpu) in self.cpus.others(self.index) {
@@ -164,6 +175,19 @@ impl<P: Platform> Context<P> {
                 let is_there = || cpu.attention().is_deaf_to(Told::FLUSH);
                 self.platform.wait_while(index, &is_there);
             }
+        }
+        self.record(Step::Gone { space });
+    }
+
+    /// Writes down what becomes of cached translations from now on.
+    pub(super) fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
+        self.tells_of_changes = true;
+    }
+
+    pub(super) fn record(&self, step: Step) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(step);
         }
     }
 

@@ -35,14 +35,16 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, StopReason};
 
+use crate::lock;
 use crate::sched::{Numbered, Place, Told, VcpuId};
-use crate::vt::{Left, Vendor, VirtualCpu};
+use crate::vt::{FlushLog, FlushRecorder, Left, Step, Vendor, VirtualCpu};
 
 pub use crate::sched::CpuIndex;
 pub use cpus::Cpus;
 pub use launching::Launched;
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
+pub use timers::{Due, Timers};
 pub use trace::CallTrace;
 pub use world::{Counters, World};
 
@@ -69,8 +71,10 @@ pub struct Runner<V: Vendor, P: Platform> {
     is_doomed: bool,
     /// Another CPU has asked for something.
     has_requests: bool,
-    /// Whether vcpus are added with a trace of their calls.
+    /// Whether anything is recorded before each entry.
     is_tracing: bool,
+    /// Whether vcpus are added with a trace of their calls.
+    traces_calls: bool,
 }
 
 /// What the loop does after an exit.
@@ -108,13 +112,27 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             is_doomed: false,
             has_requests: false,
             is_tracing: false,
+            traces_calls: false,
         }
     }
 
     /// Records the calls of every vcpu that is added from now on.
     pub fn trace_calls(&mut self) {
+        self.traces_calls = true;
+        self.begin_tracing();
+    }
+
+    fn begin_tracing(&mut self) {
         self.is_tracing = true;
         self.context.scheduler.attend_again();
+    }
+
+    /// Writes down in that log what becomes of cached translations.
+    pub fn record_flushes(&mut self, log: Arc<FlushLog>) {
+        let recorder = FlushRecorder::new(log, self.context.index.0);
+        self.vendor.record_flushes(recorder.clone());
+        self.context.record_flushes(recorder);
+        self.begin_tracing();
     }
 
     /// The vendor, for making vcpus.
@@ -154,6 +172,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.end_all(reason);
         self.context.cpus.finish();
         // Others may wait yet for what they have asked this CPU for.
+        // ENDS: the run is over, so each CPU ends what it has, which has its bounds.
         while !self.context.cpus.are_finished() {
             self.attend_to_others();
             core::hint::spin_loop();
@@ -286,6 +305,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             if attention.is_told() && !self.may_enter(world, slice_end_ns) {
                 return Flow::Yield;
             }
+            lock::assert_none_is_held();
             let left = self.vendor.run(&mut world.vcpu);
             self.context.scheduler.attention().come_back();
             let flow = match left {
@@ -311,7 +331,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 return false;
             }
             self.context.scheduler.attention().go(Place::Guest);
-            // Where calls are recorded, the scheduler always has news.
+            // Where anything is recorded, the scheduler always has news.
             if !self.context.scheduler.attention().is_told_by_others() {
                 return true;
             }
@@ -349,7 +369,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// Gives the slice an end, and records the call that the vcpu has made if calls are recorded.
+    /// Gives the slice an end, and records what the vcpu has done if anything is recorded.
     /// Then somebody always seems to have become ready, so that every call is seen and other runs
     /// do not have to ask on its path.
     #[inline(never)]
@@ -357,8 +377,23 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.limit_run(world, slice_end_ns);
         if self.is_tracing {
             world.record_call();
+            self.record_stale(world);
             // Also behind a vcpu that is not recorded, since the next one may be.
             self.context.scheduler.attend_again();
+        }
+    }
+
+    /// Writes down that the vcpu has to forget translations, if it has been told so since the last time.
+    #[cold]
+    fn record_stale(&self, world: &mut World<V, P>) {
+        let (space, version) = world.seen_version;
+        if world.recorded_version != world.seen_version {
+            world.recorded_version = world.seen_version;
+            self.context.record(Step::Stale {
+                vcpu: world.object.id().0,
+                space,
+                version,
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 //! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod checked;
 mod compare;
 mod conformance;
 mod counts;
@@ -12,6 +13,7 @@ mod errors;
 mod examples;
 mod faults;
 mod fixtures;
+mod flushes;
 mod image;
 mod monitors;
 mod panics;
@@ -62,12 +64,14 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("errors", errors::SCENARIOS),
         ("examples", examples::SCENARIOS),
         ("fixtures", fixtures::SCENARIOS),
+        ("flushes", flushes::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
     ];
     if bed.qemu.is_some() {
+        themes.push(("checked", checked::SCENARIOS));
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));

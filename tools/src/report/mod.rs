@@ -114,6 +114,8 @@ pub struct Report {
     pub frames: Option<Frames>,
     /// `@panic` and `@trace`
     pub panic: Option<PanicReport>,
+    /// `@flushed`: steps of the log of flushes, and how many did not fit.
+    pub flushes: Option<(u64, u64)>,
     /// `@end`
     pub end: Option<End>,
     /// The digest, if the manifest names a domain that states it.
@@ -172,6 +174,8 @@ impl Report {
             "entry" => self.named(fields)?.set_entry_failure(fields),
             "rule" => self.named(fields)?.refused()?.add_rule(fields),
             "fields" => self.named(fields)?.refused()?.add_values(fields),
+            "flush" => is_flush(fields),
+            "flushed" => self.set_flushes(fields),
             "frames" => set_once(&mut self.frames, frames(fields)?),
             "panic" => set_once(
                 &mut self.panic,
@@ -198,6 +202,11 @@ impl Report {
         }
         self.left_out_cpus.push(cpu);
         Some(())
+    }
+
+    fn set_flushes(&mut self, fields: &Fields<'_>) -> Option<()> {
+        let steps = (fields.number("recorded")?, fields.number("unrecorded")?);
+        set_once(&mut self.flushes, steps)
     }
 
     fn named(&mut self, fields: &Fields<'_>) -> Option<&mut DomainReport> {
@@ -252,6 +261,12 @@ fn refusal(fields: &Fields<'_>) -> Option<Refusal> {
         code: fields.get("code")?.to_owned(),
         text: fields.get("text")?.to_owned(),
     })
+}
+
+/// Whether it is a step of the log of flushes, which is for whoever reads the records themselves.
+fn is_flush(fields: &Fields<'_>) -> Option<()> {
+    fields.number("cpu")?;
+    fields.get("step").map(|_| ())
 }
 
 fn frames(fields: &Fields<'_>) -> Option<Frames> {

@@ -27,6 +27,8 @@ fn a_whole_run_is_read() {
         "@calls name=producer hello=1 send=320 unknown=0",
         "@exits name=producer call=400 cpuid=2",
         "@traffic name=producer sent=320 received=0 notified=1 coalesced=7",
+        "@flush cpu=1 step=done how=tlb-control-this identifier=3",
+        "@flushed recorded=1 unrecorded=0",
         "@frames before=12345 after=12344",
         "@end result=ok",
     ]);
