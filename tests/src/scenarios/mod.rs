@@ -18,6 +18,7 @@ mod panics;
 mod refusals;
 mod several_cpus;
 mod stream;
+mod time;
 
 use libtest_mimic::Failed;
 
@@ -66,12 +67,14 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
+        ("time", time::SCENARIOS),
     ];
     if bed.qemu.is_some() {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
         themes.push(("several-cpus", several_cpus::FAST));
+        themes.push(("time", time::WITHOUT_PIT));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {
