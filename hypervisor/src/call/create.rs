@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use nuncio_abi::{
-    Create, Error, Handle, Rights, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_INTERVAL_NS,
+    Create, Error, Handle, Rights, RunState, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_INTERVAL_NS,
     MAX_PORT_CAPACITY, PAGE_BYTES,
 };
 
@@ -253,6 +253,7 @@ fn vcpu(
     // Another CPU may have ended it meanwhile.
     domain.add_vcpu(|| {
         let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
+        vcpu.page().set_run_state(RunState::Stopped);
         Ok(vcpu.numbered(id))
     })?;
     let rights = Rights::START | Rights::STOP | Rights::GRANT;
