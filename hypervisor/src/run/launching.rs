@@ -128,6 +128,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             cpus.add_foreground();
         }
         self.make_room(id);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.open(id, world.object.page(), now_ns);
         self.put_back(Box::new(world));
         self.context.scheduler.add(id);
     }

@@ -33,7 +33,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Deadline, StopReason};
+use nuncio_abi::{Deadline, RunState, StopReason};
 
 use crate::lock;
 use crate::sched::{Numbered, Place, Told, VcpuId};
@@ -164,6 +164,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 break reason;
             }
             self.attend_to_others();
+            self.context.note_passed_over();
             match self.context.scheduler.pick() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
@@ -225,7 +226,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.context.scheduler.requeue(id);
             return self.put_back(world);
         }
-        let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.run(id, now_ns);
+        let slice_end_ns = now_ns.saturating_add(SLICE_NS);
         self.slice_end_ns = slice_end_ns;
         self.load(&mut world);
         self.attend(&mut world, slice_end_ns);
@@ -250,6 +253,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             let id = world.object.id();
             let next = match flow {
                 Flow::Block(deadline) => {
+                    world.object.page().set_run_state(RunState::Asleep);
                     self.context.scheduler.block(id, deadline);
                     self.context.scheduler.take_over()
                 }
@@ -260,6 +264,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 }
                 Flow::Continue | Flow::Yield => {
                     self.context.scheduler.requeue(id);
+                    self.context.becomes_ready(id);
                     None
                 }
             };
@@ -275,6 +280,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Goes on with another vcpu in the same slice.
     #[inline]
     fn switch_to(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        // Who sleeps until the CPU is handed over has not waited for it, and needs no look at the clock.
+        if self.context.states.is_ready(world.object.id()) {
+            self.context.runs_at_last(world.object.id());
+        } else {
+            world.object.page().set_run_state(RunState::Running);
+        }
         self.load(world);
         self.prepare(world);
         // What is due may be earlier now, but not for the slice: it has its end already.
@@ -342,8 +353,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// somebody else who has become ready, so that the slice has an end.
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
-        let scheduler = &mut self.context.scheduler;
-        let became_ready = scheduler.attend();
+        let became_ready = self.context.scheduler.attend();
         self.prepare(world);
         if became_ready {
             self.limit_slice(world, slice_end_ns);
@@ -374,6 +384,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// do not have to ask on its path.
     #[inline(never)]
     fn limit_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        self.context.note_passed_over();
         self.limit_run(world, slice_end_ns);
         if self.is_tracing {
             world.record_call();

@@ -207,6 +207,8 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
     for report in reports {
         serial::print(format_args!("{report}\n"));
     }
+    let timer = cpu::timer_interrupts();
+    serial::print(format_args!("@interrupts timer={timer}\n"));
     serial::print(format_args!("@frames before={before} after={after}\n"));
     if before != after {
         log::error!(
@@ -232,8 +234,10 @@ fn count_for_guests(command_line: &str) -> usize {
 }
 
 fn report_boot<V: Vendor>(handover: &Handover, platform: &Platform, pool: &FramePool) {
+    let (timer, reference) = platform.time_sources();
     serial::print(format_args!(
-        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} ram_bytes={} frames_free={}\n",
+        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} reference={reference} timer={timer} \
+         ram_bytes={} frames_free={}\n",
         V::NAME,
         cpu::count(),
         platform.time_page().frequency_hz,

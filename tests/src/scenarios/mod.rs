@@ -20,6 +20,7 @@ mod panics;
 mod refusals;
 mod several_cpus;
 mod stream;
+mod time;
 
 use libtest_mimic::Failed;
 
@@ -69,6 +70,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
+        ("time", time::SCENARIOS),
     ];
     if bed.qemu.is_some() {
         themes.push(("checked", checked::SCENARIOS));
@@ -76,6 +78,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
         themes.push(("several-cpus", several_cpus::FAST));
+        themes.push(("time", time::WITHOUT_PIT));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {

@@ -42,6 +42,10 @@ pub struct Boot {
     pub cpus: Option<u64>,
     /// Frequency of the time-stamp counter.
     pub tsc_hz: Option<u64>,
+    /// The clock that it was measured against; `None` if it did not say so.
+    pub reference: Option<String>,
+    /// How the timer is programmed; `None` if it did not say so.
+    pub timer: Option<String>,
     /// Memory of the machine.
     pub ram_bytes: Option<u64>,
 }
@@ -110,6 +114,8 @@ pub struct Report {
     pub refusal: Option<Refusal>,
     /// What is known about each domain, in the order of the manifest.
     pub domains: Vec<DomainReport>,
+    /// `@interrupts`: how often the timers have fired.
+    pub timer_interrupts: Option<u64>,
     /// `@frames`
     pub frames: Option<Frames>,
     /// `@panic` and `@trace`
@@ -176,6 +182,7 @@ impl Report {
             "fields" => self.named(fields)?.refused()?.add_values(fields),
             "flush" => is_flush(fields),
             "flushed" => self.set_flushes(fields),
+            "interrupts" => set_once(&mut self.timer_interrupts, fields.number("timer")?),
             "frames" => set_once(&mut self.frames, frames(fields)?),
             "panic" => set_once(
                 &mut self.panic,
@@ -252,6 +259,8 @@ fn boot(fields: &Fields<'_>) -> Option<Boot> {
         abi: fields.get("abi")?.to_owned(),
         cpus: fields.number("cpus"),
         tsc_hz: fields.number("tsc_hz"),
+        reference: fields.get("reference").map(str::to_owned),
+        timer: fields.get("timer").map(str::to_owned),
         ram_bytes: fields.number("ram_bytes"),
     })
 }
