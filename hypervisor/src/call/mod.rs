@@ -68,8 +68,12 @@ pub trait Effects {
     /// Tells a vcpu that something has happened for it.
     fn wake(&mut self, wake: Wake);
 
-    /// Tells it, and gives it the CPU if the caller goes to sleep now.
+    /// Tells it, and gives it the CPU if the caller goes to sleep now: to do what the caller waits for, on
+    /// its time.
     fn hand_over(&mut self, wake: Wake);
+
+    /// Tells it, and gives it the CPU if the caller goes to sleep now: it has got what it waited for.
+    fn hand_back(&mut self, wake: Wake);
 
     /// The CPU on which the call is made, and on which what it makes is to run.
     fn cpu(&self) -> CpuIndex;

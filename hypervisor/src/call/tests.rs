@@ -129,6 +129,10 @@ impl Effects for World<'_> {
         (self.meanwhile)();
     }
 
+    fn hand_back(&mut self, _: Wake) {
+        (self.meanwhile)();
+    }
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }

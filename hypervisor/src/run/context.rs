@@ -240,6 +240,18 @@ impl<P: Platform> Effects for Context<P> {
         }
     }
 
+    #[inline(always)]
+    fn hand_back(&mut self, wake: Wake) {
+        match wake {
+            Wake::Blocked(id) => {
+                if !self.scheduler.hand_back(id) {
+                    self.post(id, News::BLOCKED);
+                }
+            }
+            wake => self.apply(wake),
+        }
+    }
+
     fn cpu(&self) -> CpuIndex {
         self.index
     }
@@ -254,7 +266,7 @@ impl<P: Platform> Effects for Context<P> {
 
     fn new_vcpu_id(&mut self) -> Option<VcpuId> {
         let id = self.cpus.new_vcpu_id(self.index)?;
-        self.scheduler.reserve(id);
+        self.scheduler.reserve_made(id);
         Some(id)
     }
 

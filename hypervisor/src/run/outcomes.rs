@@ -78,6 +78,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.recall_elsewhere(cpu, id);
             return Err(Flow::Block(Deadline::NEVER));
         }
+        self.context.scheduler.end_lending(world.object.id());
         let recalled = self.recall(id);
         self.vendor.load(&mut world.vcpu);
         let exit = recalled

@@ -72,6 +72,10 @@ impl Effects for Surroundings {
         self.apply(wake);
     }
 
+    fn hand_back(&mut self, wake: Wake) {
+        self.apply(wake);
+    }
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }
