@@ -14,7 +14,7 @@ pub const MIN_PERIOD_NS: u64 = 1_000_000;
 pub const MAX_PERIOD_NS: u64 = 1_000_000_000;
 
 /// A word that leaves something as it is.
-const KEEP: u64 = u64::MAX;
+pub(crate) const KEEP: u64 = u64::MAX;
 
 /// A share of a CPU: so many nanoseconds in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,15 @@ impl BudgetChange {
                 .ok_or(Error::BadArgument),
         }
     }
+}
+
+/// A number up to a limit; `None` for [`KEEP`].
+pub(crate) fn decode_or_keep(word: u64, most: u8) -> Result<Option<u8>, Error> {
+    if word == KEEP {
+        return Ok(None);
+    }
+    let number = u8::try_from(word).ok().filter(|number| *number <= most);
+    number.map(Some).ok_or(Error::BadArgument)
 }
 
 #[cfg(test)]

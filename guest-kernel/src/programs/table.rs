@@ -2,14 +2,14 @@
 
 use super::producer;
 use super::{bench, borrower, children, conformance, consumer, echo, hostile, lender, monitor};
-use super::{Context, ExitCode, BAD_COMMAND_LINE};
+use super::{punctual, spin, Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
 /// A program.
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 10] = [
+const PROGRAMS: [(&str, Program); 12] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -18,6 +18,8 @@ const PROGRAMS: [(&str, Program); 10] = [
     ("lender", lender::run),
     ("borrower", borrower::run),
     ("monitor", monitor::run),
+    ("spin", spin::run),
+    ("punctual", punctual::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),
 ];

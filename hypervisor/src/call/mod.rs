@@ -31,6 +31,7 @@ mod receive;
 mod reply;
 mod resume;
 mod run;
+mod schedule;
 mod send;
 mod start;
 mod stop;
@@ -42,7 +43,7 @@ mod wait;
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
+use nuncio_abi::{BudgetChange, Call, Deadline, Error, Message, RawCall, Verb, MAX_VALUES};
 
 use crate::mem::KernelCharge;
 use crate::object::{CpuIndex, Domain, DomainId, Entry, Event, Target, Timer, Vcpu, VcpuId, Wake};
@@ -90,6 +91,12 @@ pub trait Effects {
     /// Has the vcpu of a domain start at an entry, after [`Outcome::Start`].
     fn start(&mut self, domain: Arc<Domain>, vcpu: Vcpu, entry: Entry);
 
+    /// The highest priority that the calling vcpu may give.
+    fn ceiling(&self, caller: VcpuId) -> u8;
+
+    /// Has the vcpu of a domain scheduled otherwise, after [`Outcome::Schedule`].
+    fn schedule(&mut self, domain: Arc<Domain>, priority: Option<u8>, budget: BudgetChange);
+
     /// Makes a timer that is not armed; `None` if there are too many.
     fn add_timer(
         &mut self,
@@ -135,6 +142,9 @@ pub enum Outcome {
     Stop(DomainId, u64),
     /// The vcpu that [`Effects::start`] was told starts; the caller goes on with a status.
     Start,
+    /// The vcpu of which [`Effects::schedule`] was told is scheduled otherwise; the caller goes on with a
+    /// status.
+    Schedule,
     /// That vcpu, which the caller runs, exits where it is; the caller goes on with the exit.
     Recall(VcpuId),
     /// That vcpu exits where it is; the caller goes on.
@@ -314,6 +324,19 @@ fn dispatch_rare(
             deadline,
         } => send::send_waiting(caller, port, message, deadline, effects),
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
+        Call::Schedule {
+            vcpu,
+            priority,
+            budget,
+            cpu,
+        } => {
+            let terms = schedule::Terms {
+                priority,
+                budget,
+                cpu,
+            };
+            schedule::schedule(caller, vcpu, terms, effects)
+        }
         Call::Submit { ring, entries } => Outcome::Submit(ring, entries),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),

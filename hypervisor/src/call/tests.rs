@@ -153,6 +153,14 @@ impl Effects for World<'_> {
         unreachable!()
     }
 
+    fn ceiling(&self, _: VcpuId) -> u8 {
+        nuncio_abi::MAX_PRIORITY
+    }
+
+    fn schedule(&mut self, _: Arc<Domain>, _: Option<u8>, _: nuncio_abi::BudgetChange) {
+        unreachable!()
+    }
+
     fn add_timer(&mut self, _: Arc<Event>, _: u64, _: KernelCharge) -> Option<Arc<Timer>> {
         unreachable!()
     }

@@ -11,9 +11,9 @@ use nuncio_abi::{
 use crate::image::{Image, Segment};
 use crate::mem::{Account, FrameBytes, GuestPhysical, OutOfFrames, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu};
-use crate::plan::{DomainPlan, ModulePlan};
+use crate::plan::{DomainPlan, ModulePlan, SchedulePlan};
 use crate::run::{Launched, Platform, Runner};
-use crate::sched::CpuIndex;
+use crate::sched::{CpuIndex, Priority};
 use crate::vt::{StartState, Vendor};
 
 use super::error::Fault;
@@ -25,6 +25,7 @@ use super::{is_reachable, ram, LoadedModule, Machine, SharedPages};
 pub(super) struct Draft {
     pub(super) domain: Arc<Domain>,
     pub(super) vcpu: Vcpu,
+    schedule: SchedulePlan,
     background: bool,
     boot_info_page: Arc<Memory>,
     info: BootInfo,
@@ -70,6 +71,7 @@ impl Draft {
         let mut draft = Draft {
             domain: Arc::new(domain),
             vcpu,
+            schedule: plan.schedule,
             background: plan.background,
             boot_info_page,
             info: BootInfo::EMPTY,
@@ -287,6 +289,8 @@ impl Draft {
             domain: self.domain,
             vcpu: self.vcpu,
             start,
+            priority: Priority::of_level(self.schedule.priority),
+            budget: self.schedule.budget,
             background: self.background,
         })?;
         Ok(())

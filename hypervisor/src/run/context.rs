@@ -2,14 +2,15 @@
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Message, StopReason};
+use nuncio_abi::{BudgetChange, Deadline, Message, StopReason};
 
 use crate::call::Effects;
 use crate::mem::KernelCharge;
 use crate::object::{Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, Wake};
-use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
+use crate::sched::{Change, CpuIndex, News, Priority, Scheduler, TimerId, Told, VcpuId};
 
 use super::cpus::{Cpu, Cpus};
+use super::scheduling::Scheduling;
 use super::starting::Starting;
 use super::timers::Due;
 use super::Platform;
@@ -24,6 +25,8 @@ pub(super) struct Context<P> {
     pub(super) index: CpuIndex,
     /// What the call that is being made asks to start.
     pub(super) starting: Option<Starting>,
+    /// What it asks to schedule otherwise.
+    pub(super) scheduling: Option<Scheduling>,
 }
 
 impl<P: Platform> Context<P> {
@@ -36,6 +39,7 @@ impl<P: Platform> Context<P> {
             cpus,
             index,
             starting: None,
+            scheduling: None,
         }
     }
 
@@ -276,6 +280,16 @@ impl<P: Platform> Effects for Context<P> {
             vcpu,
             entry,
         });
+    }
+
+    fn ceiling(&self, caller: VcpuId) -> u8 {
+        self.scheduler.ceiling(caller).level()
+    }
+
+    fn schedule(&mut self, domain: Arc<Domain>, priority: Option<u8>, budget: BudgetChange) {
+        let priority = priority.map(Priority::of_level);
+        let change = Change { priority, budget };
+        self.scheduling = Some(Scheduling { domain, change });
     }
 
     fn add_timer(

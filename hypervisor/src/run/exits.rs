@@ -111,6 +111,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn interrupt(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         if !self.context.platform.service_interrupts() {
             return Flow::Continue;
@@ -119,6 +120,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let now_ns = self.context.platform.now_ns();
         self.context.expire(now_ns);
         self.renew_terms();
+        self.note_rival();
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
         let scheduler = &self.context.scheduler;
         let slice_is_over = now_ns >= slice_end_ns && scheduler.has_rival();

@@ -7,10 +7,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Name, StopReason};
+use nuncio_abi::{Budget, Name, StopReason};
 
 use crate::mem::OutOfFrames;
 use crate::object::{Domain, Vcpu};
+use crate::sched::Priority;
 use crate::vt::{StartState, Vendor};
 
 use super::{DomainReport, Platform, Runner, World};
@@ -23,6 +24,10 @@ pub struct Launched {
     pub vcpu: Vcpu,
     /// Where it starts.
     pub start: StartState,
+    /// Its priority, which is also the highest that it may give.
+    pub priority: Priority,
+    /// Its budget, if it has one.
+    pub budget: Option<Budget>,
     /// Whether the run goes on without it.
     pub background: bool,
 }
@@ -92,10 +97,14 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Launched {
             domain,
             vcpu: object,
+            priority,
+            budget,
             background,
             ..
         } = launched;
+        let id = object.id();
         self.add(domain, object, vcpu, extended, background);
+        self.context.scheduler.plan(id, priority, budget);
         Ok(())
     }
 

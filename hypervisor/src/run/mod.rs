@@ -21,6 +21,7 @@ mod outcomes;
 mod platform;
 mod report;
 mod requests;
+mod scheduling;
 mod starting;
 mod submitting;
 #[cfg(test)]
@@ -320,6 +321,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return true;
         }
         self.renew_terms();
+        self.note_rival();
         self.limit_slice(world, slice_end_ns);
         !self.context.scheduler.is_outranked()
     }

@@ -26,6 +26,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Outcome::Block(deadline) => Err(Flow::Block(deadline)),
             Outcome::Stop(id, code) => self.stop(world, id, code),
             Outcome::Start => self.start_made(world),
+            Outcome::Schedule => self.schedule_vcpu(world),
             Outcome::Recall(id) => self.finish_run(world, id),
             Outcome::StopVcpu(id) => self.stop_vcpu(world, id),
             // The loop has begun it, or this is an entry of a ring, which begins no other.

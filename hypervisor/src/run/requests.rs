@@ -11,6 +11,7 @@ use crate::object::{Domain, Sleeper, Waiting, Wake};
 use crate::sched::{CpuIndex, Told, VcpuId};
 use crate::vt::Vendor;
 
+use super::scheduling::Scheduling;
 use super::starting::Starting;
 use super::{Flow, Platform, Runner, World};
 
@@ -33,6 +34,8 @@ pub(super) enum Wish {
     Start(Starting),
     /// The vcpu exits where it is.
     Stop(VcpuId),
+    /// The vcpu of a domain is scheduled otherwise, as that vcpu wants it.
+    Schedule(Scheduling, VcpuId),
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -83,6 +86,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
             Wish::Start(starting) => self.start(starting).map_err(|_| Error::QuotaExhausted),
             Wish::Stop(id) => self.recall(id),
+            Wish::Schedule(scheduling, caller) => self.schedule(&scheduling, caller),
         }
     }
 }

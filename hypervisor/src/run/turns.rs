@@ -45,6 +45,21 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.context.scheduler.end_turn(now_ns);
     }
 
+    /// From when on the vcpu takes time from one of its priority.
+    #[inline]
+    pub(super) fn note_rival(&mut self) {
+        if self.context.scheduler.is_newly_contended() {
+            self.begin_contention();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_contention(&mut self) {
+        let now_ns = self.context.platform.now_ns();
+        self.context.scheduler.contend(now_ns);
+    }
+
     /// Looks with which priority and on whose budget the vcpu goes on, if these are not just its own.
     #[inline]
     pub(super) fn renew_terms(&mut self) {

@@ -50,6 +50,8 @@ pub(super) struct Turn {
     pub(super) payer: Option<Payer>,
     /// From when on its time has not been charged yet.
     pub(super) since_ns: u64,
+    /// Since when one of its priority has waited; until then it takes no time from anybody.
+    contended_ns: Option<u64>,
 }
 
 impl Default for Turn {
@@ -59,6 +61,7 @@ impl Default for Turn {
             priority: Priority::DEFAULT,
             payer: None,
             since_ns: 0,
+            contended_ns: None,
         }
     }
 }
@@ -134,6 +137,7 @@ impl Scheduler {
             priority: terms.priority,
             payer: terms.payer,
             since_ns: now_ns,
+            contended_ns: has_rivals.then_some(now_ns),
         };
         Some(slice_ns)
     }
@@ -143,12 +147,17 @@ impl Scheduler {
     pub fn give_way(&mut self, now_ns: u64, slice_end_ns: u64) {
         self.settle(now_ns);
         let id = self.turn.id;
-        let left_ns = slice_end_ns.cast_signed().saturating_sub_unsigned(now_ns);
+        // Who has had the CPU to itself has not kept it from anybody.
+        let owed_from_ns = match self.turn.contended_ns {
+            Some(contended_ns) => slice_end_ns.max(contended_ns),
+            None => slice_end_ns.max(now_ns),
+        };
+        let left_ns = owed_from_ns.cast_signed().saturating_sub_unsigned(now_ns);
         if let Some(slot) = self.slot_mut(id) {
             let left_ns = left_ns.clamp(i64::from(-MOST_OVERDRAWN_NS), i64::from(SLICE_NS));
             slot.slice_left_ns = left_ns as i32;
         }
-        if left_ns > 0 {
+        if slice_end_ns > now_ns {
             self.set(id, State::Ready);
             self.queue.push_front(id, self.turn.priority);
         } else {
@@ -160,6 +169,17 @@ impl Scheduler {
     #[inline]
     pub const fn has_rival(&self) -> bool {
         self.queue.has(self.turn.priority)
+    }
+
+    /// Whether one of the running vcpu's priority waits since it was asked last.
+    #[inline]
+    pub const fn is_newly_contended(&self) -> bool {
+        self.turn.contended_ns.is_none() && self.has_rival()
+    }
+
+    /// Notes that one of the running vcpu's priority has begun to wait.
+    pub fn contend(&mut self, now_ns: u64) {
+        self.turn.contended_ns = Some(now_ns);
     }
 
     /// Whether a vcpu of a higher priority than the running one's is waiting for the CPU.

@@ -22,9 +22,7 @@ pub struct Refused;
 impl Scheduler {
     /// Says how a vcpu of the plan is scheduled, before it runs.
     pub fn plan(&mut self, id: VcpuId, priority: Priority, budget: Option<Budget>) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.ceiling = priority;
-        }
+        self.set_ceiling(id, priority);
         let change = Change {
             priority: Some(priority),
             budget: budget.map_or(BudgetChange::Unlimited, BudgetChange::Limited),
@@ -37,6 +35,8 @@ impl Scheduler {
     /// give no higher ones, and uses its maker's budget if that has one.
     pub fn reserve_made(&mut self, id: VcpuId) {
         self.reserve(id);
+        // One of that number may never have run.
+        self.retire(id);
         let Some(&maker) = self.slot(self.turn.id) else {
             return;
         };
@@ -53,8 +53,8 @@ impl Scheduler {
         self.slot(id).map_or(Priority::DEFAULT, |slot| slot.ceiling)
     }
 
-    /// Nobody may use a vcpu to give a higher priority than this.
-    pub fn lower_ceiling(&mut self, id: VcpuId, ceiling: Priority) {
+    /// Sets the highest priority that a vcpu may give.
+    pub fn set_ceiling(&mut self, id: VcpuId, ceiling: Priority) {
         if let Some(slot) = self.slot_mut(id) {
             slot.ceiling = ceiling;
         }

@@ -84,6 +84,15 @@ pub const BEDS: &[Bed] = &[
         cannot: &[
             ("counts::two_runs_count_the_same", COUNTS_NOTHING),
             ("counts::calls_stay_in_their_budgets", COUNTS_NOTHING),
+            (
+                "scheduling::a_spinning_neighbour_delays_nobody_more_urgent",
+                COUNTS_NOTHING,
+            ),
+            ("scheduling::a_budget_is_kept_over_a_second", COUNTS_NOTHING),
+            (
+                "scheduling::a_budget_is_kept_on_an_idle_cpu",
+                COUNTS_NOTHING,
+            ),
         ],
     },
 ];

@@ -16,6 +16,7 @@ mod image;
 mod monitors;
 mod panics;
 mod refusals;
+mod scheduling;
 mod several_cpus;
 mod stream;
 
@@ -71,6 +72,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
+        themes.push(("scheduling", scheduling::SCENARIOS));
         themes.push(("several-cpus", several_cpus::FAST));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {

@@ -40,6 +40,7 @@ mod reach;
 mod receive;
 mod reply;
 mod run;
+mod schedule;
 mod send;
 mod snapshot;
 mod start;
@@ -139,6 +140,7 @@ pub const fn tables() -> &'static [Table] {
         limits::TABLE,
         stop::TABLE,
         submit::TABLE,
+        schedule::TABLE,
         #[cfg(feature = "bare-metal")]
         binding::TABLE,
     ]

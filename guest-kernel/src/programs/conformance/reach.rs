@@ -34,4 +34,10 @@ pub const OUT_OF_REACH: &[OutOfReach] = &[
         place: 1,
         why: "a domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
     },
+    OutOfReach {
+        verb: Verb::Schedule,
+        error: Error::WrongState,
+        place: 0,
+        why: "a domain without a budget does not make what shares one",
+    },
 ];

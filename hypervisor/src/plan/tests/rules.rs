@@ -39,6 +39,11 @@ pub(super) fn assert_rules(plan: &Plan) {
 fn assert_domain(domain: &DomainPlan) {
     assert!(is_size(domain.memory_bytes));
     assert_eq!(domain.vcpus, 1);
+    assert!(domain.schedule.priority < 64);
+    if let Some(budget) = domain.schedule.budget {
+        assert!((1_000_000..=1_000_000_000).contains(&budget.period_ns()));
+        assert!((100_000..=budget.period_ns()).contains(&budget.budget_ns()));
+    }
     assert!(domain.command_line.len() < COMMAND_LINE_BYTES);
     assert!(domain
         .command_line

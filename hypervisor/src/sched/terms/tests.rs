@@ -83,6 +83,9 @@ impl Cpu {
             match self.next() {
                 Some((id, slice_end_ns)) => {
                     let from_ns = self.now_ns;
+                    if self.scheduler.is_newly_contended() {
+                        self.scheduler.contend(from_ns);
+                    }
                     let due_ns = self.due_ns(slice_end_ns).unwrap_or(end_ns).max(from_ns);
                     self.now_ns = due_ns.min(end_ns) + self.overrun_ns;
                     self.used_ns[id.0 as usize] += self.now_ns - from_ns;
@@ -129,6 +132,35 @@ fn who_overdraws_pays_with_his_next_slices() {
     cpu.compute_until(200 * MS);
     let [more, less] = [cpu.used_ns[0], cpu.used_ns[1]];
     assert!(more.abs_diff(less) <= 5 * MS, "{more} {less}");
+}
+
+#[test]
+fn who_has_had_the_cpu_to_itself_owes_nobody_anything() {
+    let mut cpu = Cpu::new(&[(LOW, None), (LOW, None)]);
+    cpu.scheduler.suspend(VcpuId(1));
+    let (first, slice_end_ns) = cpu.next().unwrap();
+    cpu.scheduler.wake(VcpuId(1));
+    assert!(cpu.scheduler.is_newly_contended());
+    cpu.scheduler.contend(50 * MS);
+    cpu.now_ns = 50 * MS;
+    cpu.scheduler.give_way(50 * MS, slice_end_ns);
+    assert_eq!(cpu.next(), Some((VcpuId(1), 55 * MS)));
+    cpu.now_ns = 55 * MS;
+    cpu.scheduler.give_way(55 * MS, 55 * MS);
+    assert_eq!(cpu.next(), Some((first, 60 * MS)));
+}
+
+#[test]
+fn a_vcpu_can_give_the_cpu_to_one_that_is_less_urgent() {
+    let mut cpu = Cpu::new(&[(HIGH, None), (LOW, None)]);
+    let (urgent, slice_end_ns) = cpu.next().unwrap();
+    cpu.scheduler.give_way(MS, slice_end_ns);
+    assert!(cpu.scheduler.give_to(VcpuId(1)) && !cpu.scheduler.give_to(VcpuId(1)));
+    assert_eq!(cpu.scheduler.turn.priority, LOW);
+    // It does what it has to before it is looked whether it may enter its guest.
+    assert!(cpu.scheduler.attend() && cpu.scheduler.is_outranked());
+    cpu.scheduler.give_way(MS, slice_end_ns);
+    assert_eq!(cpu.next_id(), Some(urgent.0));
 }
 
 #[test]

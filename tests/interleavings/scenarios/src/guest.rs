@@ -96,6 +96,14 @@ impl Effects for Surroundings {
         unimplemented!("{NOT_MADE}")
     }
 
+    fn ceiling(&self, _: VcpuId) -> u8 {
+        nuncio_abi::MAX_PRIORITY
+    }
+
+    fn schedule(&mut self, _: Arc<Domain>, _: Option<u8>, _: nuncio_abi::BudgetChange) {
+        unimplemented!("{NOT_MADE}")
+    }
+
     fn add_timer(
         &mut self,
         event: Arc<Event>,
