@@ -72,9 +72,10 @@ fn check_share(share: f64, expected: f64) -> Result<(), Failed> {
     Ok(())
 }
 
-/// 20 ms of each 100 ms for the one, and the rest for the other, whose priority is lower.
+/// 2 ms of each 10 ms for the one, and the rest for the other, whose priority is lower. A period that has
+/// begun when the second begins or ends makes a difference of one part in a hundred.
 fn capped(bed: &Bed) -> Result<(), Failed> {
-    let budget = "priority = 40\nbudget_us = 20000\nperiod_us = 100000\nbackground = true";
+    let budget = "priority = 40\nbudget_us = 2000\nperiod_us = 10000\nbackground = true";
     let outcome = go(
         bed,
         &[
