@@ -52,6 +52,8 @@ enum nuncio_verb {
     NUNCIO_VERB_RUN = 16,
     /* Make the calls that stand in a ring. */
     NUNCIO_VERB_SUBMIT = 17,
+    /* Set the priority and the budget of a vcpu. */
+    NUNCIO_VERB_SCHEDULE = 18,
 };
 
 /* Errors: what comes back in RAX; 0 is success. */
@@ -177,6 +179,7 @@ enum nuncio_run_state {
 #define NUNCIO_RIGHT_REVOKE (UINT64_C(1) << 11) /* memory: to take it back from everybody, by closing the handle */
 #define NUNCIO_RIGHT_BUILD (UINT64_C(1) << 12) /* domain: to give it handles and a vcpu, and to destroy it, by closing the handle */
 #define NUNCIO_RIGHT_START (UINT64_C(1) << 13) /* vcpu: to let it run */
+#define NUNCIO_RIGHT_SCHEDULE (UINT64_C(1) << 14) /* vcpu: to set its priority and its budget */
 
 /* The header of a message. */
 #define NUNCIO_HEADER_LENGTH UINT64_C(0x7f) /* length in bytes */
@@ -202,6 +205,8 @@ enum nuncio_run_state {
 #define NUNCIO_MAX_SLOTS 64 /* slots in a vcpu page */
 #define NUNCIO_MAX_EVENT_BITS 64 /* bits in an event */
 #define NUNCIO_MAX_EVENT_INTERVAL 3600000000000 /* least nanoseconds between two postings of an event */
+#define NUNCIO_MAX_PRIORITY 63 /* priorities */
+#define NUNCIO_MAX_PERIOD 1000000000 /* nanoseconds in the period of a budget */
 #define NUNCIO_MAX_RING_ENTRIES 31 /* entries in a ring */
 #define NUNCIO_MAX_MAP_BYTES 16777216 /* bytes in one map or unmap, and in a memory from create */
 #define NUNCIO_MAX_BOOT_HANDLES 40 /* handles in the boot-info page */
@@ -732,6 +737,17 @@ static inline uint64_t nuncio_run(uint64_t text_page, uint64_t vcpu, uint64_t sp
 static inline uint64_t nuncio_submit(uint64_t text_page, uint64_t ring, uint64_t entries, struct nuncio_values *values)
 {
     return nuncio_enter(text_page, NUNCIO_VERB_SUBMIT, ring, entries, 0, 0, 0, values);
+}
+
+/* Set the priority and the budget of a vcpu.
+ *   vcpu: vcpu, with schedule
+ *   priority: its priority
+ *   budget: its budget and the period of it in nanoseconds
+ *   cpu: the number of its CPU
+ * Errors: bad-argument, bad-handle, wrong-kind, missing-right, peer-gone, wrong-state. */
+static inline uint64_t nuncio_schedule(uint64_t text_page, uint64_t vcpu, uint64_t priority, uint64_t budget_0, uint64_t budget_1, uint64_t cpu)
+{
+    return nuncio_enter(text_page, NUNCIO_VERB_SCHEDULE, vcpu, priority, budget_0, budget_1, cpu, NULL);
 }
 
 #endif

@@ -1,9 +1,10 @@
 //! Calls with their arguments typed, and both directions of the conversion from registers.
 
 use crate::create::handle_or_zero;
+use crate::schedule::{decode_or_keep, KEEP};
 use crate::{
-    CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Resume, Rights, Verb,
-    MAX_ARGUMENTS, PAGE_BYTES, REGISTER_WORDS, RING_ENTRIES, VERSION,
+    BudgetChange, CallToken, Create, Error, Handle, Header, Outgoing, QueryItem, RawCall, Resume,
+    Rights, Verb, MAX_ARGUMENTS, MAX_PRIORITY, PAGE_BYTES, REGISTER_WORDS, RING_ENTRIES, VERSION,
 };
 
 /// A point on the system clock in nanoseconds: 0 never waits, `u64::MAX` waits for ever.
@@ -296,6 +297,32 @@ pub enum Call {
         /// Guest-physical address of its first page tables, a multiple of 4096.
         page_table: u64,
     },
+    /// Set the priority and the budget of a vcpu.
+    ///
+    /// ```
+    /// use nuncio_abi::{Budget, BudgetChange, Call, Handle};
+    ///
+    /// let budget = BudgetChange::Limited(Budget::new(20_000_000, 100_000_000).unwrap());
+    /// let call = Call::Schedule { vcpu: Handle::new(9, 1), priority: Some(20), budget, cpu: None };
+    /// assert_eq!(
+    ///     call.encode().arguments,
+    ///     [0x1_0009, 20, 20_000_000, 100_000_000, u64::MAX]
+    /// );
+    /// assert_eq!(
+    ///     call.to_string(),
+    ///     "schedule vcpu=0x10009 priority=20 budget=20000000ns,100000000ns cpu=keep"
+    /// );
+    /// ```
+    Schedule {
+        /// A vcpu with [`Rights::SCHEDULE`].
+        vcpu: Handle,
+        /// Its new priority, up to [`crate::MAX_PRIORITY`].
+        priority: Option<u8>,
+        /// What becomes of its budget.
+        budget: BudgetChange,
+        /// Its new CPU.
+        cpu: Option<u8>,
+    },
     /// Set the time of a timer.
     ///
     /// ```
@@ -404,6 +431,7 @@ impl Call {
             Call::Start { .. } => Verb::Start,
             Call::Run { .. } => Verb::Run,
             Call::Submit { .. } => Verb::Submit,
+            Call::Schedule { .. } => Verb::Schedule,
         }
     }
 
@@ -488,6 +516,16 @@ impl Call {
                 [vcpu.raw(), space, first, second, third]
             }
             Call::Arm { timer, deadline } => [timer.raw(), deadline.0, 0, 0, 0],
+            Call::Schedule {
+                vcpu,
+                priority,
+                budget,
+                cpu,
+            } => {
+                let [budget, period] = budget.encode();
+                let or_keep = |number: Option<u8>| number.map_or(KEEP, u64::from);
+                [vcpu.raw(), or_keep(priority), budget, period, or_keep(cpu)]
+            }
             Call::Submit { ring, entries } => [ring, u64::from(entries), 0, 0, 0],
             Call::Call {
                 port,
@@ -666,6 +704,15 @@ impl Call {
                     deadline: Deadline(second),
                 })
             }),
+            Verb::Schedule => {
+                let [vcpu, priority, budget, period, cpu] = raw.arguments;
+                Ok(Call::Schedule {
+                    priority: decode_or_keep(priority, MAX_PRIORITY)?,
+                    budget: BudgetChange::decode([budget, period])?,
+                    cpu: decode_or_keep(cpu, u8::MAX)?,
+                    vcpu: handle(vcpu)?,
+                })
+            }
             Verb::Submit => unused(raw, 2).and_then(|()| {
                 let is_good = |entries: &u8| (1..=RING_ENTRIES).contains(&usize::from(*entries));
                 let entries = u8::try_from(second).ok().filter(is_good);

@@ -5,8 +5,8 @@ use core::fmt::{self, Formatter};
 use crate::message::mask;
 use crate::signature::{Argument, Meaning, Register, Signature};
 use crate::{
-    Call, CallToken, Handle, Header, ObjectKind, QueryItem, RawCall, Resume, Rights, Transfer,
-    Verb, Version, PAGE_BYTES, RING_ENTRIES,
+    BudgetChange, Call, CallToken, Handle, Header, ObjectKind, QueryItem, RawCall, Resume, Rights,
+    Transfer, Verb, Version, MAX_PRIORITY, PAGE_BYTES, RING_ENTRIES,
 };
 
 /// `send port=0x10003 length=5 words=0x6f6c6c6568`: the verb and its arguments, as they were meant.
@@ -99,6 +99,7 @@ fn described(
                     _ => write!(formatter, " {}={word:#x}?", argument.name)?,
                 }
             }
+            Meaning::Budget => write_budget(call, argument, formatter)?,
             meaning => {
                 write!(formatter, " {}=", argument.name)?;
                 let is_bare = word != 0 && lacks_its_other(meaning, call);
@@ -233,6 +234,8 @@ fn write_word(
         Meaning::RightSet => write_if(Rights::from_bits(word), word, formatter),
         Meaning::LengthAndAccess => write_access(word, formatter),
         Meaning::Deadline => write_deadline(word, formatter).map(|()| true),
+        Meaning::Priority => write_or_keep(word, word <= u64::from(MAX_PRIORITY), formatter),
+        Meaning::Cpu => write_or_keep(word, word <= u64::from(u8::MAX), formatter),
         Meaning::PageTable => {
             write!(formatter, "{word:#x}").map(|()| word.is_multiple_of(PAGE_BYTES))
         }
@@ -267,6 +270,35 @@ fn write_deadline(word: u64, formatter: &mut Formatter<'_>) -> fmt::Result {
         0 => formatter.write_str("now"),
         u64::MAX => formatter.write_str("never"),
         ns => write!(formatter, "{ns}ns"),
+    }
+}
+
+/// Writes a number that may be one; `u64::MAX` is none. Gives whether it is either.
+fn write_or_keep(
+    word: u64,
+    may_be: bool,
+    formatter: &mut Formatter<'_>,
+) -> Result<bool, fmt::Error> {
+    match word {
+        u64::MAX => formatter.write_str("keep")?,
+        word => write!(formatter, "{word}")?,
+    }
+    Ok(may_be || word == u64::MAX)
+}
+
+/// Writes a budget and its period, which are in two registers.
+fn write_budget(call: &RawCall, argument: &Argument, formatter: &mut Formatter<'_>) -> fmt::Result {
+    let mut registers = argument.registers.iter();
+    let words = [(); 2].map(|()| {
+        let register = registers.next();
+        register.map_or(0, |register| register.argument(call))
+    });
+    write!(formatter, " {}=", argument.name)?;
+    match (BudgetChange::decode(words), words) {
+        (Ok(BudgetChange::Keep), _) => formatter.write_str("keep"),
+        (Ok(BudgetChange::Unlimited), _) => formatter.write_str("none"),
+        (Ok(_), [budget_ns, period_ns]) => write!(formatter, "{budget_ns}ns,{period_ns}ns"),
+        (Err(_), [budget_ns, period_ns]) => write!(formatter, "{budget_ns},{period_ns}?"),
     }
 }
 

@@ -25,6 +25,7 @@ mod raw;
 mod rights;
 mod ring;
 mod run_state;
+mod schedule;
 mod signature;
 mod state;
 mod stop;
@@ -56,6 +57,10 @@ pub use raw::{RawCall, Reply, MAX_ARGUMENTS, MAX_VALUES};
 pub use rights::Rights;
 pub use ring::{RingPage, RING_ENTRIES};
 pub use run_state::RunState;
+pub use schedule::{
+    Budget, BudgetChange, DEFAULT_PRIORITY, MAX_PERIOD_NS, MAX_PRIORITY, MIN_BUDGET_NS,
+    MIN_PERIOD_NS,
+};
 pub use signature::{Argument, KindArguments, Meaning, Register, Signature, Value};
 pub use state::{StateGroups, StatePage, StateSegment, StateWord};
 pub use stop::StopReason;

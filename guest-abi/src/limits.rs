@@ -2,8 +2,8 @@
 
 use crate::{
     COMMAND_LINE_BYTES, EVENT_SLOTS, MAP_LIMIT_BYTES, MAX_HANDLES, MAX_INTERVAL_NS, MAX_MODULES,
-    MAX_PORT_CAPACITY, MAX_VCPUS, MESSAGE_BYTES, MESSAGE_HANDLES, NAME_BYTES, REGISTER_BYTES,
-    RING_ENTRIES,
+    MAX_PERIOD_NS, MAX_PORT_CAPACITY, MAX_PRIORITY, MAX_VCPUS, MESSAGE_BYTES, MESSAGE_HANDLES,
+    NAME_BYTES, REGISTER_BYTES, RING_ENTRIES,
 };
 
 /// A limit.
@@ -45,6 +45,12 @@ pub const LIMITS: &[Limit] = &[
         "event-interval",
         "least nanoseconds between two postings of an event",
         MAX_INTERVAL_NS,
+    ),
+    limit("priority", "priorities", MAX_PRIORITY as u64),
+    limit(
+        "period",
+        "nanoseconds in the period of a budget",
+        MAX_PERIOD_NS,
     ),
     limit("ring-entries", "entries in a ring", RING_ENTRIES as u64),
     limit(

@@ -26,6 +26,7 @@ abi_bits! {
     11 REVOKE "revoke" "memory" "to take it back from everybody, by closing the handle",
     12 BUILD "build" "domain" "to give it handles and a vcpu, and to destroy it, by closing the handle",
     13 START "start" "vcpu" "to let it run",
+    14 SCHEDULE "schedule" "vcpu" "to set its priority and its budget",
 }
 
 impl Rights {
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn unknown_bits_are_refused() {
-        assert_eq!(Rights::from_bits(1 << 14), None);
+        assert_eq!(Rights::from_bits(1 << 15), None);
         assert_eq!(Rights::from_bits(u64::MAX), None);
         assert_eq!(Rights::from_bits(0b11), Some(Rights::READ | Rights::WRITE));
     }

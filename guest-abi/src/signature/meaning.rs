@@ -72,6 +72,12 @@ pub enum Meaning {
     Results,
     /// How many entries of a ring.
     Entries,
+    /// A priority, or `u64::MAX` for none.
+    Priority,
+    /// A budget and its period in nanoseconds; zeros or `u64::MAX` twice for none.
+    Budget,
+    /// The number of a CPU, or `u64::MAX` for none.
+    Cpu,
 }
 
 /// Not a handle: any of bits 32 to 63 is set.
@@ -110,6 +116,9 @@ impl Meaning {
             Meaning::Resume => "how it goes on",
             Meaning::Results => "results",
             Meaning::Entries => "the most entries",
+            Meaning::Priority => "its priority",
+            Meaning::Budget => "its budget and the period of it in nanoseconds",
+            Meaning::Cpu => "the number of its CPU",
         }
     }
 
@@ -252,6 +261,18 @@ impl Meaning {
                 WIDE | 1,
                 u64::MAX,
             ],
+            Meaning::Priority => &[u64::MAX, 0, 32, 63, 64, WIDE],
+            Meaning::Budget => &[
+                crate::MIN_PERIOD_NS,
+                u64::MAX,
+                0,
+                crate::MIN_BUDGET_NS,
+                crate::MIN_BUDGET_NS - 1,
+                crate::MIN_PERIOD_NS - 1,
+                crate::MAX_PERIOD_NS,
+                crate::MAX_PERIOD_NS + 1,
+            ],
+            Meaning::Cpu => &[u64::MAX, 0, 1, 255, 256, WIDE],
             Meaning::Code => &[0, 1, u64::MAX],
             Meaning::Item => &[0, 1, 2, 3, 4, WIDE, u64::MAX],
             Meaning::Kind => &[4, 5, 6, 7, 1, 2, 3, 0, 8, WIDE | 4, u64::MAX],
@@ -265,7 +286,7 @@ impl Meaning {
                 crate::MAX_INTERVAL_NS + 1,
                 u64::MAX,
             ],
-            Meaning::RightSet => &[0, 1, 7, 8, 0x10, 0x40, 0x200, 0x3FFF, 0x4000, 1 << 31, WIDE],
+            Meaning::RightSet => &[0, 1, 7, 8, 0x10, 0x40, 0x200, 0x7FFF, 0x8000, 1 << 31, WIDE],
         }
     }
 }

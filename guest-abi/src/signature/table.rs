@@ -221,6 +221,14 @@ signatures! {
         errors BadArgument BadHandle WrongKind MissingRight BadHandle WrongKind MissingRight
             PeerGone WrongState BadArgument Interrupted PeerGone;
     }
+    Schedule {
+        in Rdi "vcpu" handle(ObjectKind::Vcpu, Rights::SCHEDULE),
+            Rsi "priority" Priority,
+            Rdx R10 "budget" Budget,
+            R8 "cpu" Cpu;
+        out;
+        errors BadArgument BadHandle WrongKind MissingRight PeerGone BadArgument WrongState;
+    }
     Submit {
         in Rdi "ring" Address,
             Rsi "entries" Entries;

@@ -1,6 +1,6 @@
 //! Vcpus of domains that this one has made.
 
-use nuncio_abi::{Call, Error, Resume, VcpuExit};
+use nuncio_abi::{BudgetChange, Call, Error, Resume, VcpuExit};
 
 use super::{Machine, Object, Space, Start};
 
@@ -46,6 +46,21 @@ impl<'m, M: Machine> Vcpu<'m, M> {
             resume,
         })?;
         VcpuExit::from_words([first, second, third]).ok_or(Error::BadArgument)
+    }
+
+    /// Sets its priority, and what becomes of its budget.
+    ///
+    /// # Errors
+    /// `BadArgument` for a higher priority than the caller may give; `WrongState` if it uses its maker's
+    /// budget; `PeerGone` if its domain has ended.
+    pub fn schedule(&self, priority: Option<u8>, budget: BudgetChange) -> Result<(), Error> {
+        let call = Call::Schedule {
+            vcpu: self.object.handle(),
+            priority,
+            budget,
+            cpu: None,
+        };
+        self.object.invoke(call).map(drop)
     }
 
     /// Takes it from its CPU until it is started again; one that has a monitor exits where it is instead.

@@ -34,6 +34,10 @@ mod monitor;
 #[cfg(feature = "bare-metal")]
 mod probe;
 #[cfg(feature = "bare-metal")]
+mod punctual;
+#[cfg(feature = "bare-metal")]
+mod spin;
+#[cfg(feature = "bare-metal")]
 mod table;
 #[cfg(feature = "bare-metal")]
 mod timers;

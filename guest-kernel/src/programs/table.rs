@@ -2,7 +2,8 @@
 
 use super::producer;
 use super::{
-    bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor, timers,
+    bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor,
+    punctual, spin, timers,
 };
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
@@ -11,7 +12,7 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 14] = [
+const PROGRAMS: [(&str, Program); 16] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -24,6 +25,8 @@ const PROGRAMS: [(&str, Program); 14] = [
     ("lender", lender::run),
     ("borrower", borrower::run),
     ("monitor", monitor::run),
+    ("spin", spin::run),
+    ("punctual", punctual::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),
 ];

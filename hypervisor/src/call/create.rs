@@ -255,7 +255,7 @@ fn vcpu(
         let id = effects.new_vcpu_id().ok_or(Error::QuotaExhausted)?;
         Ok(vcpu.numbered(id))
     })?;
-    let rights = Rights::START | Rights::STOP | Rights::GRANT;
+    let rights = Rights::START | Rights::STOP | Rights::SCHEDULE | Rights::GRANT;
     let handle = table.insert(held(Object::Vcpu(Arc::downgrade(&domain), number), rights))?;
     Ok((handle, None))
 }

@@ -32,6 +32,7 @@ mod receive;
 mod reply;
 mod resume;
 mod run;
+mod schedule;
 mod send;
 mod start;
 mod stop;
@@ -52,6 +53,7 @@ use crate::object::{
 
 pub use abandon::abandon;
 pub use resume::resume;
+pub use schedule::ScheduleTerms;
 pub use submit::{Entry as RingEntry, Submission, Then};
 pub use wait::sleep;
 
@@ -72,8 +74,12 @@ pub trait Effects {
     /// Tells a vcpu that something has happened for it.
     fn wake(&mut self, wake: Wake);
 
-    /// Tells it, and gives it the CPU if the caller goes to sleep now.
+    /// Tells it, and gives it the CPU if the caller goes to sleep now: to do what the caller waits for, on
+    /// its time.
     fn hand_over(&mut self, wake: Wake);
+
+    /// Tells it, and gives it the CPU if the caller goes to sleep now: it has got what it waited for.
+    fn hand_back(&mut self, wake: Wake);
 
     /// The CPU on which the call is made, and on which what it makes is to run.
     fn cpu(&self) -> CpuIndex;
@@ -92,6 +98,15 @@ pub trait Effects {
 
     /// Has a vcpu stop, after [`Outcome::StopVcpu`].
     fn stop_vcpu(&mut self, domain: Arc<Domain>, number: VcpuNumber);
+
+    /// Whether the machine has that CPU.
+    fn has_cpu(&self, cpu: CpuIndex) -> bool;
+
+    /// The highest priority that the calling vcpu may give.
+    fn ceiling(&self, caller: VcpuId) -> u8;
+
+    /// Has the vcpu of a domain scheduled otherwise, after [`Outcome::Schedule`].
+    fn schedule(&mut self, domain: Arc<Domain>, number: VcpuNumber, terms: ScheduleTerms);
 
     /// Makes a timer that is not armed; `None` if there are too many.
     fn add_timer(
@@ -138,6 +153,9 @@ pub enum Outcome {
     Stop(DomainId, u64),
     /// The vcpu that [`Effects::start`] was told starts; the caller goes on with a status.
     Start,
+    /// The vcpu of which [`Effects::schedule`] was told is scheduled otherwise; the caller goes on with a
+    /// status.
+    Schedule,
     /// That vcpu, which the caller runs, exits where it is; the caller goes on with the exit.
     Recall(VcpuId),
     /// The vcpu that [`Effects::stop_vcpu`] was told stops; the caller, if it is another one, goes on
@@ -318,6 +336,19 @@ fn dispatch_rare(
             deadline,
         } => send::send_waiting(caller, port, message, deadline, effects),
         Call::Arm { timer, deadline } => arm::arm(caller, timer, deadline, effects).into(),
+        Call::Schedule {
+            vcpu,
+            priority,
+            budget,
+            cpu,
+        } => {
+            let terms = ScheduleTerms {
+                priority,
+                budget,
+                cpu,
+            };
+            schedule::schedule(caller, vcpu, terms, effects)
+        }
         Call::Submit { ring, entries } => Outcome::Submit(ring, entries),
         // What `dispatch` has kept to itself.
         _ => Outcome::Error(Error::UnknownVerb),

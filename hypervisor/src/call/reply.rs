@@ -87,7 +87,7 @@ fn answer_long(
 #[inline(always)]
 fn give(wake: Wake, then_receive: bool, effects: &mut impl Effects) {
     if then_receive {
-        effects.hand_over(wake);
+        effects.hand_back(wake);
     } else {
         effects.wake(wake);
     }

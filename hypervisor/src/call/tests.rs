@@ -129,6 +129,10 @@ impl Effects for World<'_> {
         (self.meanwhile)();
     }
 
+    fn hand_back(&mut self, _: Wake) {
+        (self.meanwhile)();
+    }
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }
@@ -150,6 +154,18 @@ impl Effects for World<'_> {
     }
 
     fn stop_vcpu(&mut self, _: Arc<Domain>, _: VcpuNumber) {
+        unreachable!()
+    }
+
+    fn has_cpu(&self, _: CpuIndex) -> bool {
+        true
+    }
+
+    fn ceiling(&self, _: VcpuId) -> u8 {
+        nuncio_abi::MAX_PRIORITY
+    }
+
+    fn schedule(&mut self, _: Arc<Domain>, _: VcpuNumber, _: ScheduleTerms) {
         unreachable!()
     }
 

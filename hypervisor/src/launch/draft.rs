@@ -11,8 +11,9 @@ use nuncio_abi::{
 use crate::image::{Image, Segment};
 use crate::mem::{Account, FrameBytes, GuestPhysical, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu, VcpuNumber};
-use crate::plan::{DomainPlan, ModulePlan};
-use crate::run::{Launched, Platform, Runner};
+use crate::plan::{DomainPlan, ModulePlan, SchedulePlan};
+use crate::run::{Launched, Planned, Platform, Runner};
+use crate::sched::Priority;
 use crate::vt::{StartState, Vendor};
 
 use super::error::Fault;
@@ -26,6 +27,7 @@ pub(super) struct Draft {
     pub(super) domain: Arc<Domain>,
     /// Its first vcpu.
     pub(super) vcpu: Vcpu,
+    schedule: SchedulePlan,
     background: bool,
     boot_info_page: Arc<Memory>,
     info: BootInfo,
@@ -76,6 +78,7 @@ impl Draft {
         let mut draft = Draft {
             domain: Arc::new(domain),
             vcpu,
+            schedule: plan.schedule,
             background: plan.background,
             boot_info_page,
             info: BootInfo::EMPTY,
@@ -319,6 +322,13 @@ impl Draft {
             stack: GuestPhysical(self.info.ram_bytes.saturating_sub(8)),
             argument: self.layout.boot_info,
         };
+        for id in self.domain.vcpu_ids() {
+            runner.plan(Planned {
+                id,
+                priority: Priority::of_level(self.schedule.priority),
+                budget: self.schedule.budget,
+            });
+        }
         runner.launch(Launched {
             domain: self.domain,
             vcpu: self.vcpu,

@@ -3,12 +3,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, MAX_VCPUS, PAGE_BYTES};
+use nuncio_abi::{
+    Budget, Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, MAX_PRIORITY, MAX_VCPUS, PAGE_BYTES,
+};
 
 use super::{
     DomainPlan, EventPlan, Fault, Grant, GrantedObject, Limit, MemoryPlan, ModulePlan, Plan,
-    PlanError, PortPlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS,
-    MAX_PORT_CAPACITY, RESERVED_NAMES,
+    PlanError, PortPlan, SchedulePlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES,
+    MAX_OBJECTS, MAX_PORT_CAPACITY, RESERVED_NAMES,
 };
 
 /// The kinds of object that a plan gives.
@@ -25,6 +27,8 @@ pub(super) struct Builder {
     plan: Plan,
     /// Which domains have got their command line.
     command_lines: Vec<usize>,
+    /// Which of them have their priority and budget.
+    schedules: Vec<usize>,
     /// The line of each port's record.
     port_lines: Vec<u32>,
     /// The line of each event's record.
@@ -58,6 +62,32 @@ impl Builder {
         }
         within(cpu < MAX_CPUS, Limit::Cpu)?;
         domain.cpus.extend(u8::try_from(cpu));
+        Ok(())
+    }
+
+    /// A budget and a period of 0 are none.
+    pub(super) fn set_schedule(
+        &mut self,
+        domain: Name,
+        [priority, budget_us, period_us]: [u64; 3],
+    ) -> Result<(), Fault> {
+        let index = self.domain_index(domain)?;
+        if self.schedules.contains(&index) {
+            return Err(Fault::Repeated);
+        }
+        let priority = u8::try_from(priority).ok();
+        let priority = priority.filter(|priority| *priority <= MAX_PRIORITY);
+        let priority = priority.ok_or(Fault::Limit(Limit::Priority))?;
+        let budget = match [budget_us, period_us] {
+            [0, 0] => None,
+            times_us => {
+                let [budget_ns, period_ns] = times_us.map(|us| us.saturating_mul(1000));
+                let budget = Budget::new(budget_ns, period_ns);
+                Some(budget.ok_or(Fault::Limit(Limit::Budget))?)
+            }
+        };
+        self.schedules.push(index);
+        self.domain_mut(domain)?.schedule = SchedulePlan { priority, budget };
         Ok(())
     }
 

@@ -2,7 +2,10 @@
 
 use core::fmt;
 
-use nuncio_abi::{Name, COMMAND_LINE_BYTES, MAX_MODULES, MAX_VCPUS};
+use nuncio_abi::{
+    Name, COMMAND_LINE_BYTES, MAX_MODULES, MAX_PERIOD_NS, MAX_PRIORITY, MAX_VCPUS, MIN_BUDGET_NS,
+    MIN_PERIOD_NS,
+};
 
 use super::{
     MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PLAN_BYTES,
@@ -98,6 +101,10 @@ pub enum Limit {
     Vcpus,
     /// The number of a CPU.
     Cpu,
+    /// A priority.
+    Priority,
+    /// A budget or its period.
+    Budget,
     /// The size of a domain's or a shared memory.
     MemoryBytes,
     /// The capacity of a port.
@@ -122,8 +129,8 @@ impl fmt::Display for Fault {
             Fault::Unfinished => "the line does not end in a line feed: is the plan cut off?",
             Fault::NotPrintable => "only printable ASCII may stand here",
             Fault::UnknownRecord => {
-                "no record begins like this; there are limit-ms, domain, command-line, module, \
-                 port, memory, event and give"
+                "no record begins like this; there are limit-ms, domain, cpu, schedule, \
+                 command-line, module, port, memory, event and give"
             }
             Fault::TrailingField => "the line goes on after its last field: remove the rest",
             Fault::Field { field, problem } => return write!(formatter, "`{field}` {problem}"),
@@ -185,6 +192,14 @@ impl fmt::Display for Limit {
             Limit::Objects => write!(
                 formatter,
                 "a plan has at most {MAX_OBJECTS} each of ports, memories and events"
+            ),
+            Limit::Priority => write!(formatter, "priorities are 0 to {MAX_PRIORITY}"),
+            Limit::Budget => write!(
+                formatter,
+                "a budget is {} us or more in a period of {} to {} us, or both are 0",
+                MIN_BUDGET_NS / 1000,
+                MIN_PERIOD_NS / 1000,
+                MAX_PERIOD_NS / 1000
             ),
             Limit::Modules => write!(formatter, "a domain has at most {MAX_MODULES} modules"),
             Limit::Grants => write!(formatter, "a domain is given at most {MAX_GRANTS} objects"),

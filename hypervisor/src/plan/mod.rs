@@ -24,7 +24,7 @@ mod parse;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Name, Rights, MAX_HANDLES};
+use nuncio_abi::{Budget, Name, Rights, MAX_HANDLES};
 
 pub use fault::{Fault, FieldProblem, Limit, PlanError};
 
@@ -84,12 +84,32 @@ pub struct DomainPlan {
     pub vcpus: u32,
     /// The CPUs on which its vcpus run, in turn; any if there is none.
     pub cpus: Vec<u8>,
+    /// How its vcpus are scheduled.
+    pub schedule: SchedulePlan,
     /// Whether the run may end while it is running.
     pub background: bool,
     /// Printable ASCII, shorter than [`nuncio_abi::COMMAND_LINE_BYTES`].
     pub command_line: String,
     /// Its modules, at most [`nuncio_abi::MAX_MODULES`].
     pub modules: Vec<ModulePlan>,
+}
+
+/// How a vcpu is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulePlan {
+    /// Its priority, up to [`nuncio_abi::MAX_PRIORITY`].
+    pub priority: u8,
+    /// Its budget, if it has one.
+    pub budget: Option<Budget>,
+}
+
+impl Default for SchedulePlan {
+    fn default() -> Self {
+        SchedulePlan {
+            priority: nuncio_abi::DEFAULT_PRIORITY,
+            budget: None,
+        }
+    }
 }
 
 /// A boot module that a domain can read.

@@ -57,6 +57,10 @@ fn read_record(text: &str, line: u32, builder: &mut Builder) -> Result<(), Fault
             let domain = fields.name("domain")?;
             builder.add_cpu(domain, fields.number("cpu")?)?;
         }
+        "schedule" => {
+            let domain = fields.name("domain")?;
+            builder.set_schedule(domain, read_schedule(&mut fields)?)?;
+        }
         "command-line" => {
             let domain = fields.name("domain")?;
             builder.set_command_line(domain, fields.remainder("command line")?)?;
@@ -84,6 +88,7 @@ fn read_domain(fields: &mut Fields) -> Result<DomainPlan, Fault> {
         memory_bytes: fields.number_value("memory")?,
         vcpus: u32::try_from(fields.number_value("vcpus")?).unwrap_or(u32::MAX),
         cpus: Default::default(),
+        schedule: Default::default(),
         background: match fields.value("background")? {
             "yes" => true,
             "no" => false,
@@ -92,6 +97,15 @@ fn read_domain(fields: &mut Fields) -> Result<DomainPlan, Fault> {
         command_line: Default::default(),
         modules: Default::default(),
     })
+}
+
+/// Priority, budget and period.
+fn read_schedule(fields: &mut Fields) -> Result<[u64; 3], Fault> {
+    Ok([
+        fields.number_value("priority")?,
+        fields.number_value("budget-us")?,
+        fields.number_value("period-us")?,
+    ])
 }
 
 fn read_module(fields: &mut Fields) -> Result<ModulePlan, Fault> {

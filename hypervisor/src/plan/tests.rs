@@ -56,6 +56,7 @@ fn the_example_says_what_it_says() {
         memory_bytes: 16 << 20,
         vcpus: 1,
         cpus: Vec::new(),
+        schedule: Default::default(),
         background: false,
         command_line: "program=producer  peer=consumer".to_string(),
         modules: [ModulePlan {
@@ -239,6 +240,9 @@ fn the_limits_are_kept_exactly() {
         |count| lines(256, "memory m# bytes=4096\n") + &lines(count, "give a memory m# r\n");
     let command_line = |length| format!("command-line a {}\n", "x".repeat(length));
     let memory = |bytes: u64| format!("memory m bytes={bytes}\n");
+    let schedule = |priority: u64, budget: u64, period: u64| {
+        format!("schedule a priority={priority} budget-us={budget} period-us={period}\n")
+    };
     let vcpus = |count: u32| format!("domain b image=i memory=4096 vcpus={count} background=no\n");
     let cases = [
         (
@@ -281,6 +285,20 @@ fn the_limits_are_kept_exactly() {
             "limit-ms 0\n".into(),
         ),
         (Limit::Cpu, "cpu a 255\n".into(), "cpu a 256\n".into()),
+        (Limit::Priority, schedule(63, 0, 0), schedule(64, 0, 0)),
+        (Limit::Budget, schedule(0, 100, 1000), schedule(0, 99, 1000)),
+        (
+            Limit::Budget,
+            schedule(0, 1000, 1000),
+            schedule(0, 1001, 1000),
+        ),
+        (Limit::Budget, schedule(0, 100, 1000), schedule(0, 100, 999)),
+        (
+            Limit::Budget,
+            schedule(0, 100, 1_000_000),
+            schedule(0, 100, 1_000_001),
+        ),
+        (Limit::Budget, schedule(0, 0, 0), schedule(0, 0, 1000)),
         (Limit::Vcpus, vcpus(64), vcpus(65)),
         (Limit::Vcpus, vcpus(1), vcpus(0)),
     ];
@@ -301,6 +319,24 @@ fn an_error_names_its_line_and_a_way_out() {
         error.to_string(),
         "plan, line 4: `right` needs one of: notify wait"
     );
+}
+
+#[test]
+fn a_domain_has_a_priority_and_a_budget_once() {
+    let plan = with("schedule a priority=40 budget-us=20000 period-us=100000\n").unwrap();
+    let schedule = plan.domains[0].schedule;
+    assert_eq!(schedule.priority, 40);
+    assert_eq!(schedule.budget, Budget::new(20_000_000, 100_000_000));
+    let plan = with("schedule a priority=0 budget-us=0 period-us=0\n").unwrap();
+    assert_eq!(plan.domains[0].schedule.budget, None);
+    assert_eq!(with("").unwrap().domains[0].schedule.priority, 32);
+    let line = "schedule a priority=1 budget-us=0 period-us=0\n";
+    let twice = with(&format!("{line}{line}")).unwrap_err();
+    assert_eq!(twice.fault, Fault::Repeated);
+    let unknown = with(&line.replace(" a ", " b ")).unwrap_err();
+    assert_eq!(unknown.fault, Fault::UnknownDomain);
+    let missing = with("schedule a priority=1 budget-us=0\n").unwrap_err();
+    assert_eq!(missing.fault, field("period-us", FieldProblem::Missing));
 }
 
 #[test]

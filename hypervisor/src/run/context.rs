@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use nuncio_abi::{Deadline, Message, StopReason};
 
-use crate::call::Effects;
+use crate::call::{Effects, ScheduleTerms};
 use crate::mem::KernelCharge;
 use crate::object::{
     Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, VcpuNumber, Wake,
@@ -13,6 +13,7 @@ use crate::sched::{CpuIndex, News, RunStates, Scheduler, TimerId, Told, VcpuId};
 use crate::vt::{FlushRecorder, Step};
 
 use super::cpus::{Cpu, Cpus};
+use super::scheduling::Scheduling;
 use super::starting::Starting;
 use super::timers::Due;
 use super::Platform;
@@ -35,6 +36,8 @@ pub(super) struct Context<P> {
     pub(super) stopping: Option<(Arc<Domain>, VcpuNumber)>,
     /// What the pages of this CPU's vcpus say of their turns.
     pub(super) states: RunStates,
+    /// What it asks to schedule otherwise.
+    pub(super) scheduling: Option<Scheduling>,
 }
 
 impl<P: Platform> Context<P> {
@@ -51,6 +54,7 @@ impl<P: Platform> Context<P> {
             index,
             starting: None,
             stopping: None,
+            scheduling: None,
         }
     }
 
@@ -322,6 +326,21 @@ impl<P: Platform> Effects for Context<P> {
         }
     }
 
+    #[inline(always)]
+    fn hand_back(&mut self, wake: Wake) {
+        match wake {
+            Wake::Blocked(id) => {
+                if self.scheduler.has_offer() {
+                    self.note_passed_over();
+                }
+                if !self.scheduler.hand_back(id) {
+                    self.post(id, News::BLOCKED);
+                }
+            }
+            wake => self.apply(wake),
+        }
+    }
+
     fn cpu(&self) -> CpuIndex {
         self.index
     }
@@ -336,7 +355,7 @@ impl<P: Platform> Effects for Context<P> {
 
     fn new_vcpu_id(&mut self) -> Option<VcpuId> {
         let id = self.cpus.new_vcpu_id(self.index)?;
-        self.scheduler.reserve(id);
+        self.scheduler.reserve_made(id);
         self.states.reserve(id);
         Some(id)
     }
@@ -351,6 +370,22 @@ impl<P: Platform> Effects for Context<P> {
 
     fn stop_vcpu(&mut self, domain: Arc<Domain>, number: VcpuNumber) {
         self.stopping = Some((domain, number));
+    }
+
+    fn has_cpu(&self, cpu: CpuIndex) -> bool {
+        cpu.index() < self.cpus.count()
+    }
+
+    fn ceiling(&self, caller: VcpuId) -> u8 {
+        self.scheduler.ceiling(caller).level()
+    }
+
+    fn schedule(&mut self, domain: Arc<Domain>, number: VcpuNumber, terms: ScheduleTerms) {
+        self.scheduling = Some(Scheduling {
+            domain,
+            number,
+            terms,
+        });
     }
 
     fn add_timer(

@@ -18,7 +18,7 @@ use crate::object::DomainId;
 use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, VcpuId, MAX_VCPUS};
 
 use super::domains::Domains;
-use super::launching::Launched;
+use super::launching::{Launched, Planned};
 use super::requests::Request;
 use super::timers::Timers;
 use super::DomainReport;
@@ -56,6 +56,7 @@ pub(super) struct Cpu {
     requests: Mutex<Vec<Request>, rank::Requests>,
     orphans: Mutex<Vec<DomainId>, rank::Orphans>,
     launched: Mutex<Vec<Launched>, rank::Launched>,
+    planned: Mutex<Vec<Planned>, rank::Launched>,
 }
 
 impl Cpus {
@@ -147,6 +148,16 @@ impl Cpus {
     /// Gives a CPU a domain before the run.
     pub(super) fn leave_launched(&self, cpu: CpuIndex, launched: Launched) {
         self.cpu(cpu).launched.lock().push(launched);
+    }
+
+    /// Says how a CPU's vcpu is scheduled, before the run.
+    pub(super) fn leave_planned(&self, cpu: CpuIndex, planned: Planned) {
+        self.cpu(cpu).planned.lock().push(planned);
+    }
+
+    /// Takes what has been said so.
+    pub(super) fn take_planned(&self, cpu: CpuIndex) -> Vec<Planned> {
+        core::mem::take(&mut *self.cpu(cpu).planned.lock())
     }
 
     /// Takes what the CPU has been given.
@@ -278,6 +289,7 @@ impl Cpu {
             requests: Mutex::default(),
             orphans: Mutex::default(),
             launched: Mutex::default(),
+            planned: Mutex::default(),
         }
     }
 

@@ -135,13 +135,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             vcpu: &world.object,
         };
         abandon(caller, &mut self.context);
-        self.retire(world);
+        self.context.scheduler.stop(world.object.id());
+        self.take_from_cpu(world);
+    }
+
+    /// A vcpu of a domain that has ended runs no more.
+    fn retire(&mut self, world: Box<World<V, P>>) {
+        self.context.scheduler.retire(world.object.id());
+        self.take_from_cpu(world);
     }
 
     /// Takes a vcpu from this CPU, and gives it back to its domain.
-    fn retire(&mut self, mut world: Box<World<V, P>>) {
+    fn take_from_cpu(&mut self, mut world: Box<World<V, P>>) {
         let id = world.object.id();
-        self.context.scheduler.retire(id);
         let now_ns = self.context.platform.now_ns();
         self.context.states.close(id, now_ns);
         if self.loaded == Some(id) {

@@ -111,6 +111,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn interrupt(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> Flow {
         if !self.context.platform.service_interrupts() {
             return Flow::Continue;
@@ -118,10 +119,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.armed_ns = u64::MAX;
         let now_ns = self.context.platform.now_ns();
         self.context.expire(now_ns);
+        self.renew_terms();
+        self.note_rival();
         let limit_reached = self.limit_ns.is_some_and(|limit_ns| limit_ns <= now_ns);
-        if limit_reached || (now_ns >= slice_end_ns && self.context.scheduler.has_ready()) {
-            // A call that kept the CPU past the end of the slice, such as one that prints.
-            world.overdraw(now_ns.saturating_sub(slice_end_ns));
+        let scheduler = &self.context.scheduler;
+        let slice_is_over = now_ns >= slice_end_ns && scheduler.has_rival();
+        if limit_reached || slice_is_over || scheduler.is_outranked() || scheduler.is_used_up() {
             return Flow::Yield;
         }
         self.limit_run(world, slice_end_ns);

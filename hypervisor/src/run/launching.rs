@@ -7,10 +7,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Name, StopReason};
+use nuncio_abi::{Budget, Name, StopReason};
 
 use crate::mem::OutOfFrames;
 use crate::object::{Domain, Vcpu};
+use crate::sched::{Priority, VcpuId};
 use crate::vt::{StartState, Vendor};
 
 use super::{DomainReport, Platform, Runner, World};
@@ -27,7 +28,31 @@ pub struct Launched {
     pub background: bool,
 }
 
+/// How a vcpu is scheduled when it starts.
+pub struct Planned {
+    /// The vcpu.
+    pub id: VcpuId,
+    /// Its priority, which is also the highest that it may give.
+    pub priority: Priority,
+    /// Its budget, if it has one.
+    pub budget: Option<Budget>,
+}
+
 impl<V: Vendor, P: Platform> Runner<V, P> {
+    /// Says how a vcpu is scheduled, before any of them runs.
+    pub fn plan(&mut self, planned: Planned) {
+        match self.context.elsewhere(planned.id) {
+            None => self.make_planned(&planned),
+            Some(cpu) => self.context.cpus.leave_planned(cpu, planned),
+        }
+    }
+
+    fn make_planned(&mut self, planned: &Planned) {
+        let scheduler = &mut self.context.scheduler;
+        scheduler.reserve(planned.id);
+        scheduler.plan(planned.id, planned.priority, planned.budget);
+    }
+
     /// Gives a domain to its CPU. Its vcpu is ready to run when [`Runner::settle`] returns.
     ///
     /// # Errors
@@ -79,6 +104,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         // ENDS: the boot CPU builds what the plan says, or ends the machine.
         while !cpus.is_launched() {
             core::hint::spin_loop();
+        }
+        for planned in cpus.take_planned(self.context.index) {
+            self.make_planned(&planned);
         }
         for launched in cpus.take_launched(self.context.index) {
             let name = launched.domain.name;

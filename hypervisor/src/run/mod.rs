@@ -21,12 +21,14 @@ mod outcomes;
 mod platform;
 mod report;
 mod requests;
+mod scheduling;
 mod starting;
 mod submitting;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod trace;
+mod turns;
 mod world;
 
 use alloc::boxed::Box;
@@ -41,7 +43,7 @@ use crate::vt::{FlushLog, FlushRecorder, Left, Step, Vendor, VirtualCpu};
 
 pub use crate::sched::CpuIndex;
 pub use cpus::Cpus;
-pub use launching::Launched;
+pub use launching::{Launched, Planned};
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
 pub use timers::{Due, Timers};
@@ -49,9 +51,6 @@ pub use trace::CallTrace;
 pub use world::{Counters, World};
 
 use context::Context;
-
-/// How long a vcpu runs while others wait, in nanoseconds.
-const SLICE_NS: u64 = 5_000_000;
 
 /// The loop of one physical CPU.
 pub struct Runner<V: Vendor, P: Platform> {
@@ -82,8 +81,10 @@ pub struct Runner<V: Vendor, P: Platform> {
 enum Flow {
     /// Run the same vcpu again.
     Continue,
-    /// Give another one the CPU.
+    /// Give others the CPU: its time is up, or somebody is more urgent.
     Yield,
+    /// Give that one the CPU, which cannot do without it.
+    YieldTo(VcpuId),
     /// Sleep until woken or the deadline.
     Block(Deadline),
     /// Leave the CPU until it is started anew.
@@ -219,16 +220,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     fn run_vcpu(&mut self, id: VcpuId) {
+        let now_ns = self.context.platform.now_ns();
+        let Some(slice_ns) = self.context.scheduler.begin(id, now_ns) else {
+            return;
+        };
         let Some(mut world) = self.take(id) else {
             return;
         };
-        if self.context.scheduler.has_ready() && world.pay_back(SLICE_NS) {
-            self.context.scheduler.requeue(id);
-            return self.put_back(world);
-        }
-        let now_ns = self.context.platform.now_ns();
         self.context.states.run(id, now_ns);
-        let slice_end_ns = now_ns.saturating_add(SLICE_NS);
+        let slice_end_ns = now_ns.saturating_add(slice_ns);
         self.slice_end_ns = slice_end_ns;
         self.load(&mut world);
         self.attend(&mut world, slice_end_ns);
@@ -257,21 +257,28 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                     self.context.scheduler.block(id, deadline);
                     self.context.scheduler.take_over()
                 }
-                Flow::End(reason, detail) => return self.end(world, reason, detail),
-                Flow::Stop => return self.stop_world(world),
-                Flow::Continue | Flow::Yield if core::mem::take(&mut self.is_doomed) => {
+                Flow::End(reason, detail) => {
+                    self.end_turn();
+                    return self.end(world, reason, detail);
+                }
+                Flow::Stop => {
+                    self.end_turn();
+                    return self.stop_world(world);
+                }
+                _ if core::mem::take(&mut self.is_doomed) => {
+                    self.end_turn();
                     return self.end(world, StopReason::Destroyed, 0);
                 }
-                Flow::Continue | Flow::Yield => {
-                    self.context.scheduler.requeue(id);
+                flow => {
+                    let next = self.leave_cpu(flow, slice_end_ns);
                     self.context.becomes_ready(id);
-                    None
+                    next
                 }
             };
             self.put_back(world);
             match next.and_then(|next| self.take(next)) {
                 Some(next) => world = next,
-                None => return,
+                None => return self.end_turn(),
             }
             self.switch_to(&mut world, slice_end_ns);
         }
@@ -314,7 +321,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             let attention = self.context.scheduler.attention();
             attention.go(Place::Guest);
             if attention.is_told() && !self.may_enter(world, slice_end_ns) {
-                return Flow::Yield;
+                return self.instead_of(world);
             }
             lock::assert_none_is_held();
             let left = self.vendor.run(&mut world.vcpu);
@@ -337,8 +344,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             if self.context.scheduler.attention().is_told_by_others() && !self.listen() {
                 return false;
             }
-            self.attend(world, slice_end_ns);
-            if self.runner_is_awake(world) {
+            if !self.attend(world, slice_end_ns) || self.awake_runner(world).is_some() {
                 return false;
             }
             self.context.scheduler.attention().go(Place::Guest);
@@ -350,14 +356,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     }
 
     /// Looks at what has changed: an upcall for this vcpu, translations that are wrong now, or
-    /// somebody else who has become ready, so that the slice has an end.
-    #[cold]
-    fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+    /// somebody else who has become ready, so that the slice has an end. Whether the vcpu may go on: not
+    /// if that one is more urgent.
+    #[inline(always)]
+    fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) -> bool {
         let became_ready = self.context.scheduler.attend();
         self.prepare(world);
-        if became_ready {
-            self.limit_slice(world, slice_end_ns);
+        if !became_ready {
+            return true;
         }
+        self.renew_terms();
+        self.note_rival();
+        self.limit_slice(world, slice_end_ns);
+        !self.context.scheduler.is_outranked()
     }
 
     /// Hands an upcall to the vcpu that runs next, and has it forget translations that are wrong.
@@ -419,15 +430,21 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// The timer fires at the next thing that is due: a deadline, the limit of the run or, while
-    /// others wait, the end of the slice. When nothing is due there is no tick. Returns when it is.
+    /// The timer fires at the next thing that is due: a deadline, the limit of the run, the end of a
+    /// budget or, while others of the same priority wait, the end of the slice. When nothing is due there
+    /// is no tick. Returns when it is.
     ///
     /// A timer that runs is left alone if it fires before that: most deadlines are gone before they
     /// are due, and then one early interrupt costs less than what would have been programmed for
     /// nothing.
     fn arm_timer(&mut self, slice_end_ns: u64) -> Option<u64> {
-        let slice = self.context.scheduler.has_ready().then_some(slice_end_ns);
-        let due = [slice, self.context.earliest_deadline(), self.limit_ns];
+        let scheduler = &self.context.scheduler;
+        let due = [
+            scheduler.has_rival().then_some(slice_end_ns),
+            scheduler.budget_end_ns(),
+            self.context.earliest_deadline(),
+            self.limit_ns,
+        ];
         let due_ns = due.into_iter().flatten().min();
         if due_ns.is_some_and(|due_ns| due_ns < self.armed_ns) {
             self.context.platform.arm_timer(due_ns);

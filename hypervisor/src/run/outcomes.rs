@@ -28,6 +28,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Outcome::Block(deadline) => Err(Flow::Block(deadline)),
             Outcome::Stop(id, code) => self.stop(world, id, code),
             Outcome::Start => self.start_made(world),
+            Outcome::Schedule => self.schedule_vcpu(world),
             Outcome::Recall(id) => self.finish_run(world, id),
             Outcome::StopVcpu => self.stop_vcpu(world),
             // The loop has begun it, or this is an entry of a ring, which begins no other.
@@ -84,6 +85,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.recall_elsewhere(cpu, id);
             return Err(Flow::Block(Deadline::NEVER));
         }
+        self.context.scheduler.end_lending(world.object.id());
         let recalled = self.recall(id);
         self.vendor.load(&mut world.vcpu);
         let exit = recalled

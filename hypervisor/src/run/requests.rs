@@ -8,9 +8,10 @@ use alloc::sync::Arc;
 use nuncio_abi::{Deadline, Error};
 
 use crate::object::{Domain, Sleeper, Waiting, Wake};
-use crate::sched::{CpuIndex, Told, VcpuId};
+use crate::sched::{CpuIndex, Standing, Told, VcpuId};
 use crate::vt::Vendor;
 
+use super::scheduling::Scheduling;
 use super::starting::Starting;
 use super::{Flow, Platform, Runner, World};
 
@@ -35,6 +36,10 @@ pub(super) enum Wish {
     Recall(VcpuId),
     /// The domain has ended, and the vcpu never runs again.
     Retire(Arc<Domain>, VcpuId),
+    /// The vcpu of a domain is scheduled otherwise, as that vcpu wants it.
+    Schedule(Scheduling, VcpuId),
+    /// The vcpu, which does not run, is this CPU's from now on, and is scheduled like that.
+    Arrive(VcpuId, Standing),
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -88,6 +93,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             Wish::Retire(domain, id) => {
                 self.retire_any(&domain, id);
                 self.end_orphans();
+                Ok(())
+            }
+            Wish::Schedule(scheduling, caller) => self.schedule(&scheduling, caller),
+            Wish::Arrive(id, standing) => {
+                let now_ns = self.context.platform.now_ns();
+                self.context.scheduler.arrive(id, standing, now_ns);
                 Ok(())
             }
         }

@@ -125,15 +125,19 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if self.context.scheduler.attention().is_told_by_others() && !self.listen() {
             return Flow::Yield;
         }
-        if self.armed_ns == u64::MAX && !self.context.scheduler.has_ready() {
+        let scheduler = &self.context.scheduler;
+        if scheduler.is_outranked() {
+            return Flow::Yield;
+        }
+        let has_rival = scheduler.has_rival();
+        if self.armed_ns == u64::MAX && !has_rival {
             return Flow::Continue;
         }
         let now_ns = self.context.platform.now_ns();
         if now_ns >= self.armed_ns {
             return self.interrupt(world, self.slice_end_ns);
         }
-        if now_ns >= self.slice_end_ns && self.context.scheduler.has_ready() {
-            world.overdraw(now_ns.saturating_sub(self.slice_end_ns));
+        if now_ns >= self.slice_end_ns && has_rival {
             return Flow::Yield;
         }
         Flow::Continue

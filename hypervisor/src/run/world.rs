@@ -13,10 +13,6 @@ use crate::vt::{ExitKind, Register, Vendor, VirtualCpu, EXIT_KINDS};
 use super::monitoring::Monitoring;
 use super::{CallTrace, Platform};
 
-/// The most that a vcpu can owe: about what the longest call costs. A stall of the whole machine,
-/// which is nobody's fault, is not held against one vcpu for longer.
-const MOST_OVERDRAWN_NS: u64 = 250_000_000;
-
 /// A vcpu, its domain and its counts.
 pub struct World<V: Vendor, P: Platform> {
     /// The domain that it belongs to.
@@ -35,8 +31,6 @@ pub struct World<V: Vendor, P: Platform> {
     pub seen_version: (u64, u64),
     /// The last of these that was written down, if flushes are.
     pub recorded_version: (u64, u64),
-    /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
-    pub overdrawn_ns: u64,
     /// What it has done.
     pub counters: Counters,
     /// Its calls, if they are to be recorded.
@@ -119,19 +113,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
         (domain, object)
     }
 
-    /// Notes by how much a slice was too long.
-    pub fn overdraw(&mut self, ns: u64) {
-        self.overdrawn_ns = self.overdrawn_ns.saturating_add(ns).min(MOST_OVERDRAWN_NS);
-    }
-
-    /// Pays back the length of a slice; whether there was as much to pay, so that the vcpu lets
-    /// this turn pass.
-    pub fn pay_back(&mut self, slice_ns: u64) -> bool {
-        let owes_a_turn = self.overdrawn_ns >= slice_ns;
-        self.overdrawn_ns = self.overdrawn_ns.saturating_sub(slice_ns);
-        owes_a_turn
-    }
-
     /// A vcpu that has not run yet.
     pub fn new(domain: Arc<Domain>, object: Vcpu, vcpu: V::Vcpu, extended: P::Extended) -> Self {
         let monitor = object.monitor();
@@ -145,7 +126,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
             object,
             vcpu,
             extended,
-            overdrawn_ns: 0,
             counters: Counters::default(),
             trace: None,
             charge: None,

@@ -1,29 +1,37 @@
 //! Scheduling: which vcpu runs next, and which sleeper wakes when.
 //!
-//! [`RunQueue`] is round robin; [`DeadlineQueue`] holds one deadline for each sleeping vcpu, or
-//! for each armed timer. Both know nothing of vcpus and timers but their numbers. [`Scheduler`] puts them together with
-//! each vcpu's state; a CPU's run loop owns one. [`Mailboxes`] take news from the loop of one CPU to that
-//! of another. [`RunStates`] tells guests of their turns.
+//! [`RunQueue`] is round robin for each [`Priority`]; [`DeadlineQueue`] holds one deadline for each sleeping
+//! vcpu, or for each armed timer. Both know nothing of vcpus and timers but their numbers. An [`Allowance`] is
+//! what a vcpu has left of its budget. [`Scheduler`] puts them together with each vcpu's state; a CPU's run
+//! loop owns one. [`Mailboxes`] take news from the loop of one CPU to that of another. [`RunStates`] tells
+//! guests of their turns.
 //!
 //! Invariant: after `reserve` no operation allocates, so none can fail.
 
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod attention;
 mod deadlines;
 mod mailbox;
 mod numbers;
+mod priority;
 mod run_queue;
 mod run_state;
 mod scheduler;
+mod slot;
+mod terms;
 
+pub use allowance::Allowance;
 pub use attention::{Attention, Place, Told};
 pub use deadlines::DeadlineQueue;
 pub use mailbox::{Mailboxes, News, MAX_VCPUS};
 pub use numbers::Numbers;
+pub use priority::Priority;
 pub use run_queue::RunQueue;
 pub use run_state::RunStates;
 pub use scheduler::Scheduler;
+pub use terms::{Change, Refused, Standing};
 
 /// A physical CPU, counted from 0, the one that the machine was booted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use nuncio_abi::{
-    Call, CallToken, Create, Deadline, Handle, Header, Outgoing, QueryItem, Resume, Rights,
-    Transfer,
+    Budget, BudgetChange, Call, CallToken, Create, Deadline, Handle, Header, Outgoing, QueryItem,
+    Resume, Rights, Transfer,
 };
 use nuncio_tools::manifest;
 
@@ -18,6 +18,8 @@ fn bytes(words: impl IntoIterator<Item = u64>) -> Vec<u8> {
 pub fn calls() -> Vec<Vec<u8>> {
     let handle = Handle::new(3, 1);
     let message = Outgoing::registers(5, [0x6F_6C6C_6568, 0, 0]);
+    let budget =
+        Budget::new(20_000_000, 100_000_000).map_or(BudgetChange::Keep, BudgetChange::Limited);
     let calls = [
         Call::HELLO,
         Call::Send {
@@ -116,6 +118,12 @@ pub fn calls() -> Vec<Vec<u8>> {
             stack: 0x20_0000,
             argument: 7,
             page_table: 0x3000,
+        },
+        Call::Schedule {
+            vcpu: handle,
+            priority: Some(20),
+            budget,
+            cpu: None,
         },
         Call::Run {
             vcpu: handle,

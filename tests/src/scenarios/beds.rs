@@ -92,6 +92,15 @@ pub const BEDS: &[Bed] = &[
             ("counts::two_runs_count_the_same", COUNTS_NOTHING),
             ("counts::calls_stay_in_their_budgets", COUNTS_NOTHING),
             ("time::ten_thousand_timers", COUNTS_NOTHING),
+            (
+                "scheduling::a_spinning_neighbour_delays_nobody_more_urgent",
+                COUNTS_NOTHING,
+            ),
+            ("scheduling::a_budget_is_kept_over_a_second", COUNTS_NOTHING),
+            (
+                "scheduling::a_budget_is_kept_on_an_idle_cpu",
+                COUNTS_NOTHING,
+            ),
         ],
     },
 ];

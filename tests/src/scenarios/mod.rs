@@ -18,6 +18,7 @@ mod image;
 mod monitors;
 mod panics;
 mod refusals;
+mod scheduling;
 mod several_cpus;
 mod stream;
 mod time;
@@ -77,6 +78,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
+        themes.push(("scheduling", scheduling::SCENARIOS));
         themes.push(("several-cpus", several_cpus::FAST));
         themes.push(("time", time::WITHOUT_PIT));
     }

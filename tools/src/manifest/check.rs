@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use nuncio_abi::{Budget, MAX_PERIOD_NS, MIN_BUDGET_NS, MIN_PERIOD_NS};
 use toml::Spanned;
 
 use super::problem::{Problem, Problems, Source};
 use super::schema::{Document, DomainTable, Entries, EventTable, MemoryTable, PortTable};
 use super::{limits, size, wires};
-use super::{Domain, File, Manifest, Memory, Module, Port, BUNDLED_IMAGE, IMAGES_WORD, INPUT_WORD};
+use super::{
+    Domain, File, Manifest, Memory, Module, Port, Schedule, BUNDLED_IMAGE, IMAGES_WORD, INPUT_WORD,
+};
 
 /// Checks a whole manifest.
 pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Problems> {
@@ -223,6 +226,7 @@ impl Check<'_> {
             memory_bytes: self.pages(&table.memory),
             vcpus: self.vcpus(table),
             cpus: self.named_cpus(table),
+            schedule: self.schedule(table),
             command_line: self.command_line(table),
             background: table.background,
             modules: self.modules(table),
@@ -273,6 +277,42 @@ impl Check<'_> {
             self.wrong(Some(named.span()), text);
         }
         cpus
+    }
+
+    fn schedule(&mut self, table: &DomainTable) -> Option<Schedule> {
+        let keys = [&table.priority, &table.budget_us, &table.period_us];
+        if keys.iter().all(|key| key.is_none()) {
+            return None;
+        }
+        let value = |key: &Option<Spanned<i64>>| key.as_ref().map(|value| *value.get_ref());
+        let priority = value(&table.priority).unwrap_or(limits::DEFAULT_PRIORITY);
+        if !(0..=limits::PRIORITY).contains(&priority) {
+            let span = table.priority.as_ref().map(Spanned::span);
+            let text = format!("priorities are 0 to {}, not {priority}", limits::PRIORITY);
+            self.wrong(span, text);
+        }
+        let times_us = [value(&table.budget_us), value(&table.period_us)];
+        let ns = |us: Option<i64>| u64::try_from(us?).ok()?.checked_mul(1000);
+        let budget = match times_us.map(ns) {
+            [Some(budget_ns), Some(period_ns)] => Budget::new(budget_ns, period_ns),
+            _ => None,
+        };
+        if times_us != [None; 2] && budget.is_none() {
+            let given = table.budget_us.as_ref().or(table.period_us.as_ref());
+            let text = format!(
+                "a budget has both keys: budget_us, from {} to period_us, and period_us, {} to {}",
+                MIN_BUDGET_NS / 1000,
+                MIN_PERIOD_NS / 1000,
+                MAX_PERIOD_NS / 1000
+            );
+            self.wrong(given.map(Spanned::span), text);
+        }
+        let [budget_us, period_us] = times_us.map(|us| us.unwrap_or(0));
+        Some(Schedule {
+            priority,
+            budget_us,
+            period_us,
+        })
     }
 
     fn command_line(&mut self, table: &DomainTable) -> String {

@@ -17,6 +17,10 @@ pub const CPUS: u64 = 256;
 pub const VCPUS: i64 = MAX_VCPUS as i64;
 /// CPUs that a domain can name, from 0 on.
 pub const NAMED_CPUS: i64 = 256;
+/// The priority of a domain that has no other.
+pub const DEFAULT_PRIORITY: i64 = nuncio_abi::DEFAULT_PRIORITY as i64;
+/// The highest priority.
+pub const PRIORITY: i64 = nuncio_abi::MAX_PRIORITY as i64;
 /// Messages that a port can hold.
 pub const PORT_CAPACITY: i64 = 256;
 /// Messages that a port holds unless its manifest says otherwise.

@@ -61,6 +61,17 @@ pub struct Manifest {
     pub events: Vec<String>,
 }
 
+/// How a domain is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Its priority.
+    pub priority: i64,
+    /// Its budget in each period; 0 for none.
+    pub budget_us: i64,
+    /// The period; 0 for none.
+    pub period_us: i64,
+}
+
 /// A domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
@@ -74,6 +85,8 @@ pub struct Domain {
     pub vcpus: i64,
     /// The CPUs on which its vcpus run, in turn; the hypervisor chooses if there is none.
     pub cpus: Vec<i64>,
+    /// How it is scheduled, if not like most.
+    pub schedule: Option<Schedule>,
     /// What it is told; may be empty.
     pub command_line: String,
     /// Whether the run ends without waiting for it.

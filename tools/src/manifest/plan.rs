@@ -83,6 +83,15 @@ fn write_domain(text: &mut String, domain: &Domain, names: &BTreeMap<File, Strin
     for cpu in &domain.cpus {
         line(text, format_args!("cpu {name} {cpu}"));
     }
+    if let Some(schedule) = domain.schedule {
+        line(
+            text,
+            format_args!(
+                "schedule {name} priority={} budget-us={} period-us={}",
+                schedule.priority, schedule.budget_us, schedule.period_us
+            ),
+        );
+    }
     if !domain.command_line.is_empty() {
         line(
             text,

@@ -44,6 +44,12 @@ pub struct DomainTable {
     pub vcpus: Option<Spanned<i64>>,
     /// The CPU on which it runs, or those on which its vcpus do.
     pub cpu: Option<Spanned<NamedCpus>>,
+    /// Its priority.
+    pub priority: Option<Spanned<i64>>,
+    /// Microseconds of a CPU in each period.
+    pub budget_us: Option<Spanned<i64>>,
+    /// The length of a period in microseconds.
+    pub period_us: Option<Spanned<i64>>,
     /// What the guest is told.
     pub command_line: Option<Spanned<String>>,
     /// Whether the run ends without waiting for it.

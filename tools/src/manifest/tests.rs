@@ -170,7 +170,28 @@ fn sizes_and_numbers() {
     assert_problem("background = true", "cpu = []", 17, "1 to 1, not 0");
     assert_problem("background = true", "cpu = [256]", 17, "0 to 255");
     assert_problem("background = true", "cpu = 256", 17, "0 to 255");
+    assert_problem("background = true", "priority = 64", 17, "0 to 63");
+    assert_problem("background = true", "budget_us = 200", 17, "both keys");
+    assert_problem("background = true", "period_us = 2000", 17, "both keys");
+    let both = "budget_us = 99\nperiod_us = 1000";
+    assert_problem("background = true", both, 17, "from 100");
     assert_problem("\"16 MiB\"", "16", 6, "invalid type");
+}
+
+#[test]
+fn a_domain_has_a_priority_and_a_budget() {
+    let keys = "background = true\npriority = 40\nbudget_us = 20000\nperiod_us = 100000";
+    let scheduled = |keys: &str| {
+        let text = GOOD.replace("background = true", keys);
+        let manifest = parse_text(&text).unwrap();
+        manifest.domains.iter().find_map(|domain| domain.schedule)
+    };
+    assert_eq!(scheduled("background = true"), None);
+    let schedule = scheduled(keys).unwrap();
+    assert_eq!((schedule.priority, schedule.budget_us), (40, 20_000));
+    assert_eq!(schedule.period_us, 100_000);
+    let schedule = scheduled("background = true\npriority = 40").unwrap();
+    assert_eq!((schedule.budget_us, schedule.period_us), (0, 0));
 }
 
 #[test]

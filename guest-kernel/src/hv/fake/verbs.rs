@@ -61,6 +61,7 @@ impl FakeMachine {
             | Call::Reply { .. }
             | Call::Start { .. }
             | Call::Run { .. }
+            | Call::Schedule { .. }
             | Call::Submit { .. } => Err(Error::UnknownVerb),
             Call::Query { handle, item } => self.query(&state, handle, item),
             Call::Stop {

@@ -349,7 +349,11 @@ pub(super) const TABLE: Table = Table {
                 (subject.memory(1)?, MEMORY, memory),
                 (child.domain, DOMAIN, Rights::STOP | Rights::BUILD | grant),
                 (child.space, SPACE, Rights::MAP | grant),
-                (vcpu, VCPU, Rights::START | Rights::STOP | grant),
+                (
+                    vcpu,
+                    VCPU,
+                    Rights::START | Rights::STOP | Rights::SCHEDULE | grant,
+                ),
                 (space, SPACE, Rights::MAP | grant),
                 (port.near, PORT, Rights::RECEIVE),
                 (port.far, PORT, Rights::SEND | grant),

@@ -9,7 +9,7 @@ use super::subject::Arguments;
 use super::{Subject, Verdict};
 
 /// Every right that a handle can have.
-pub(super) const ALL: Rights = match Rights::from_bits(0x3FFF) {
+pub(super) const ALL: Rights = match Rights::from_bits(0x7FFF) {
     Some(rights) => rights,
     None => Rights::NONE,
 };

@@ -41,6 +41,7 @@ mod receive;
 mod reply;
 mod run;
 mod run_state;
+mod schedule;
 mod send;
 mod snapshot;
 mod start;
@@ -141,6 +142,7 @@ pub const fn tables() -> &'static [Table] {
         limits::TABLE,
         stop::TABLE,
         submit::TABLE,
+        schedule::TABLE,
         #[cfg(feature = "bare-metal")]
         binding::TABLE,
     ]

@@ -41,4 +41,10 @@ pub const OUT_OF_REACH: &[OutOfReach] = &[
         place: 0,
         why: "this domain has one vcpu, which is the receiver of every port that it has",
     },
+    OutOfReach {
+        verb: Verb::Schedule,
+        error: Error::WrongState,
+        place: 0,
+        why: "a domain without a budget does not make what shares one",
+    },
 ];

@@ -23,6 +23,9 @@ fn plausible_line() -> impl Strategy<Value = String> {
         1 => (name(), number())
             .prop_map(|(n, m)| format!("domain {n} image=i memory={m} vcpus=1 background=yes")),
         1 => (name(), number()).prop_map(|(n, cpu)| format!("cpu {n} {cpu}")),
+        1 => (name(), number(), number(), number()).prop_map(|(n, p, b, t)| {
+            format!("schedule {n} priority={p} budget-us={b} period-us={t}")
+        }),
         1 => (name(), "[ -~]{0,20}").prop_map(|(n, text)| format!("command-line {n} {text}")),
         1 => (name(), name()).prop_map(|(d, n)| format!("module {d} {n} boot=x")),
         1 => (name(), number()).prop_map(|(n, c)| format!("port {n} capacity={c}")),

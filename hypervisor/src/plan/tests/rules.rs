@@ -40,6 +40,11 @@ fn assert_domain(domain: &DomainPlan) {
     assert!(is_size(domain.memory_bytes));
     assert!((1..=64).contains(&domain.vcpus));
     assert!(domain.cpus.len() <= domain.vcpus as usize);
+    assert!(domain.schedule.priority < 64);
+    if let Some(budget) = domain.schedule.budget {
+        assert!((1_000_000..=1_000_000_000).contains(&budget.period_ns()));
+        assert!((100_000..=budget.period_ns()).contains(&budget.budget_ns()));
+    }
     assert!(domain.command_line.len() < COMMAND_LINE_BYTES);
     assert!(domain
         .command_line

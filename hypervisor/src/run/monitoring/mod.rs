@@ -25,6 +25,9 @@ use translate::{arrive, complete, describe, message};
 /// NMIs and machine checks are the machine's.
 const NO_EXCEPTIONS: u32 = 1 << 2 | 1 << 18;
 
+/// How long a vcpu sleeps whose monitor's port has no room for its exit, before it tries again.
+const UNTOLD_NS: u64 = 1_000_000;
+
 /// What the loop keeps of a vcpu that has a monitor.
 pub struct Monitoring {
     monitor: Arc<Monitor>,
@@ -242,7 +245,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some((port, badge)) = monitoring.port() else {
             let wake = monitoring.monitor.exited(exit);
             wake.into_iter()
-                .for_each(|wake| self.context.hand_over(wake));
+                .for_each(|wake| self.context.hand_back(wake));
             return Some(Flow::Block(Deadline::NEVER));
         };
         let port = port.clone();
@@ -264,7 +267,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
             Err((Error::QueueFull, _)) => {
                 monitoring.phase = Phase::Untold(exit);
-                Some(Flow::Yield)
+                // However urgent it is: who makes room may be less so.
+                let again_ns = self.context.now_ns().saturating_add(UNTOLD_NS);
+                Some(Flow::Block(Deadline(again_ns)))
             }
             Err(_) => {
                 monitoring.phase = Phase::Running;

@@ -71,12 +71,13 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Ok(())
     }
 
-    /// Whether somebody runs this vcpu who has been woken meanwhile.
-    pub(in crate::run) fn runner_is_awake(&self, world: &World<V, P>) -> bool {
-        let monitor = world.object.monitor();
-        let runner = monitor.and_then(|monitor| monitor.runner());
+    /// Who runs this vcpu, if he has been woken meanwhile.
+    pub(in crate::run) fn awake_runner(&self, world: &World<V, P>) -> Option<VcpuId> {
+        let monitor = world.object.monitor()?;
         // A runner on another CPU asks for it itself.
         let scheduler = &self.context.scheduler;
-        runner.is_some_and(|runner| scheduler.is_known(runner) && !scheduler.is_blocked(runner))
+        let is_awake =
+            |runner: &VcpuId| scheduler.is_known(*runner) && !scheduler.is_blocked(*runner);
+        monitor.runner().filter(is_awake)
     }
 }

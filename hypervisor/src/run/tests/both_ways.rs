@@ -183,7 +183,7 @@ fn is_fit(raw: &RawCall) -> bool {
     let [_, address, length, ..] = raw.arguments;
     match Verb::from_number(raw.verb) {
         Some(Verb::Unmap) => address > RING || address.saturating_add(length) <= RING,
-        Some(Verb::Start | Verb::Run) => false,
+        Some(Verb::Start | Verb::Run | Verb::Schedule) => false,
         _ => true,
     }
 }
@@ -191,7 +191,7 @@ fn is_fit(raw: &RawCall) -> bool {
 fn steps() -> impl Strategy<Value = Step> {
     let weighted = Verb::ALL.iter().filter_map(|verb| {
         let weight = match verb {
-            Verb::Submit | Verb::Start | Verb::Run => return None,
+            Verb::Submit | Verb::Start | Verb::Run | Verb::Schedule => return None,
             Verb::Stop => 1,
             Verb::Wait | Verb::Hello | Verb::Close => 8,
             _ => 20,

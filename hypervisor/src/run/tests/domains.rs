@@ -55,7 +55,7 @@ pub fn grant(guest: &mut Guest, handle: Handle, rights: Rights, to: Handle) -> A
 }
 
 /// Makes a domain of 32 frames whose vcpu page is its page 0.
-fn make(guest: &mut Guest, event: Option<Handle>) -> Result<Child, Gone> {
+pub fn make(guest: &mut Guest, event: Option<Handle>) -> Result<Child, Gone> {
     make_monitored(guest, event, None, None)
 }
 

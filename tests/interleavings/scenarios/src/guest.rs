@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hypervisor::call::{self, Answer, Caller, Effects, Outcome};
+use hypervisor::call::{self, Answer, Caller, Effects, Outcome, ScheduleTerms};
 use hypervisor::mem::{Account, KernelCharge};
 use hypervisor::object::{
     Domain, DomainId, Ended, Ending, Entry, Event, Held, Monitor, Object, Space, Target, Timer,
@@ -72,6 +72,10 @@ impl Effects for Surroundings {
         self.apply(wake);
     }
 
+    fn hand_back(&mut self, wake: Wake) {
+        self.apply(wake);
+    }
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }
@@ -93,6 +97,18 @@ impl Effects for Surroundings {
     }
 
     fn stop_vcpu(&mut self, _domain: Arc<Domain>, _number: VcpuNumber) {
+        unimplemented!("{NOT_MADE}")
+    }
+
+    fn has_cpu(&self, _: CpuIndex) -> bool {
+        true
+    }
+
+    fn ceiling(&self, _: VcpuId) -> u8 {
+        nuncio_abi::MAX_PRIORITY
+    }
+
+    fn schedule(&mut self, _: Arc<Domain>, _: VcpuNumber, _: ScheduleTerms) {
         unimplemented!("{NOT_MADE}")
     }
 

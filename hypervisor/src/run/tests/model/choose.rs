@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use nuncio_abi::RawCall;
+use nuncio_abi::{Budget, RawCall};
 
 use super::driver::Driver;
 use super::state::*;
@@ -158,8 +158,9 @@ impl Driver {
                 let ahead = random.of(&[0, 0, 1, 2, 3, 3, 5, u64::MAX, 1 << 63]);
                 Action::WakeAt(random.slot() as usize, ahead)
             }
-            _ => Action::Call(match random.below(20) {
+            _ => Action::Call(match random.below(26) {
                 17 => self.submit(me, random),
+                18 | 20.. => self.schedule(me, random),
                 verb => RawCall {
                     verb,
                     arguments: core::array::from_fn(|_| random.nonsense()),
@@ -195,6 +196,15 @@ impl Driver {
             let token = header >> 32;
             if token != 0 && !port.tokens.contains_key(&token) {
                 raw.arguments[1] = header | 0xFFFF << 32;
+            }
+        }
+        if let (18, [_, priority, budget, period, _]) = (raw.verb, raw.arguments) {
+            // A budget, or another priority, becomes none.
+            if Budget::new(budget, period).is_some() {
+                raw.arguments[3] = 0;
+            }
+            if priority < PRIORITY {
+                raw.arguments[1] = PRIORITY;
             }
         }
         if raw.verb == 17 && raw.arguments[0] % PAGE == 0 {
@@ -596,6 +606,24 @@ impl Driver {
             }
         };
         RawCall { verb, arguments }
+    }
+
+    /// All keep the priority that they have, so that whose turn it is does not depend on it.
+    fn schedule(&self, me: usize, random: &mut Random) -> RawCall {
+        let vcpu = self.handle(me, 2, SCHEDULE, random);
+        let priority = random.of(&[NEVER, PRIORITY, PRIORITY, PRIORITY + 1, 63, 64]);
+        let no_budget = random.of(&[0, NEVER]);
+        let cpu = random.of(&[NEVER, NEVER, NEVER, 0, 1, 256]);
+        let [budget, period] = match random.below(8) {
+            0 => [1_000_001, 1_000_000],
+            1 => [99_999, 1_000_000],
+            2 => [0, NEVER],
+            _ => [no_budget; 2],
+        };
+        RawCall {
+            verb: 18,
+            arguments: [vcpu, priority, budget, period, cpu],
+        }
     }
 
     /// Better a port from which calls have come.

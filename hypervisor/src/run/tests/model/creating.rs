@@ -175,7 +175,7 @@ impl Model {
         memory.handles += 1;
         let vcpu = self.add(Object::Vcpu(who));
         let number = seen.map_or(0, |seen| seen.values[0]);
-        self.give(me, vcpu, START | STOP | GRANT, 0, number);
+        self.give(me, vcpu, START | STOP | SCHEDULE | GRANT, 0, number);
         Ok(Next::Done(vec![number, 0]))
     }
 

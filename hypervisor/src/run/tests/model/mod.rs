@@ -297,7 +297,7 @@ impl Stage {
             );
             let vcpu = self.model.add(Object::Vcpu(me));
             let real = RealObject::Vcpu(Arc::downgrade(&self.domains[me].0), VcpuNumber::FIRST);
-            let rights = START | STOP | GRANT;
+            let rights = START | STOP | SCHEDULE | GRANT;
             self.give((me + 1) % domains, real, vcpu, rights);
             self.wire(me, (me + 1) % domains);
         }

@@ -24,7 +24,10 @@ pub const ARM: u64 = 1 << 10;
 pub const REVOKE: u64 = 1 << 11;
 pub const BUILD: u64 = 1 << 12;
 pub const START: u64 = 1 << 13;
-pub const ALL_RIGHTS: u64 = (1 << 14) - 1;
+pub const SCHEDULE: u64 = 1 << 14;
+pub const ALL_RIGHTS: u64 = (1 << 15) - 1;
+/// The priority of all vcpus here, and the highest that they may give.
+pub const PRIORITY: u64 = 32;
 /// Pages of all mappings of a memory that can be taken back.
 pub const MOST_LENT_PAGES: u64 = 1 << 16;
 /// Spaces in which such a memory is mapped.

@@ -58,7 +58,7 @@ impl Model {
         if raw.verb == 17 {
             return self.submit(me, raw);
         }
-        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 4, 2, 5, 5, 5, 5];
+        let used = [1, 5, 3, 2, 1, 5, 3, 1, 2, 2, 5, 4, 2, 5, 5, 5, 5, 2, 5];
         let used = usize::try_from(raw.verb)
             .ok()
             .and_then(|verb| used.get(verb));
@@ -113,6 +113,7 @@ impl Model {
                 let vcpu = self.find(me, small(first)?, 2, START)?.object;
                 self.start(vcpu, seen)
             }
+            18 => self.schedule(me, raw),
             _ => {
                 Resume::from_words([third, fourth, fifth])?;
                 let (vcpu, space) = (small(first)?, small(second)?);
@@ -153,6 +154,26 @@ impl Model {
         is(self.domains[who].vcpu == Vcpu::Made, Error::WrongState)?;
         self.child_pays(who, 64..STATE_KERNEL_BYTES, seen)?;
         self.domains[who].vcpu = Vcpu::Started;
+        done()
+    }
+
+    /// With budgets it would be the clock that decides who runs: the driver asks for none.
+    fn schedule(&mut self, me: usize, raw: &RawCall) -> Try<Next> {
+        let [vcpu, priority, budget, period, cpu] = raw.arguments;
+        is(priority == NEVER || priority < 64, Error::BadArgument)?;
+        let keeps = [budget, period] == [NEVER; 2] || [budget, period] == [0; 2];
+        is(keeps, Error::BadArgument)?;
+        is(cpu == NEVER || cpu < 256, Error::BadArgument)?;
+        let vcpu = self.find(me, small(vcpu)?, 2, SCHEDULE)?.object;
+        let Object::Vcpu(who) = self.objects[vcpu] else {
+            return Err(Error::WrongKind);
+        };
+        is(self.domains[who].is_alive(), Error::PeerGone)?;
+        is(
+            priority == NEVER || priority <= PRIORITY,
+            Error::BadArgument,
+        )?;
+        is(cpu == NEVER || cpu == 0, Error::BadArgument)?;
         done()
     }
 

@@ -1,0 +1,115 @@
+//! Who gets the CPU: priorities and budgets, on one CPU, with instructions for a clock. For QEMU: a second
+//! of guest time takes minutes on Bochs.
+
+use libtest_mimic::Failed;
+
+use super::examples::console;
+use super::{Bed, Scenario};
+use crate::run::{Outcome, Run};
+
+pub const SCENARIOS: &[Scenario] = &[
+    ("a_spinning_neighbour_delays_nobody_more_urgent", urgent),
+    ("a_budget_is_kept_over_a_second", capped),
+    ("a_budget_is_kept_on_an_idle_cpu", capped_alone),
+];
+
+/// By how much a deadline may be late on a CPU on which somebody else computes: entries and exits.
+const MOST_LATE_NS: u64 = 100_000;
+
+fn domain(name: &str, command_line: &str, keys: &str) -> String {
+    format!(
+        "[[domain]]\nname = \"{name}\"\nimage = \"guest-kernel\"\nmemory = \"4 MiB\"\n\
+         command_line = \"{command_line}\"\n{keys}\n"
+    )
+}
+
+fn go(bed: &Bed, domains: &[String]) -> Result<Outcome, Failed> {
+    let outcome = Run::new(bed)?.manifest(&domains.concat())?.count().go()?;
+    outcome.ends(0, "ok")?.returns_frames()?;
+    Ok(outcome)
+}
+
+fn urgent(bed: &Bed) -> Result<(), Failed> {
+    let late_ns = |priorities: [u64; 2]| -> Result<u64, Failed> {
+        let [urgent, spinner] = priorities.map(|priority| format!("priority = {priority}"));
+        let spinner = format!("background = true\n{spinner}");
+        let outcome = go(
+            bed,
+            &[
+                domain("urgent", "program=punctual turns=30", &urgent),
+                domain("spinner", "program=spin", &spinner),
+            ],
+        )?;
+        let said = console(&outcome, "urgent");
+        let line = said.iter().find_map(|line| {
+            let number = line.split_once("late by ")?.1.split_once(" ns")?.0;
+            number.parse().ok()
+        });
+        line.ok_or_else(|| format!("it says {said:?}").into())
+    };
+    let late = late_ns([33, 32])?;
+    if late > MOST_LATE_NS {
+        return Err(format!("told too late by {late} ns").into());
+    }
+    // The spinner is one: as equals, it makes the other one wait for the end of its slice.
+    let late = late_ns([32, 32])?;
+    if late <= MOST_LATE_NS {
+        return Err(format!("equals do not wait for each other: {late} ns").into());
+    }
+    Ok(())
+}
+
+/// Instructions that were counted of a domain.
+fn instructions(outcome: &Outcome, name: &str) -> Result<f64, Failed> {
+    let counted = outcome.domain(name)["stop"]["instructions"].as_f64();
+    counted.ok_or_else(|| format!("nothing was counted of {name}").into())
+}
+
+fn check_share(share: f64, expected: f64) -> Result<(), Failed> {
+    if (share - expected).abs() > expected * 0.02 {
+        return Err(format!("a share of {share:.4} instead of {expected}").into());
+    }
+    Ok(())
+}
+
+/// 2 ms of each 10 ms for the one, and the rest for the other, whose priority is lower. A period that has
+/// begun when the second begins or ends makes a difference of one part in a hundred.
+fn capped(bed: &Bed) -> Result<(), Failed> {
+    let budget = "priority = 40\nbudget_us = 2000\nperiod_us = 10000\nbackground = true";
+    let outcome = go(
+        bed,
+        &[
+            domain("capped", "program=spin", budget),
+            domain("other", "program=spin ms=1000", ""),
+        ],
+    )?;
+    let [capped, other] = [
+        instructions(&outcome, "capped")?,
+        instructions(&outcome, "other")?,
+    ];
+    check_share(capped / (capped + other), 0.2)
+}
+
+/// The same beside somebody who only looks at the clock once in a while: nobody takes what is left.
+fn capped_alone(bed: &Bed) -> Result<(), Failed> {
+    let budget = "budget_us = 3000\nperiod_us = 10000\nbackground = true";
+    let outcome = go(
+        bed,
+        &[
+            domain("capped", "program=spin", budget),
+            domain("other", "program=punctual turns=10 interval_us=100000", ""),
+        ],
+    )?;
+    let budget = "budget_us = 6000\nperiod_us = 10000\nbackground = true";
+    let twice = go(
+        bed,
+        &[
+            domain("capped", "program=spin", budget),
+            domain("other", "program=punctual turns=10 interval_us=100000", ""),
+        ],
+    )?;
+    check_share(
+        instructions(&outcome, "capped")? / instructions(&twice, "capped")?,
+        0.5,
+    )
+}
