@@ -85,7 +85,7 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     match machine {
         Ok((found, machine)) => {
             self_test::run(&machine.handover.command_line, &machine.platform);
-            start::start(found, machine)
+            start::start(found, machine, heap_bytes_used)
         }
         Err(refusal) => {
             serial::print(format_args!(
@@ -100,6 +100,11 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     report::panic(info)
+}
+
+/// What Rust objects take of the heap, as it rounds them up.
+fn heap_bytes_used() -> u64 {
+    HEAP.lock().stats_alloc_actual() as u64
 }
 
 fn add_heap(start: HostPhysical, length: u64) {

@@ -26,6 +26,7 @@ struct Document<'a> {
     input: Option<Input<'a>>,
     digest: Option<Digest<'a>>,
     boot: Option<Boot<'a>>,
+    built: Option<Built>,
     frames: Option<Frames>,
     domains: Vec<Domain<'a>>,
     panic: Option<Panic<'a>>,
@@ -83,6 +84,12 @@ struct Boot<'a> {
     cpus_left_out: Vec<LeftOutCpu<'a>>,
     tsc_hz: Option<u64>,
     ram_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Built {
+    heap_bytes: u64,
+    frames: u64,
 }
 
 #[derive(Serialize)]
@@ -176,6 +183,10 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
         input: run.and_then(input),
         digest: run.and_then(digest),
         boot: report.and_then(boot),
+        built: report.and_then(|report| report.built).map(|built| Built {
+            heap_bytes: built.heap_bytes,
+            frames: built.frames,
+        }),
         frames: report
             .and_then(|report| report.frames)
             .map(|frames| Frames {

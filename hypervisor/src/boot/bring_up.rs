@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::heap_size::outline_of_plan;
 use super::{divide, processors, read, BootInformation, Division, Handover, IdentityBytes};
 use crate::cpu::features::CpuFeatures;
 use crate::cpu::page_tables::{self, ImageSections, Layout};
@@ -52,7 +53,8 @@ pub unsafe fn bring_up(
     let boot_cpu = own_apic_id();
     let apic_ids = apic_ids(&information, boot_cpu, &bytes);
     let other_count = startup::usable_others(&apic_ids, boot_cpu);
-    let division = divide(&information, image.whole(), other_count)?;
+    let plan = outline_of_plan(&information, &bytes);
+    let division = divide(&information, image.whole(), other_count, &plan)?;
     add_heap(division.heap);
     let low_page = division.low_page;
     let other_cpus = OtherCpus::prepare(&apic_ids, boot_cpu, features, low_page, start_code);

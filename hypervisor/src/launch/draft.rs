@@ -11,7 +11,7 @@ use nuncio_abi::{
 use crate::image::{Image, Segment};
 use crate::mem::{Account, FrameBytes, GuestPhysical, OutOfFrames, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu};
-use crate::plan::{DomainPlan, ModulePlan};
+use crate::plan::{DomainPlan, ModulePlan, DEFAULT_KERNEL_BYTES};
 use crate::run::{Launched, Platform, Runner};
 use crate::sched::CpuIndex;
 use crate::vt::{StartState, Vendor};
@@ -40,10 +40,6 @@ const FIXED_SLACK_FRAMES: u64 = 256;
 /// One more for each so many frames of RAM, for page tables of 4 KiB pages.
 const FRAMES_PER_SLACK_FRAME: u64 = 256;
 
-/// What a domain may take of the hypervisor's own memory, in bytes: for its handle table and the
-/// objects that it makes. The heap has room for as much for every domain of the largest plan.
-pub const KERNEL_BYTES: u64 = 256 << 10;
-
 impl Draft {
     pub(super) fn new<V: Vendor, P: Platform>(
         runner: &mut Runner<V, P>,
@@ -53,7 +49,8 @@ impl Draft {
         index: usize,
     ) -> Result<Self, Fault> {
         let frames = quota_frames(machine, plan);
-        let account = Account::with_kernel_limit(machine.pool.clone(), frames, KERNEL_BYTES);
+        let kernel_bytes = plan.kernel_bytes.unwrap_or(DEFAULT_KERNEL_BYTES);
+        let account = Account::with_kernel_limit(machine.pool.clone(), frames, kernel_bytes);
         let format = runner.vendor().entry_format();
         let limit = machine.address_limit;
         let space = Space::new(&account, machine.physical, format, limit)?;

@@ -7,8 +7,8 @@ use nuncio_abi::{Name, Rights, COMMAND_LINE_BYTES, MAX_MODULES, PAGE_BYTES};
 
 use super::{
     DomainPlan, EventPlan, Fault, Grant, GrantedObject, Limit, MemoryPlan, ModulePlan, Plan,
-    PlanError, PortPlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS,
-    MAX_PORT_CAPACITY, RESERVED_NAMES,
+    PlanError, PortPlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_KERNEL_BYTES, MAX_MEMORY_BYTES,
+    MAX_OBJECTS, MAX_PORT_CAPACITY, MIN_KERNEL_BYTES, RESERVED_NAMES,
 };
 
 /// The kinds of object that a plan gives.
@@ -56,6 +56,17 @@ impl Builder {
         }
         within(cpu < MAX_CPUS, Limit::Cpu)?;
         domain.cpu = u8::try_from(cpu).ok();
+        Ok(())
+    }
+
+    pub(super) fn set_kernel_bytes(&mut self, domain: Name, bytes: u64) -> Result<(), Fault> {
+        let domain = self.domain_mut(domain)?;
+        if domain.kernel_bytes.is_some() {
+            return Err(Fault::Repeated);
+        }
+        let limits = MIN_KERNEL_BYTES..=MAX_KERNEL_BYTES;
+        within(limits.contains(&bytes), Limit::KernelBytes)?;
+        domain.kernel_bytes = Some(bytes);
         Ok(())
     }
 

@@ -57,6 +57,10 @@ fn read_record(text: &str, line: u32, builder: &mut Builder) -> Result<(), Fault
             let domain = fields.name("domain")?;
             builder.set_cpu(domain, fields.number("cpu")?)?;
         }
+        "kernel-memory" => {
+            let domain = fields.name("domain")?;
+            builder.set_kernel_bytes(domain, fields.number("kernel-memory")?)?;
+        }
         "command-line" => {
             let domain = fields.name("domain")?;
             builder.set_command_line(domain, fields.remainder("command line")?)?;
@@ -84,6 +88,7 @@ fn read_domain(fields: &mut Fields) -> Result<DomainPlan, Fault> {
         memory_bytes: fields.number_value("memory")?,
         vcpus: u32::try_from(fields.number_value("vcpus")?).unwrap_or(u32::MAX),
         cpu: None,
+        kernel_bytes: None,
         background: match fields.value("background")? {
             "yes" => true,
             "no" => false,

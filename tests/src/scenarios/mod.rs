@@ -16,6 +16,7 @@ mod image;
 mod monitors;
 mod panics;
 mod refusals;
+mod scale;
 mod several_cpus;
 mod stream;
 
@@ -65,6 +66,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
+        ("scale", scale::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
     ];
     if bed.qemu.is_some() {
