@@ -20,6 +20,8 @@ const FIXED_BYTES: u64 = 8 << 20;
 const DOMAIN_BYTES: u64 = 224 << 10;
 /// For each port: a queue of 256 messages and calls of 160 bytes.
 const PORT_BYTES: u64 = 64 << 10;
+/// The part of the heap that says what of it is free.
+const BITMAPS_SHARE: u64 = 32;
 /// The part of the RAM that the heap gets on top. The frame allocator keeps up to
 /// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:
 /// 32 bytes in 4096 are 1/128.
@@ -43,6 +45,7 @@ pub(super) fn heap_bytes(plan: &Outline, ram_bytes: u64, other_cpus: u64) -> u64
                 .min(domains.saturating_mul(MAX_KERNEL_BYTES)),
         );
     objects
+        .saturating_add(objects / BITMAPS_SHARE)
         .max(LEAST_BYTES)
         .saturating_add(ram_bytes / RAM_SHARE)
         .saturating_add(other_cpus.saturating_mul(OTHER_CPU_BYTES))
@@ -76,19 +79,26 @@ mod tests {
 
     const DOMAIN: &str = "domain a image=i memory=4096 vcpus=1 background=no\n";
 
+    fn with_bitmaps(bytes: u64) -> u64 {
+        bytes + bytes / 32
+    }
+
     #[test]
     fn a_small_plan_has_the_least_heap_and_a_large_one_what_its_domains_may_take() {
         let small = Outline::of(DOMAIN.repeat(2).bytes());
         assert_eq!(heap_bytes(&small, 128 << 20, 0), (48 << 20) + (1 << 20));
         let large = Outline::of(DOMAIN.repeat(256).bytes());
         assert_eq!(large.kernel_bytes, 64 << 20);
-        assert_eq!(heap_bytes(&large, 0, 0), (8 + 56 + 64) << 20);
+        assert_eq!(heap_bytes(&large, 0, 0), with_bitmaps((8 + 56 + 64) << 20));
         let more = Outline {
             ports: 256,
             kernel_bytes: 65 << 20,
             ..large
         };
-        assert_eq!(heap_bytes(&more, 0, 0), (8 + 56 + 16 + 65) << 20);
+        assert_eq!(
+            heap_bytes(&more, 0, 0),
+            with_bitmaps((8 + 56 + 16 + 65) << 20)
+        );
         assert_eq!(
             heap_bytes(&more, 0, 2) - heap_bytes(&more, 0, 0),
             2 * OTHER_CPU_BYTES
