@@ -18,6 +18,7 @@ mod panics;
 mod refusals;
 mod scale;
 mod several_cpus;
+mod soak;
 mod stream;
 
 use libtest_mimic::Failed;
@@ -69,6 +70,10 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("scale", scale::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
     ];
+    if soak::BEDS.contains(&bed.name) {
+        themes.push(("soak", soak::SCENARIOS));
+        themes.push(("scale", scale::COSTS));
+    }
     if bed.qemu.is_some() {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
