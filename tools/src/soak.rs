@@ -136,7 +136,8 @@ fn verdict(request: &Request, verdict: Verdict, (rounds, children): (u64, u64)) 
         cpus,
         ..
     } = request;
-    let what = format!("{seconds} s on {bed} with {cpus} CPUs and seed {seed}");
+    let plural = if *cpus == 1 { "" } else { "s" };
+    let what = format!("{seconds} s on {bed} with {cpus} CPU{plural} and seed {seed}");
     if verdict.is_ok() {
         let text = format!("ok: {what}: {rounds} rounds, {children} children of the first domain, and nothing lost");
         return Verdict::new(verdict.kind, text);

@@ -120,7 +120,7 @@ impl<'m> Running<'m> {
         chance: &mut Chance,
         number: usize,
     ) -> Result<Calls, Error> {
-        let mut calls = Calls::new();
+        let mut calls = Calls::default();
         let is_foreign = self.kind == Kind::CallsANeighbour;
         let (port, badge) = match is_foreign {
             true => (&neighbours.next, self.badge | FOREIGN),

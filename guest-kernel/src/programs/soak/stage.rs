@@ -1,5 +1,7 @@
 //! Where children run: memory that is made once and filled anew for each of them.
 
+use alloc::vec::Vec;
+
 use nuncio_abi::{Call, Error, Rights, PAGE_BYTES};
 
 use super::script::{self, LENT, SCRIPT, TEXT, WORDS};
@@ -17,7 +19,7 @@ const STACK_END: u64 = 0x6000;
 const CHILD_BYTES: u64 = 0x7000;
 
 /// The most calls of a child.
-pub const MOST_CALLS: usize = 64;
+const MOST_CALLS: usize = 64;
 
 /// The pages of one child after the other.
 pub struct Place<'m> {
@@ -28,7 +30,7 @@ pub struct Place<'m> {
 /// What a child is to do.
 pub enum Part {
     /// Make these calls, of which some must succeed, again and again.
-    Calls([[u64; WORDS]; MOST_CALLS]),
+    Calls(Vec<[u64; WORDS]>),
     /// Count in what it is lent.
     Count,
 }
@@ -109,20 +111,10 @@ impl<'m> Place<'m> {
 }
 
 /// Puts calls one after the other.
-pub struct Calls {
-    words: [[u64; WORDS]; MOST_CALLS],
-    count: usize,
-}
+#[derive(Default)]
+pub struct Calls(Vec<[u64; WORDS]>);
 
 impl Calls {
-    /// No call.
-    pub const fn new() -> Self {
-        Calls {
-            words: [script::END; MOST_CALLS],
-            count: 0,
-        }
-    }
-
     /// One more, if there is room; the last place is the end's.
     pub fn push(&mut self, call: &Call, must_succeed: bool) {
         self.push_words(script::words(call, must_succeed));
@@ -130,14 +122,14 @@ impl Calls {
 
     /// Registers that may be no call at all.
     pub fn push_words(&mut self, words: [u64; WORDS]) {
-        if self.count + 1 < MOST_CALLS {
-            self.words[self.count] = words;
-            self.count += 1;
+        if self.0.len() + 1 < MOST_CALLS {
+            self.0.push(words);
         }
     }
 
     /// What a child does with them.
-    pub const fn part(self) -> Part {
-        Part::Calls(self.words)
+    pub fn part(mut self) -> Part {
+        self.0.push(script::END);
+        Part::Calls(self.0)
     }
 }
