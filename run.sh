@@ -16,6 +16,7 @@ help() {
 Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, show what happens
        ./run.sh manifest check|plan FILE  check a manifest, or show its compiled plan
        ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
+       ./run.sh soak [OPTIONS]            make, message and kill domains at random: is anything lost?
        ./run.sh costs [--json FILE]       what calls cost on both vendors, beside KVM and NOVA
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh abi header|describe|...   the guest ABI: its C header, what a call means
@@ -52,6 +53,9 @@ turn, of 60 seconds if --seconds does not say otherwise. What libFuzzer finds st
 An image takes --input, --manifest, --images and --hypervisor-args; it has no time limit. A comparison
 takes them, --timeout, --json, --expected FILE (differences that are no mistakes) and --bed for each
 bed; without --bed it takes every installed bed that counts.
+
+A soak takes --minutes N [default: 10] or --seconds N, --seed N, --cpus N [default: 4], --bed NAME,
+--count, --json FILE and --images DIR.
 
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest

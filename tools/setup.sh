@@ -5,7 +5,7 @@
 # need_uefi_firmware, need_toolchain, and what a build of the images takes: the arrays images (arguments of cargo) and images_environment.
 # shellcheck disable=SC2154,SC2034 # what is shared with run.sh
 
-images=(-p nuncio-hypervisor -p nuncio-guest-kernel -p nuncio-hello --features bare-metal --target "$target")
+images=(-p nuncio-hypervisor -p nuncio-guest-kernel -p nuncio-hello -p nuncio-ring --features bare-metal --target "$target")
 images_environment=()
 
 # install WHY PACKAGE...

@@ -10,9 +10,9 @@ use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
 
-use buddy_system_allocator::LockedHeap;
 use hypervisor::boot::{self, self_test};
 use hypervisor::cpu::fixup::{self, Fixup};
+use hypervisor::cpu::heap::Heap;
 use hypervisor::cpu::page_tables::ImageSections;
 use hypervisor::cpu::{
     machine_exit, per_cpu, report, segments, serial, startup, traps, ExitCode, BOCHS_PORT,
@@ -44,11 +44,8 @@ global_asm!(
     arrive = sym startup::arrive,
 );
 
-/// Blocks of up to 4 GiB: the bookkeeping of 128 GiB of RAM in one piece.
-const HEAP_ORDERS: usize = 33;
-
 #[global_allocator]
-static HEAP: LockedHeap<HEAP_ORDERS> = LockedHeap::empty();
+static HEAP: Heap = Heap::empty();
 
 /// What is allocated before the RAM is known: copies of the boot information, descriptor tables.
 const FIRST_HEAP_BYTES: usize = 512 * 1024;
@@ -65,7 +62,8 @@ static FIRST_HEAP: FirstHeap = FirstHeap(UnsafeCell::new([0; FIRST_HEAP_BYTES]))
 extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     serial::init();
     let first_heap = FIRST_HEAP.0.get() as u64;
-    add_heap(HostPhysical(first_heap), FIRST_HEAP_BYTES as u64);
+    let first_heap = HostRange::from_length(HostPhysical(first_heap), FIRST_HEAP_BYTES as u64);
+    add_heap(first_heap.unwrap_or(HostRange::EMPTY));
     fixup::install(fault_fixups());
     let image = image();
     report::install(image.text);
@@ -75,17 +73,13 @@ extern "C" fn boot_main(magic: u32, information: u32) -> ! {
     // An old CPU lacks much, and this first: nothing else that it lacks is worth a word.
     let machine = start::find_virtualization().and_then(|found| {
         // SAFETY: entry.S calls this function once, on its own page tables; the traps are set up.
-        let machine = unsafe {
-            boot::bring_up(magic, information, image, start_code(), |heap| {
-                add_heap(heap.start(), heap.length())
-            })
-        };
+        let machine = unsafe { boot::bring_up(magic, information, image, start_code(), add_heap) };
         machine.map(|machine| (found, machine))
     });
     match machine {
         Ok((found, machine)) => {
             self_test::run(&machine.handover.command_line, &machine.platform);
-            start::start(found, machine)
+            start::start(found, machine, heap_bytes_used)
         }
         Err(refusal) => {
             serial::print(format_args!(
@@ -102,13 +96,15 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     report::panic(info)
 }
 
-fn add_heap(start: HostPhysical, length: u64) {
+/// What Rust objects take of the heap, as it rounds them up.
+fn heap_bytes_used() -> u64 {
+    HEAP.used_bytes()
+}
+
+fn add_heap(range: HostRange) {
     // SAFETY: the range is either `FIRST_HEAP` or the one that `boot::divide` sets aside: RAM,
     // mapped, and used by nobody else.
-    unsafe {
-        HEAP.lock()
-            .add_to_heap(start.0 as usize, (start.0 + length) as usize);
-    }
+    unsafe { HEAP.add(range) };
 }
 
 // The linker script's symbols; only their addresses mean anything.

@@ -75,6 +75,22 @@ impl Run {
         Ok(run.option("--timeout", TIMEOUT_SECONDS))
     }
 
+    /// A soak of so many seconds, always with the same seed.
+    pub fn soak(bed: &Bed, cpus: u64, seconds: u64) -> Result<Self, Failed> {
+        let run = Run {
+            dir: tempfile::tempdir()?,
+            arguments: vec!["soak".to_owned()],
+            environment: Vec::new(),
+            input: None,
+        };
+        let run = run
+            .option("--bed", bed.name)
+            .option("--json", "report.json")
+            .option("--seed", "1");
+        let run = run.option("--cpus", &cpus.to_string());
+        Ok(run.option("--seconds", &seconds.to_string()))
+    }
+
     /// Adds an option with a value; a later one replaces an earlier one.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         if let Some(index) = self.arguments.iter().position(|known| known == name) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::{
     AbiAction, Action, Cli, CompareArguments, CostsArguments, ImageArguments, ManifestAction,
-    RunArguments,
+    RunArguments, SoakArguments,
 };
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
@@ -13,7 +13,7 @@ use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{abi, backtrace, beds, compare, costs, fold, json, table};
+use crate::{abi, backtrace, beds, compare, costs, fold, json, soak, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -23,6 +23,7 @@ pub fn main(cli: &Cli) -> u8 {
         Some(Action::Manifest { action }) => manifest(action),
         Some(Action::Compare(arguments)) => compare(arguments),
         Some(Action::Costs(arguments)) => costs(arguments),
+        Some(Action::Soak(arguments)) => soak(arguments),
         Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Beds) => list_beds(),
         Some(Action::Abi { action }) => abi(action),
@@ -94,6 +95,28 @@ fn costs(arguments: &CostsArguments) -> u8 {
     match json.map_or(Ok(()), |path| write_json(path, &costs.json())) {
         Ok(()) => conclude(&screen, &costs.verdict()),
         Err(error) => conclude(&screen, &error),
+    }
+}
+
+fn soak(arguments: &SoakArguments) -> u8 {
+    let screen = Screen::new(Detail::Progress);
+    let request = arguments.request();
+    let json = arguments.json.as_deref();
+    if let Err(verdict) = json.map_or(Ok(()), |path| write_json(path, "")) {
+        return conclude(&screen, &verdict);
+    }
+    screen.result(&format!("seed {}", request.seed));
+    let outcome = soak::run(&request, &screen);
+    let written = json.map_or(Ok(()), |path| {
+        write_json(path, &soak::json(&request, &outcome))
+    });
+    let verdict = match &outcome {
+        Ok(soaked) => &soaked.verdict,
+        Err(verdict) => verdict,
+    };
+    match written {
+        Err(error) if verdict.is_ok() => conclude(&screen, &error),
+        _ => conclude(&screen, verdict),
     }
 }
 

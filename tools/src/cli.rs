@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -11,6 +12,7 @@ use crate::manifest::limits;
 use crate::project;
 use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
 use crate::screen::Detail;
+use crate::soak;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +23,7 @@ Examples:
   nuncio manifest plan mine.toml      show what the hypervisor will be told
   nuncio compare --input FILE         do the domains observe the same on every test bed?
   nuncio costs                        what calls cost on both vendors, beside KVM and NOVA
+  nuncio soak --minutes 10            make and kill domains at random: is anything lost?
   nuncio image out.iso --input FILE   write an image that boots on any machine
   nuncio beds                         list the test beds and what each one lacks here
   nuncio abi header nuncio.h          write the C header of the guest ABI
@@ -66,6 +69,8 @@ pub enum Action {
     Compare(Box<CompareArguments>),
     /// Measure what calls cost on both vendors, beside what the same work costs elsewhere
     Costs(CostsArguments),
+    /// Make, message and kill domains at random for a time, and look whether anything is lost
+    Soak(SoakArguments),
     /// Write a bootable image (ISO 9660) that runs a manifest on any machine
     Image(Box<ImageArguments>),
     /// List the test beds
@@ -154,6 +159,42 @@ pub struct CostsArguments {
     pub timeout: u64,
 
     /// Write the costs to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
+}
+
+/// The options of a soak.
+#[derive(Clone, Debug, Args)]
+pub struct SoakArguments {
+    /// How long, in minutes of the machine's clock
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    pub minutes: u64,
+
+    /// How long, in seconds instead
+    #[arg(long, value_name = "N", conflicts_with = "minutes", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+
+    /// What is chosen at random follows from this number [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// CPUs of the machine, each with a domain that makes others
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=limits::CPUS))]
+    pub cpus: u64,
+
+    /// Test bed to run on
+    #[arg(long, value_name = "NAME", default_value = "qemu-svm")]
+    pub bed: String,
+
+    /// Count instructions; with one CPU, the same seed does exactly the same then
+    #[arg(long)]
+    pub count: bool,
+
+    /// Write the result to FILE as JSON (keys: tools/README.md)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -272,6 +313,23 @@ impl CostsArguments {
     }
 }
 
+impl SoakArguments {
+    /// The options with every default filled in.
+    pub fn request(&self) -> soak::Request {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let arbitrary = now.map_or(1, |time| time.as_secs());
+        soak::Request {
+            manifest: project::soak_manifest(),
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            bed: self.bed.clone(),
+            seconds: self.seconds.unwrap_or(self.minutes * 60),
+            seed: self.seed.unwrap_or(arbitrary),
+            cpus: self.cpus,
+            count: self.count,
+        }
+    }
+}
+
 impl CompareArguments {
     /// The options with every default filled in.
     pub fn request(&self) -> Request {
@@ -279,6 +337,7 @@ impl CompareArguments {
             what: self.what.options(),
             bed: String::new(),
             limit_seconds: self.timeout,
+            silence_seconds: None,
             // Exact, so that a comparison comes out the same every time.
             count: true,
             trace: true,
@@ -303,6 +362,7 @@ impl RunArguments {
             what: self.what.options(),
             bed: named.unwrap_or_else(|| beds::default_name(self.count).to_owned()),
             limit_seconds: self.timeout,
+            silence_seconds: None,
             count: self.count,
             trace: self.trace,
             memory_mib: self.memory,

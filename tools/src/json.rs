@@ -27,6 +27,7 @@ struct Document<'a> {
     digest: Option<Digest<'a>>,
     boot: Option<Boot<'a>>,
     timer_interrupts: Option<u64>,
+    built: Option<Built>,
     frames: Option<Frames>,
     domains: Vec<Domain<'a>>,
     panic: Option<Panic<'a>>,
@@ -86,6 +87,12 @@ struct Boot<'a> {
     reference: Option<&'a str>,
     timer: Option<&'a str>,
     ram_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Built {
+    heap_bytes: u64,
+    frames: u64,
 }
 
 #[derive(Serialize)]
@@ -180,6 +187,10 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
         digest: run.and_then(digest),
         boot: report.and_then(boot),
         timer_interrupts: report.and_then(|report| report.timer_interrupts),
+        built: report.and_then(|report| report.built).map(|built| Built {
+            heap_bytes: built.heap_bytes,
+            frames: built.frames,
+        }),
         frames: report
             .and_then(|report| report.frames)
             .map(|frames| Frames {

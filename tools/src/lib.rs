@@ -24,6 +24,7 @@ pub mod project;
 pub mod report;
 pub mod run;
 pub mod screen;
+pub mod soak;
 pub mod symbols;
 pub mod table;
 pub mod verdict;

@@ -19,6 +19,11 @@ pub fn bench_manifest() -> PathBuf {
     shown(root().join("tools/manifests/bench.toml"))
 }
 
+/// The manifest that is soaked.
+pub fn soak_manifest() -> PathBuf {
+    shown(root().join("tools/manifests/soak.toml"))
+}
+
 /// The differences between test beds that are expected.
 pub fn expected_differences() -> PathBuf {
     shown(root().join("tools/expected-differences.toml"))

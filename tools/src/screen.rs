@@ -14,6 +14,8 @@ use crate::report::Line;
 pub enum Detail {
     /// The result only.
     Quiet,
+    /// The last line of a console while it goes on, and what a domain says of a failure.
+    Progress,
     /// The consoles of the domains, too.
     #[default]
     Normal,
@@ -52,6 +54,12 @@ impl Screen {
     pub fn serial(&self, line: &Line<'_>, text: &str) {
         match (line, self.detail) {
             (Line::Console { .. }, Detail::Normal | Detail::Verbose) => self.result(text),
+            (Line::Console { text: said, .. }, Detail::Progress) if said.contains("FAILED") => {
+                self.result(text);
+            }
+            (Line::Console { text: said, .. }, Detail::Progress) => {
+                self.spinner.set_message((*said).to_owned());
+            }
             (_, Detail::Verbose) => self.error(text),
             _ => {}
         }

@@ -43,10 +43,19 @@ pub fn render(
             }
         }
     }
+    let count = report.domains.len() as u64;
+    if let (Some(built), 1..) = (report.built, count) {
+        let heap_kib = built.heap_bytes.div_ceil(count).div_ceil(1024);
+        let frames_kib = (built.frames * 4).div_ceil(count);
+        let _ = write!(
+            text,
+            "\n\nthe hypervisor takes for each domain: {heap_kib} KiB of its heap and {frames_kib} KiB of pages"
+        );
+    }
     if let Some(frames) = report.frames {
         let _ = write!(
             text,
-            "\n\nfree frames: {} before, {} after",
+            "\nfree frames: {} before, {} after",
             frames.before, frames.after
         );
     }
@@ -181,6 +190,8 @@ mod tests {
             "@domain name=good reason=1 detail=0 ticks=1234 frames=16",
             "@domain name=bad reason=3 detail=4096 rip=0x200010 ticks=5 frames=16",
             "@calls name=good send=7 map=0",
+            "@ready domains=2 heap_bytes=20481 frames=17",
+            "@frames before=5 after=5",
         ] {
             report.take(&Line::parse(line));
         }
@@ -195,6 +206,8 @@ mod tests {
             text.contains("exited, code 0") && text.contains("bad-memory 0x1000"),
             "{text}"
         );
+        let takes = "each domain: 11 KiB of its heap and 34 KiB of pages\nfree frames: 5 before";
+        assert!(text.contains(takes), "{text}");
         assert!(
             text.contains("instructions") && text.contains("1 234"),
             "{text}"

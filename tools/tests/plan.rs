@@ -76,6 +76,9 @@ fn joined_rights_become_one_grant() {
 fn both_ends_have_the_same_limits() {
     assert_eq!(limits::DOMAINS, plan::MAX_DOMAINS);
     assert_eq!(limits::OBJECTS_OF_A_KIND, plan::MAX_OBJECTS);
+    let kernel_bytes = plan::MIN_KERNEL_BYTES..=plan::MAX_KERNEL_BYTES;
+    assert_eq!(limits::KERNEL_BYTES, kernel_bytes);
+    assert_eq!(limits::DEFAULT_KERNEL_BYTES, plan::DEFAULT_KERNEL_BYTES);
     assert_eq!(limits::WIRES, plan::MAX_GRANTS);
     assert_eq!(
         usize::try_from(limits::PORT_CAPACITY),

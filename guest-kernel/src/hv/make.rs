@@ -194,6 +194,15 @@ impl<'m, M: Machine> Child<'m, M> {
         Ok((reason, detail))
     }
 
+    /// Ends it, wherever it is; why it ended can still be asked.
+    ///
+    /// # Errors
+    /// `BadHandle`.
+    pub fn stop(&self) -> Result<(), Error> {
+        let object = self.domain.handle();
+        self.domain.invoke(Call::Stop { object, code: 0 }).map(drop)
+    }
+
     /// Ends it, if it still runs, and gives up what is left of it.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod consumer;
 pub mod echo;
 pub mod loan;
 pub mod producer;
+pub mod soak;
 pub mod stream;
 
 #[cfg(feature = "bare-metal")]

@@ -3,7 +3,7 @@
 use super::producer;
 use super::{
     bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor,
-    punctual, spin, timers,
+    punctual, soak, spin, timers,
 };
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
@@ -12,7 +12,7 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 16] = [
+const PROGRAMS: [(&str, Program); 17] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -29,6 +29,7 @@ const PROGRAMS: [(&str, Program); 16] = [
     ("punctual", punctual::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),
+    ("soak", soak::run),
 ];
 
 /// Runs the program that the command line names.

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::heap_size::outline_of_plan;
 use super::{
     divide, pm_timer, processors, read, BootInformation, Division, Handover, IdentityBytes,
 };
@@ -57,7 +58,8 @@ pub unsafe fn bring_up(
     // It is the second choice; that there is none is said where it is missed.
     let pm_timer = pm_timer(information.acpi_root_pointer, &bytes).unwrap_or(None);
     let other_count = startup::usable_others(&apic_ids, boot_cpu);
-    let division = divide(&information, image.whole(), other_count)?;
+    let plan = outline_of_plan(&information, &bytes);
+    let division = divide(&information, image.whole(), other_count, &plan)?;
     add_heap(division.heap);
     let low_page = division.low_page;
     let other_cpus = OtherCpus::prepare(&apic_ids, boot_cpu, features, low_page, start_code);

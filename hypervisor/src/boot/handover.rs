@@ -7,10 +7,11 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::heap_size::heap_bytes;
 use super::memory_map::ram_pages;
 use super::{BootError, BootInformation};
-use crate::cpu::per_cpu::BLOCK_BYTES;
 use crate::mem::{merge, subtract, total_bytes, HostPhysical, HostRange, PAGE_BYTES};
+use crate::plan::Outline;
 
 /// The hypervisor leaves the first MiB alone: firmware tables, and the page in which further CPUs
 /// start, lie there.
@@ -19,22 +20,6 @@ const LOW_MEMORY_BYTES: u64 = 1 << 20;
 const LOW_RAM_END: u64 = 0xA_0000;
 /// The heap must be inside what `entry.S` maps.
 const HEAP_LIMIT: u64 = 1 << 32;
-/// What the largest plan can make the hypervisor allocate, since running out is a panic; the heap
-/// rounds every piece up to a power of two. The queues of 256 ports, each of 256 messages and calls
-/// of 160 bytes: 16 MiB. 1024 regions in each of 64 domains, at up to 100 bytes: 6.5 MiB. What each
-/// of them may make itself (`KERNEL_BYTES`): 16 MiB. The bookkeeping of 256 page-table frames in
-/// each of them, at 100 bytes: 1.6 MiB. 64 sets of extended registers, 11 KiB each with AMX: 1 MiB.
-/// 64 traces of calls, if they are asked for: 4 MiB. The plan's text and what is parsed from it, 1100 boot
-/// modules, the page tables: the rest.
-const HEAP_MINIMUM_BYTES: u64 = 48 << 20;
-/// The part of the RAM that the heap gets on top of its minimum. The frame allocator keeps up to
-/// 16 bytes for each frame of 4096, and the heap rounds an allocation up to a power of two:
-/// 32 bytes in 4096 are 1/128.
-const HEAP_RAM_SHARE: u64 = 128;
-/// What the heap has for each CPU but the first: its block, its tables, and the page tables that its guard
-/// pages split.
-const OTHER_CPU_BYTES: u64 = BLOCK_BYTES as u64 + 16 * 1024;
-
 /// A file that the boot loader brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootModule {
@@ -74,12 +59,13 @@ pub struct Division {
     pub low_page: Option<HostPhysical>,
 }
 
-/// Divides the RAM among the hypervisor (its image and a heap), the modules and the domains. For each of
-/// `other_cpus` the heap has room for a block of its own.
+/// Divides the RAM among the hypervisor (its image and a heap), the modules and the domains. The heap has
+/// room for what such a plan needs, and for a block for each of `other_cpus`.
 pub fn divide(
     information: &BootInformation,
     image: HostRange,
     other_cpus: usize,
+    plan: &Outline,
 ) -> Result<Division, BootError> {
     let ram = ram_pages(&information.memory);
     let modules = modules(information, image, &ram)?;
@@ -97,9 +83,7 @@ pub fn divide(
     taken.extend(HostRange::from_length(HostPhysical(0), LOW_MEMORY_BYTES));
     let free = subtract(&ram, &merge(taken));
     let ram_bytes = total_bytes(&ram);
-    let heap_bytes =
-        HEAP_MINIMUM_BYTES + ram_bytes / HEAP_RAM_SHARE + other_cpus as u64 * OTHER_CPU_BYTES;
-    let heap = place_heap(&free, heap_bytes)?;
+    let heap = place_heap(&free, heap_bytes(plan, ram_bytes, other_cpus as u64))?;
     Ok(Division {
         handover: Handover {
             command_line: information.command_line.clone(),
@@ -196,7 +180,7 @@ fn misplacement(module: HostRange, image: HostRange, ram: &[HostRange]) -> Optio
 
 /// The last word of a module's text. Loaders put the file's path in front; if that is all there
 /// is, the file's own name is used.
-fn module_name(text: &str) -> &str {
+pub(super) fn module_name(text: &str) -> &str {
     let mut words = text.split_ascii_whitespace();
     match (words.next(), words.next_back()) {
         (_, Some(last)) => last,
@@ -209,10 +193,16 @@ fn module_name(text: &str) -> &str {
 mod tests {
     use super::super::{LoadedModule, MemoryEntry};
     use super::*;
+    use crate::cpu::per_cpu::BLOCK_BYTES;
     use alloc::format;
     use proptest::prelude::*;
 
     const MIB: u64 = 1 << 20;
+    const NO_PLAN: Outline = Outline {
+        domains: 0,
+        ports: 0,
+        kernel_bytes: 0,
+    };
 
     fn range(start: u64, length: u64) -> HostRange {
         HostRange::from_length(HostPhysical(start), length).unwrap()
@@ -257,6 +247,7 @@ mod tests {
             &information(&[range(0, 0x9_fc00), range(MIB, 255 * MIB)], &[module]),
             image(),
             0,
+            &NO_PLAN,
         )
         .unwrap();
         // The gap between image and module is too small for 24 MiB + 255 MiB / 128.
@@ -279,24 +270,33 @@ mod tests {
     #[test]
     fn other_cpus_make_the_heap_larger_and_start_below_what_is_taken() {
         let mut information = information(&[range(0, 0x9_fc00), range(MIB, 255 * MIB)], &[]);
-        let one = divide(&information, image(), 0).unwrap();
-        let four = divide(&information, image(), 3).unwrap();
+        let one = divide(&information, image(), 0, &NO_PLAN).unwrap();
+        let four = divide(&information, image(), 3, &NO_PLAN).unwrap();
         let more_bytes = four.heap.length() - one.heap.length();
         assert!(more_bytes >= 3 * BLOCK_BYTES as u64);
         assert_eq!(four.low_page, Some(HostPhysical(0x9_e000)));
         information.occupied.push(range(0x9_0010, 0xf000));
-        let division = divide(&information, image(), 3).unwrap();
+        let division = divide(&information, image(), 3, &NO_PLAN).unwrap();
         assert_eq!(division.low_page, Some(HostPhysical(0x8_f000)));
         // Page 0 is no place, and what is above is not low.
         information.occupied.push(range(0x1000, 0x9_0000));
-        assert_eq!(divide(&information, image(), 3).unwrap().low_page, None);
+        assert_eq!(
+            divide(&information, image(), 3, &NO_PLAN).unwrap().low_page,
+            None
+        );
     }
 
     #[test]
     fn an_empty_module_takes_nothing() {
         let ram = [range(MIB, 63 * MIB)];
-        let without = divide(&information(&ram, &[]), image(), 0).unwrap();
-        let with = divide(&information(&ram, &[range(32 * MIB + 5, 0)]), image(), 0).unwrap();
+        let without = divide(&information(&ram, &[]), image(), 0, &NO_PLAN).unwrap();
+        let with = divide(
+            &information(&ram, &[range(32 * MIB + 5, 0)]),
+            image(),
+            0,
+            &NO_PLAN,
+        )
+        .unwrap();
         assert_eq!(with.handover.usable, without.handover.usable);
         assert_eq!(with.handover.modules[0].length, 0);
     }
@@ -310,7 +310,7 @@ mod tests {
             (range(63 * MIB, 2 * MIB), "is not in RAM"),
             (range(32 * MIB + 1, 1), "does not begin on a page boundary"),
         ] {
-            let error = divide(&information(&ram, &[module]), image(), 0).unwrap_err();
+            let error = divide(&information(&ram, &[module]), image(), 0, &NO_PLAN).unwrap_err();
             assert!(error.to_string().ends_with(problem), "{error}");
             assert!(error.to_string().contains("'name0'"), "{error}");
         }
@@ -320,20 +320,20 @@ mod tests {
     fn two_modules_of_one_name_are_an_error() {
         let ram = [range(MIB, 127 * MIB)];
         let mut information = information(&ram, &[range(64 * MIB, 1), range(72 * MIB, 0)]);
-        assert!(divide(&information, image(), 0).is_ok());
+        assert!(divide(&information, image(), 0, &NO_PLAN).is_ok());
         information.modules[1].text = "/other/path name0".into();
-        let error = divide(&information, image(), 0).unwrap_err();
+        let error = divide(&information, image(), 0, &NO_PLAN).unwrap_err();
         assert!(error.to_string().contains("'name0'"), "{error}");
         for module in &mut information.modules {
             module.text.clear();
         }
-        assert!(divide(&information, image(), 0).is_ok());
+        assert!(divide(&information, image(), 0, &NO_PLAN).is_ok());
     }
 
     #[test]
     fn too_little_ram_is_an_error_that_says_how_much_is_needed() {
         let ram = [range(MIB, 15 * MIB), range(1 << 32, 64 * MIB)];
-        let error = divide(&information(&ram, &[]), image(), 0).unwrap_err();
+        let error = divide(&information(&ram, &[]), image(), 0, &NO_PLAN).unwrap_err();
         let largest_bytes = 16 * MIB - image().end().0;
         assert!(
             matches!(error, BootError::NoRoom { largest_bytes: found, .. } if found == largest_bytes)
@@ -352,7 +352,7 @@ mod tests {
             let ram: Vec<_> = ram.iter().map(|(page, pages)| range(page << 12, pages << 12)).collect();
             let modules: Vec<_> = modules.iter().map(|(page, length)| range(page << 12, *length)).collect();
             let information = information(&ram, &modules);
-            let Ok(division) = divide(&information, image(), 0) else {
+            let Ok(division) = divide(&information, image(), 0, &NO_PLAN) else {
                 return Ok(());
             };
             let mut owned = division.handover.usable.clone();

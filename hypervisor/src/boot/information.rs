@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use super::{multiboot1, multiboot2, BootError, MemoryEntry, PhysicalBytes};
 use crate::mem::{HostPhysical, HostRange};
 
-/// Most modules that are accepted: 64 domains with an image and 15 modules each, and the plan,
-/// rounded up. More means that the count is garbage.
+/// Most modules that are accepted: enough for 64 domains that share no file of an image and 15 modules
+/// each. More means that the count is garbage.
 pub(super) const MAX_MODULES: usize = 1100;
 /// Most entries that a memory map can have; firmware gives a few dozen.
 pub(super) const MAX_MEMORY_ENTRIES: usize = 1024;

@@ -13,6 +13,7 @@ mod bring_up;
 mod error;
 mod handover;
 mod header;
+mod heap_size;
 mod identity;
 mod information;
 mod memory_map;

@@ -16,6 +16,7 @@ mod exit;
 pub mod extended_state;
 pub mod features;
 pub mod fixup;
+pub mod heap;
 mod legacy_pic;
 mod local_apic;
 mod local_events;

@@ -11,7 +11,7 @@ use nuncio_abi::{
 use crate::image::{Image, Segment};
 use crate::mem::{Account, FrameBytes, GuestPhysical, PAGE_BYTES, PAGE_SHIFT};
 use crate::object::{Domain, DomainId, Held, Mapping, Memory, Object, Space, Vcpu, VcpuNumber};
-use crate::plan::{DomainPlan, ModulePlan, SchedulePlan};
+use crate::plan::{DomainPlan, ModulePlan, SchedulePlan, DEFAULT_KERNEL_BYTES};
 use crate::run::{Launched, Planned, Platform, Runner};
 use crate::sched::Priority;
 use crate::vt::{StartState, Vendor};
@@ -47,10 +47,6 @@ const FRAMES_PER_SLACK_FRAME: u64 = 256;
 /// that.
 const FRAMES_PER_VCPU: u64 = 8;
 
-/// What a domain may take of the hypervisor's own memory, in bytes: for its handle table and the
-/// objects that it makes. The heap has room for as much for every domain of the largest plan.
-pub const KERNEL_BYTES: u64 = 256 << 10;
-
 impl Draft {
     pub(super) fn new<V: Vendor, P: Platform>(
         runner: &mut Runner<V, P>,
@@ -61,7 +57,8 @@ impl Draft {
         vcpus_before: usize,
     ) -> Result<Self, Fault> {
         let frames = quota_frames(machine, plan);
-        let account = Account::with_kernel_limit(machine.pool.clone(), frames, KERNEL_BYTES);
+        let kernel_bytes = plan.kernel_bytes.unwrap_or(DEFAULT_KERNEL_BYTES);
+        let account = Account::with_kernel_limit(machine.pool.clone(), frames, kernel_bytes);
         let format = runner.vendor().entry_format();
         let limit = machine.address_limit;
         let space = Space::new(&account, machine.physical, format, limit)?;

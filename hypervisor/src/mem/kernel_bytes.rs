@@ -9,6 +9,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Account, OutOfFrames};
 
+/// The heap has no smaller pieces.
+const SMALLEST_BYTES: usize = 16;
+
 /// Bytes of the heap that an account has taken, and how many it may take.
 pub(super) struct KernelBytes {
     limit: u64,
@@ -48,7 +51,7 @@ impl Account {
     pub fn charge_kernel(self: &Arc<Self>, pieces: &[usize]) -> Result<KernelCharge, OutOfFrames> {
         let bytes = pieces
             .iter()
-            .map(|bytes| bytes.max(&1).checked_next_power_of_two())
+            .map(|bytes| bytes.max(&SMALLEST_BYTES).checked_next_power_of_two())
             .try_fold(0u64, |sum, bytes| sum.checked_add(bytes? as u64))
             .ok_or(OutOfFrames::Quota)?;
         self.take_kernel_bytes(bytes)?;
@@ -88,7 +91,7 @@ mod tests {
     fn bytes_are_paid_as_the_heap_takes_them_and_given_back() {
         let account = Account::with_kernel_limit(Arena::leak(0, 1).pool(), 1, 100);
         let charge = account.charge_kernel(&[33, 8]).unwrap();
-        assert_eq!(account.kernel_bytes_used(), 64 + 8);
+        assert_eq!(account.kernel_bytes_used(), 64 + 16);
         let refused = [&[29][..], &[16, 16], &[usize::MAX], &[1 << 63, 1 << 63]];
         for pieces in refused {
             assert_eq!(
@@ -98,7 +101,7 @@ mod tests {
         }
         assert_eq!(
             account.kernel_bytes_used(),
-            64 + 8,
+            64 + 16,
             "a refusal takes nothing"
         );
         drop(charge);

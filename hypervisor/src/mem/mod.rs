@@ -14,6 +14,7 @@ mod account;
 mod address;
 #[cfg(test)]
 pub(crate) mod arena;
+mod blocks;
 mod bytes;
 mod frames;
 mod host_range;
@@ -23,6 +24,7 @@ mod physical;
 
 pub use account::{Account, Extent, OutOfFrames};
 pub use address::{Frame, GuestPhysical, HostPhysical, PAGE_BYTES, PAGE_SHIFT};
+pub use blocks::Blocks;
 pub use bytes::{ByteSource, FrameBytes};
 pub use frames::FramePool;
 pub use host_range::{merge, subtract, total_bytes, HostRange};

@@ -9,8 +9,8 @@ use nuncio_abi::{
 
 use super::{
     DomainPlan, EventPlan, Fault, Grant, GrantedObject, Limit, MemoryPlan, ModulePlan, Plan,
-    PlanError, PortPlan, SchedulePlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES,
-    MAX_OBJECTS, MAX_PORT_CAPACITY, RESERVED_NAMES,
+    PlanError, PortPlan, SchedulePlan, MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_KERNEL_BYTES,
+    MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PORT_CAPACITY, MIN_KERNEL_BYTES, RESERVED_NAMES,
 };
 
 /// The kinds of object that a plan gives.
@@ -88,6 +88,17 @@ impl Builder {
         };
         self.schedules.push(index);
         self.domain_mut(domain)?.schedule = SchedulePlan { priority, budget };
+        Ok(())
+    }
+
+    pub(super) fn set_kernel_bytes(&mut self, domain: Name, bytes: u64) -> Result<(), Fault> {
+        let domain = self.domain_mut(domain)?;
+        if domain.kernel_bytes.is_some() {
+            return Err(Fault::Repeated);
+        }
+        let limits = MIN_KERNEL_BYTES..=MAX_KERNEL_BYTES;
+        within(limits.contains(&bytes), Limit::KernelBytes)?;
+        domain.kernel_bytes = Some(bytes);
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use nuncio_abi::{
 };
 
 use super::{
-    MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_MEMORY_BYTES, MAX_OBJECTS, MAX_PLAN_BYTES,
-    MAX_PORT_CAPACITY,
+    MAX_CPUS, MAX_DOMAINS, MAX_GRANTS, MAX_KERNEL_BYTES, MAX_MEMORY_BYTES, MAX_OBJECTS,
+    MAX_PLAN_BYTES, MAX_PORT_CAPACITY, MIN_KERNEL_BYTES,
 };
 
 /// Where a plan is wrong, and how.
@@ -107,6 +107,8 @@ pub enum Limit {
     Budget,
     /// The size of a domain's or a shared memory.
     MemoryBytes,
+    /// What a domain may take of the hypervisor's memory.
+    KernelBytes,
     /// The capacity of a port.
     Capacity,
     /// The length of a command line.
@@ -213,6 +215,11 @@ impl fmt::Display for Limit {
                 formatter,
                 "a memory has a multiple of 4096 bytes, at least 4096 and at most \
                  {MAX_MEMORY_BYTES}"
+            ),
+            Limit::KernelBytes => write!(
+                formatter,
+                "a domain may take {MIN_KERNEL_BYTES} to {MAX_KERNEL_BYTES} bytes of the \
+                 hypervisor's memory"
             ),
             Limit::Capacity => write!(formatter, "a port holds 1 to {MAX_PORT_CAPACITY} messages"),
             Limit::CommandLine => write!(

@@ -19,21 +19,25 @@
 mod builder;
 mod fault;
 mod line;
+mod outline;
 mod parse;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Budget, Name, Rights, MAX_HANDLES};
+use nuncio_abi::{Budget, Name, Rights, MAX_HANDLES, PAGE_BYTES};
 
 pub use fault::{Fault, FieldProblem, Limit, PlanError};
+pub use outline::Outline;
 
+/// The name of the boot module that holds the plan.
+pub const MODULE_NAME: &str = "nuncio-plan";
 /// Bytes in the text of a plan.
 pub const MAX_PLAN_BYTES: usize = 1 << 20;
 /// Domains in a plan.
-pub const MAX_DOMAINS: usize = 64;
+pub const MAX_DOMAINS: usize = 512;
 /// Ports in a plan; as many memories and as many events.
-pub const MAX_OBJECTS: usize = 256;
+pub const MAX_OBJECTS: usize = 512;
 /// Objects that a domain can be given: its first handles but the six that every domain has, and
 /// one that is kept in reserve.
 pub const MAX_GRANTS: usize = MAX_HANDLES - 7;
@@ -43,6 +47,13 @@ pub const MAX_PORT_CAPACITY: usize = 256;
 pub const MAX_CPUS: u64 = 256;
 /// Bytes in a domain's memory or a shared memory: 1 TiB.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 40;
+
+/// What a domain may take of the hypervisor's own memory if the plan does not say otherwise, in bytes.
+pub const DEFAULT_KERNEL_BYTES: u64 = 256 << 10;
+/// The least of it that a plan can say: less is not enough for a domain's first handles.
+pub const MIN_KERNEL_BYTES: u64 = 16 << 10;
+/// The most.
+pub const MAX_KERNEL_BYTES: u64 = 64 << 20;
 
 /// Names of the handles that every domain has.
 pub const RESERVED_NAMES: [&str; 6] = [
@@ -71,6 +82,16 @@ pub struct Plan {
     pub grants: Vec<Grant>,
 }
 
+impl Plan {
+    /// Frames of all memory that the plan gives to domains, but for modules.
+    pub fn memory_frames(&self) -> u64 {
+        let domains = self.domains.iter().map(|domain| domain.memory_bytes);
+        let memories = self.memories.iter().map(|memory| memory.bytes);
+        let bytes = domains.chain(memories).fold(0, u64::saturating_add);
+        bytes / PAGE_BYTES
+    }
+}
+
 /// A domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainPlan {
@@ -86,6 +107,8 @@ pub struct DomainPlan {
     pub cpus: Vec<u8>,
     /// How its vcpus are scheduled.
     pub schedule: SchedulePlan,
+    /// What it may take of the hypervisor's own memory, in bytes, if the plan says so.
+    pub kernel_bytes: Option<u64>,
     /// Whether the run may end while it is running.
     pub background: bool,
     /// Printable ASCII, shorter than [`nuncio_abi::COMMAND_LINE_BYTES`].

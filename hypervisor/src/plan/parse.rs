@@ -61,6 +61,10 @@ fn read_record(text: &str, line: u32, builder: &mut Builder) -> Result<(), Fault
             let domain = fields.name("domain")?;
             builder.set_schedule(domain, read_schedule(&mut fields)?)?;
         }
+        "kernel-memory" => {
+            let domain = fields.name("domain")?;
+            builder.set_kernel_bytes(domain, fields.number("kernel-memory")?)?;
+        }
         "command-line" => {
             let domain = fields.name("domain")?;
             builder.set_command_line(domain, fields.remainder("command line")?)?;
@@ -89,6 +93,7 @@ fn read_domain(fields: &mut Fields) -> Result<DomainPlan, Fault> {
         vcpus: u32::try_from(fields.number_value("vcpus")?).unwrap_or(u32::MAX),
         cpus: Default::default(),
         schedule: Default::default(),
+        kernel_bytes: None,
         background: match fields.value("background")? {
             "yes" => true,
             "no" => false,

@@ -57,6 +57,7 @@ fn the_example_says_what_it_says() {
         vcpus: 1,
         cpus: Vec::new(),
         schedule: Default::default(),
+        kernel_bytes: None,
         background: false,
         command_line: "program=producer  peer=consumer".to_string(),
         modules: [ModulePlan {
@@ -252,8 +253,8 @@ fn the_limits_are_kept_exactly() {
         ),
         (
             Limit::Objects,
-            lines(256, "event e#\n"),
-            lines(257, "event e#\n"),
+            lines(MAX_OBJECTS, "event e#\n"),
+            lines(MAX_OBJECTS + 1, "event e#\n"),
         ),
         (
             Limit::Modules,
@@ -319,6 +320,18 @@ fn an_error_names_its_line_and_a_way_out() {
         error.to_string(),
         "plan, line 4: `right` needs one of: notify wait"
     );
+}
+
+#[test]
+fn a_domain_may_take_more_or_less_of_the_hypervisors_memory() {
+    let plan = with("kernel-memory a 1048576\n").unwrap();
+    assert_eq!(plan.domains[0].kernel_bytes, Some(1 << 20));
+    for bytes in [MIN_KERNEL_BYTES - 1, MAX_KERNEL_BYTES + 1] {
+        let refused = with(&format!("kernel-memory a {bytes}\n")).unwrap_err();
+        assert_eq!(refused.fault, Fault::Limit(Limit::KernelBytes));
+    }
+    let twice = with("kernel-memory a 65536\nkernel-memory a 65536\n").unwrap_err();
+    assert_eq!(twice.fault, Fault::Repeated);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
 };
 use crate::object::Memory;
-use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES};
+use crate::plan::{Plan, PlanError, MAX_PLAN_BYTES, MODULE_NAME};
 use crate::policy::msr;
 use crate::run::{CpuIndex, Cpus, DomainReport, Runner, Verdict};
 use crate::vt::entry_rules::self_test::Subject;
@@ -36,9 +36,6 @@ use crate::vt::{Unsupported, Vendor};
 use other_cpus::Shared;
 use platform::HardwarePlatform;
 use traces::Traces;
-
-/// The name of the boot module that holds the plan.
-const PLAN_MODULE: &str = "nuncio-plan";
 
 /// What the nested page tables reach, as a number of address bits.
 const NESTED_ADDRESS_BITS: u8 = 47;
@@ -83,8 +80,8 @@ fn choose(
     }
 }
 
-/// Runs what the boot loader brought, and ends the machine.
-pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
+/// Runs what the boot loader brought, and ends the machine. `heap_bytes_used` asks the allocator.
+pub fn start(found: Virtualization, machine: BroughtUp, heap_bytes_used: fn() -> u64) -> ! {
     let BroughtUp {
         mut handover,
         platform,
@@ -95,7 +92,7 @@ pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
     let work = self_test::work_of_other_cpus(&mut handover, memory, &mut other_cpus);
     start_other_cpus(other_cpus, &platform, work);
     self_test::cpus(&handover.command_line, &platform);
-    let code = match run(found, handover, platform, memory) {
+    let code = match run(found, handover, platform, memory, heap_bytes_used) {
         Ok(Verdict::Good) => {
             serial::print(format_args!("@end result=ok\n"));
             ExitCode::Ok
@@ -132,17 +129,34 @@ fn run(
     handover: Handover,
     platform: Platform,
     memory: &'static DirectMap,
+    heap_bytes_used: fn() -> u64,
 ) -> Result<Verdict, Refusal> {
     let pool = pool(&handover, memory);
     let account = Account::new(pool.clone(), u64::MAX);
     match found {
         Virtualization::Vmx(features) => {
             let vmx = Vmx::enable(features, memory, &account, &msr::PASSED)?;
-            run_on(vmx, handover, platform, memory, account, &pool)
+            run_on(
+                vmx,
+                handover,
+                platform,
+                memory,
+                account,
+                &pool,
+                heap_bytes_used,
+            )
         }
         Virtualization::Svm(features) => {
             let svm = Svm::enable(features, gigabyte_pages(), memory, &account, &msr::PASSED)?;
-            run_on(svm, handover, platform, memory, account, &pool)
+            run_on(
+                svm,
+                handover,
+                platform,
+                memory,
+                account,
+                &pool,
+                heap_bytes_used,
+            )
         }
     }
 }
@@ -161,6 +175,7 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
     memory: &'static DirectMap,
     account: Arc<Account>,
     pool: &Arc<FramePool>,
+    heap_bytes_used: fn() -> u64,
 ) -> Result<Verdict, Refusal> {
     report_boot::<V>(&handover, &platform, pool);
     self_test::entry_rules(&handover.command_line, &mut vendor, memory, &account)?;
@@ -194,9 +209,17 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
         address_limit: address_limit(),
     };
     let before = pool.free_frames() + frames_of_given_modules(&machine.modules, &plan);
+    let heap_bytes_before = heap_bytes_used();
     launch(&mut runner, &machine, &plan)?;
     self_test::entry_refused(&handover.command_line, &mut runner);
-    serial::print(format_args!("@ready domains={}\n", plan.domains.len()));
+    let frames = before.saturating_sub(pool.free_frames());
+    let given = frames_of_given_modules(&machine.modules, &plan) + plan.memory_frames();
+    serial::print(format_args!(
+        "@ready domains={} heap_bytes={} frames={}\n",
+        plan.domains.len(),
+        heap_bytes_used().saturating_sub(heap_bytes_before),
+        frames.saturating_sub(given),
+    ));
     let reports = runner.run();
     let after = pool.free_frames();
     traces.report();
@@ -266,7 +289,7 @@ fn loaded_modules(handover: &Handover) -> Vec<LoadedModule> {
 fn read_plan(modules: &[LoadedModule], memory: &'static DirectMap) -> Result<Plan, Refusal> {
     let module = modules
         .iter()
-        .find(|module| module.name == PLAN_MODULE)
+        .find(|module| module.name == MODULE_NAME)
         .ok_or_else(|| {
             Refusal::new(
                 "no-plan",

@@ -18,8 +18,10 @@ mod image;
 mod monitors;
 mod panics;
 mod refusals;
+mod scale;
 mod scheduling;
 mod several_cpus;
+mod soak;
 mod stream;
 mod time;
 
@@ -70,9 +72,14 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
+        ("scale", scale::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
         ("time", time::SCENARIOS),
     ];
+    if soak::BEDS.contains(&bed.name) {
+        themes.push(("soak", soak::SCENARIOS));
+        themes.push(("scale", scale::COSTS));
+    }
     if bed.qemu.is_some() {
         themes.push(("checked", checked::SCENARIOS));
         themes.push(("cpus", cpus::MANY));

@@ -51,7 +51,7 @@ pub const MODULES: &[Module] = &[
             "mem", "plan", "sched", "image", "nested", "object", "vt", "run",
         ],
     ),
-    module("boot", Kind::Hardware, &["mem", "cpu"]),
+    module("boot", Kind::Hardware, &["mem", "plan", "cpu"]),
     module(
         "start",
         Kind::Hardware,

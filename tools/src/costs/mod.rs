@@ -102,6 +102,7 @@ fn measure(request: &Request, bed: &str, screen: &Screen) -> Result<Report, Verd
         },
         bed: bed.to_owned(),
         limit_seconds: request.limit_seconds,
+        silence_seconds: None,
         count: true,
         trace: false,
         memory_mib: None,

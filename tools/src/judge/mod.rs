@@ -43,6 +43,13 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     match case.ending {
         Ending::Interrupted => Verdict::new(Kind::Interrupted, "interrupted; the machine was stopped"),
         Ending::TimedOut => timed_out(case),
+        Ending::Silent(silence) => Verdict::new(
+            Kind::TimeLimit,
+            format!(
+                "nothing was heard for {} s and the machine was stopped: the domains or the hypervisor hang; run it again with --verbose",
+                silence.as_secs()
+            ),
+        ),
         Ending::Signalled(signal) => Verdict::new(
             Kind::BedFailed,
             format!(

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::problem::{Problem, Problems, Source};
 use super::schema::{Document, DomainTable, Entries, EventTable, MemoryTable, PortTable};
-use super::{limits, size, wires};
+use super::{limits, numbered, size, wires};
 use super::{
     Domain, File, Manifest, Memory, Module, Port, Schedule, BUNDLED_IMAGE, IMAGES_WORD, INPUT_WORD,
 };
@@ -19,6 +19,7 @@ pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Pro
         source,
         problems: Vec::new(),
     };
+    let document = numbered::expand(&mut check, document);
     check.object_names(&document);
     check.domain_names(&document.domain);
     check.digest(&document);
@@ -43,7 +44,17 @@ pub fn manifest(source: &Source<'_>, document: Document) -> Result<Manifest, Pro
         return Ok(manifest);
     }
     check.problems.sort_by_key(|problem| problem.line);
+    check
+        .problems
+        .dedup_by_key(|problem| (problem.line, without_numbers(&problem.text)));
     Err(Problems(check.problems))
+}
+
+/// The copies of a table that stands for many have the same mistake, with other numbers in it.
+fn without_numbers(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_ascii_digit())
+        .collect()
 }
 
 fn name_of(event: EventTable) -> String {
@@ -224,6 +235,7 @@ impl Check<'_> {
             name: table.name.get_ref().clone(),
             image: self.image(&table.image),
             memory_bytes: self.pages(&table.memory),
+            kernel_bytes: self.kernel_bytes(table),
             vcpus: self.vcpus(table),
             cpus: self.named_cpus(table),
             schedule: self.schedule(table),
@@ -232,6 +244,22 @@ impl Check<'_> {
             modules: self.modules(table),
             wires: wires::of(table),
         }
+    }
+
+    fn kernel_bytes(&mut self, table: &DomainTable) -> Option<u64> {
+        let text = table.kernel_memory.as_ref()?;
+        let bytes = size::parse(text.get_ref())
+            .and_then(|bytes| match limits::KERNEL_BYTES.contains(&bytes) {
+                true => Ok(bytes),
+                false => Err(format!(
+                    "{:?} is not {} KiB to {} MiB, which a domain may take of the hypervisor's memory",
+                    text.get_ref(),
+                    limits::KERNEL_BYTES.start() >> 10,
+                    limits::KERNEL_BYTES.end() >> 20
+                )),
+            })
+            .map_err(|problem| self.wrong(Some(text.span()), problem));
+        bytes.ok()
     }
 
     fn image(&mut self, text: &Spanned<String>) -> File {

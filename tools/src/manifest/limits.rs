@@ -1,12 +1,21 @@
 //! The limits of a manifest, in one place. The hypervisor enforces the same ones when it reads the
 //! plan; checking them here gives an error that names the line.
 
+use std::ops::RangeInclusive;
+
 use nuncio_abi::{COMMAND_LINE_BYTES, MAX_HANDLES, MAX_MODULES, MAX_VCPUS, NAME_BYTES, PAGE_BYTES};
 
 /// Domains in one manifest.
-pub const DOMAINS: usize = 64;
+pub const DOMAINS: usize = 512;
 /// Ports, and as many memories and as many events.
-pub const OBJECTS_OF_A_KIND: usize = 256;
+pub const OBJECTS_OF_A_KIND: usize = 512;
+/// Domains or objects for which one table stands.
+pub const COUNT: usize = 512;
+/// Bytes that a domain may take of the hypervisor's own memory, at least and at most, and without a word
+/// about it.
+pub const KERNEL_BYTES: RangeInclusive<u64> = 16 << 10..=64 << 20;
+/// See there.
+pub const DEFAULT_KERNEL_BYTES: u64 = 256 << 10;
 /// Modules of one domain.
 pub const MODULES: usize = MAX_MODULES;
 /// Wires of one domain: the handle table less the domain's own handles and a spare one.

@@ -8,6 +8,7 @@
 
 mod check;
 pub mod limits;
+mod numbered;
 mod plan;
 mod problem;
 mod schema;
@@ -81,6 +82,8 @@ pub struct Domain {
     pub image: File,
     /// Its RAM.
     pub memory_bytes: u64,
+    /// What it may take of the hypervisor's own memory, unless it is the usual amount.
+    pub kernel_bytes: Option<u64>,
     /// Its virtual CPUs.
     pub vcpus: i64,
     /// The CPUs on which its vcpus run, in turn; the hypervisor chooses if there is none.

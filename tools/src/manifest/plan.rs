@@ -92,6 +92,9 @@ fn write_domain(text: &mut String, domain: &Domain, names: &BTreeMap<File, Strin
             ),
         );
     }
+    if let Some(bytes) = domain.kernel_bytes {
+        line(text, format_args!("kernel-memory {name} {bytes}"));
+    }
     if !domain.command_line.is_empty() {
         line(
             text,

@@ -31,15 +31,19 @@ pub struct Document {
 }
 
 /// `[[domain]]`
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DomainTable {
     /// Its name.
     pub name: Spanned<String>,
+    /// How many of them there are.
+    pub count: Option<Spanned<i64>>,
     /// A path, or the name of the image that comes with the project.
     pub image: Spanned<String>,
     /// A size.
     pub memory: Spanned<String>,
+    /// What it may take of the hypervisor's own memory: a size.
+    pub kernel_memory: Option<Spanned<String>>,
     /// How many virtual CPUs.
     pub vcpus: Option<Spanned<i64>>,
     /// The CPU on which it runs, or those on which its vcpus do.
@@ -70,7 +74,7 @@ pub struct DomainTable {
 }
 
 /// A CPU for all vcpus of a domain, or one for each, in turn.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum NamedCpus {
     /// A number.
@@ -90,29 +94,35 @@ impl NamedCpus {
 }
 
 /// `[[port]]`
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortTable {
     /// Its name.
     pub name: Spanned<String>,
+    /// How many of them there are.
+    pub count: Option<Spanned<i64>>,
     /// Messages that it can hold.
     pub capacity: Option<Spanned<i64>>,
 }
 
 /// `[[memory]]`
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryTable {
     /// Its name.
     pub name: Spanned<String>,
+    /// How many of them there are.
+    pub count: Option<Spanned<i64>>,
     /// A size.
     pub size: Spanned<String>,
 }
 
 /// `[[event]]`
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventTable {
     /// Its name.
     pub name: Spanned<String>,
+    /// How many of them there are.
+    pub count: Option<Spanned<i64>>,
 }

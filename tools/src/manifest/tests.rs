@@ -333,7 +333,7 @@ fn limits_are_enforced() {
         .to_string()
         .contains("no domain"));
     let mut text = String::new();
-    for index in 0..65 {
+    for index in 0..513 {
         text += &format!(
             "[[domain]]\nname = \"d{index}\"\nimage = \"guest-kernel\"\nmemory = \"4 MiB\"\n"
         );
@@ -341,7 +341,7 @@ fn limits_are_enforced() {
     assert!(parse_text(&text)
         .unwrap_err()
         .to_string()
-        .contains("65 domains"));
+        .contains("513 domains"));
 
     let ports: String = (0..36).map(|i| format!("p{i} = \"receive\", ")).collect();
     let mut text = format!(
@@ -390,4 +390,87 @@ fn files_get_safe_names_that_differ() {
         names.iter().all(|name| name.chars().all(is_safe)),
         "{names:?}"
     );
+}
+
+const MANY: &str = r#"[[domain]]
+name = "node"
+count = 3
+image = "guest-kernel"
+memory = "1 MiB"
+kernel_memory = "32 KiB"
+command_line = "program=ring in=hop-{number} out=hop-{next}"
+ports = { "hop-{number}" = "receive", "hop-{next}" = "send" }
+shared = { pool = "rw" }
+
+[[port]]
+name = "hop"
+count = 3
+capacity = 2
+
+[[memory]]
+name = "pool"
+size = "4 KiB"
+"#;
+
+#[test]
+fn a_count_makes_a_ring_of_domains_and_ports() {
+    let manifest = parse_text(MANY).unwrap();
+    let names: Vec<_> = manifest
+        .domains
+        .iter()
+        .map(|domain| &*domain.name)
+        .collect();
+    assert_eq!(names, ["node-0", "node-1", "node-2"]);
+    let last = &manifest.domains[2];
+    assert_eq!(last.command_line, "program=ring in=hop-2 out=hop-0");
+    let wires: Vec<_> = last
+        .wires
+        .iter()
+        .map(|wire| (&*wire.object, wire.rights.join("+")))
+        .collect();
+    let expected = [("hop-0", "send"), ("hop-2", "receive"), ("pool", "rw")];
+    assert_eq!(
+        wires,
+        expected.map(|(object, rights)| (object, rights.to_owned()))
+    );
+    let plan = compile(&manifest, None).text;
+    assert!(plan.contains("kernel-memory node-1 32768\n"), "{plan}");
+    assert!(plan.contains("port hop-2 capacity=2\n"), "{plan}");
+}
+
+#[test]
+fn one_of_many_is_its_own_neighbour() {
+    let manifest = parse_text(&MANY.replace("count = 3", "count = 1")).unwrap();
+    let hop = &manifest.domains[0].wires[0];
+    assert_eq!(
+        (&*hop.object, hop.rights.join("+")),
+        ("hop-0", "send+receive".to_owned())
+    );
+}
+
+#[test]
+fn a_mistake_of_many_is_named_once() {
+    for (from, to, line, text) in [
+        ("count = 3", "count = 0", 3, "a count is 1 to 512, not 0"),
+        ("count = 3", "count = 513", 3, "a count is 1 to 512"),
+        ("\"1 MiB\"", "\"1 B\"", 5, "pages"),
+        ("\"32 KiB\"", "\"1 KiB\"", 6, "16 KiB to 64 MiB"),
+        ("\"32 KiB\"", "\"lots\"", 6, "not a size"),
+        (
+            "\"hop-{next}\" =",
+            "\"hip-{next}\" =",
+            8,
+            "names \"hip-1\", but there is no such port",
+        ),
+        ("pool = \"rw\"", "pool = \"w\"", 9, "is not a right"),
+    ] {
+        let problems = parse_text(&MANY.replacen(from, to, 1)).unwrap_err();
+        let mut found = problems.0.iter();
+        let is_it = |problem: &&Problem| problem.line == Some(line) && problem.text.contains(text);
+        assert_eq!(found.clone().filter(is_it).count(), 1, "{problems}");
+        assert!(
+            found.all(|problem| problem.line == Some(line)) || from == "count = 3",
+            "{problems}"
+        );
+    }
 }

@@ -79,6 +79,15 @@ pub struct Frames {
     pub after: u64,
 }
 
+/// What the hypervisor takes for all domains when they are built, beside the memory that they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Bytes of its heap.
+    pub heap_bytes: u64,
+    /// Frames of 4 KiB: their page tables, control blocks, vcpu and boot-info pages.
+    pub frames: u64,
+}
+
 /// How the hypervisor ended the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -110,6 +119,8 @@ pub struct Report {
     pub left_out_cpus: Vec<LeftOutCpu>,
     /// `@ready`: the domains are built.
     pub is_ready: bool,
+    /// What it says of the domains then.
+    pub built: Option<Built>,
     /// `@refused`
     pub refusal: Option<Refusal>,
     /// What is known about each domain, in the order of the manifest.
@@ -168,6 +179,7 @@ impl Report {
             "cpu" => self.add_left_out_cpu(fields),
             "ready" => {
                 self.is_ready = true;
+                self.built = built(fields);
                 Some(())
             }
             "refused" => set_once(&mut self.refusal, refusal(fields)?),
@@ -276,6 +288,13 @@ fn refusal(fields: &Fields<'_>) -> Option<Refusal> {
 fn is_flush(fields: &Fields<'_>) -> Option<()> {
     fields.number("cpu")?;
     fields.get("step").map(|_| ())
+}
+
+fn built(fields: &Fields<'_>) -> Option<Built> {
+    Some(Built {
+        heap_bytes: fields.number("heap_bytes")?,
+        frames: fields.number("frames")?,
+    })
 }
 
 fn frames(fields: &Fields<'_>) -> Option<Frames> {

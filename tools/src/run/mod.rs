@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use input::Copied;
 use stage::{Sources, Staged};
 pub use watch::Ending;
-use watch::Output;
+use watch::{Limits, Output};
 
 use crate::beds::{self, Counting, Machine, Need, TestBed};
 use crate::iso;
@@ -49,6 +49,8 @@ pub struct Options {
     pub bed: String,
     /// The time limit.
     pub limit_seconds: u64,
+    /// After how many seconds without a word the machine counts as stuck, if it ever does.
+    pub silence_seconds: Option<u64>,
     /// Whether to count instructions.
     pub count: bool,
     /// Whether the hypervisor is to record the calls of the domains.
@@ -188,7 +190,12 @@ fn boot(
     let mut follow = || {
         let mut command = bed.command(&machine);
         command.current_dir(staged.dir.path());
-        let ending = watch::follow(command, limit, STOP_LIMIT, |output| {
+        let limits = Limits {
+            run: limit,
+            silence: options.silence_seconds.map(Duration::from_secs),
+            stop: STOP_LIMIT,
+        };
+        let ending = watch::follow(command, &limits, |output| {
             match output {
                 Output::Serial(text) => take_line(&mut report, screen, &text),
                 Output::Bed(text) if bed.is_message(&text) => bed_error = text,

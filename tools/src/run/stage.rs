@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::input::{self, Copied};
-use crate::manifest::{File, Manifest, Plan, PlanFile, BUNDLED_IMAGE, PLAN_NAME};
+use crate::manifest::{limits, File, Manifest, Plan, PlanFile, BUNDLED_IMAGE, PLAN_NAME};
 use crate::verdict::{Kind, Verdict};
 
 /// Memory for the hypervisor itself, its tables and what the firmware keeps.
 const SLACK_MIB: u64 = 128;
+/// For each domain beside its memory: its part of the hypervisor's heap, its page tables and pages.
+const DOMAIN_BYTES: u64 = 320 << 10;
+/// For each port: the hypervisor's heap has room for a full queue.
+const PORT_BYTES: u64 = 64 << 10;
+/// What of these has room in the slack.
+const IN_SLACK_BYTES: u64 = 40 << 20;
 /// No machine is smaller.
 const LEAST_MIB: u64 = 256;
 /// The name of the hypervisor's image, and of its file in the run directory.
@@ -120,7 +126,20 @@ fn memory_mib(manifest: &Manifest, file_bytes: u64) -> u64 {
     let domains = manifest.domains.iter().map(|domain| domain.memory_bytes);
     let shared = manifest.memories.iter().map(|memory| memory.bytes);
     let bytes = domains.chain(shared).fold(file_bytes, u64::saturating_add);
+    let bytes = bytes.saturating_add(many_domains_bytes(manifest));
     (bytes.div_ceil(1 << 20).saturating_add(SLACK_MIB)).max(LEAST_MIB)
+}
+
+/// What the heap and the frames of many domains take beyond what the slack has room for.
+fn many_domains_bytes(manifest: &Manifest) -> u64 {
+    let kernel_bytes = manifest
+        .domains
+        .iter()
+        .map(|domain| domain.kernel_bytes.unwrap_or(limits::DEFAULT_KERNEL_BYTES));
+    let domains = manifest.domains.len() as u64 * DOMAIN_BYTES;
+    let ports = manifest.ports.len() as u64 * PORT_BYTES;
+    let bytes = kernel_bytes.fold(domains + ports, u64::saturating_add);
+    bytes.saturating_sub(IN_SLACK_BYTES)
 }
 
 fn check_built(image: &Path) -> Result<(), Verdict> {

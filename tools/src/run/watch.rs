@@ -20,6 +20,8 @@ pub enum Ending {
     Signalled(i32),
     /// Killed here: the time was up.
     TimedOut,
+    /// Killed here: nothing was heard for so long.
+    Silent(Duration),
     /// Killed here: the user interrupted the run.
     Interrupted,
 }
@@ -52,12 +54,20 @@ fn interrupts() -> MutexGuard<'static, Option<SyncSender<Event>>> {
     INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `command` for at most `limit`; `take` is handed every line and says whether it was the
-/// last, after which the process has `grace` to end.
+/// How long a process may take.
+pub struct Limits {
+    /// All of it.
+    pub run: Duration,
+    /// Between two lines; for ever if there is none.
+    pub silence: Option<Duration>,
+    /// To end behind its last line.
+    pub stop: Duration,
+}
+
+/// Runs `command` within these limits; `take` is handed every line and says whether it was the last.
 pub fn follow(
     mut command: Command,
-    limit: Duration,
-    grace: Duration,
+    limits: &Limits,
     mut take: impl FnMut(Output) -> bool,
 ) -> io::Result<Ending> {
     command.stdin(Stdio::null());
@@ -75,13 +85,7 @@ pub fn follow(
     let mut child = command.spawn()?;
     read_lines(child.stdout.take(), Output::Serial, sender.clone());
     read_lines(child.stderr.take(), Output::Bed, sender);
-    let ending = wait(
-        &mut child,
-        &events,
-        Instant::now() + limit,
-        grace,
-        &mut take,
-    );
+    let ending = wait(&mut child, &events, limits, &mut take);
     // The process may be gone already; then both calls have nothing to do.
     let _ = child.kill();
     let _ = child.wait();
@@ -91,10 +95,11 @@ pub fn follow(
 fn wait(
     child: &mut Child,
     events: &Receiver<Event>,
-    mut deadline: Instant,
-    grace: Duration,
+    limits: &Limits,
     take: &mut impl FnMut(Output) -> bool,
 ) -> io::Result<Ending> {
+    let mut heard = Instant::now();
+    let mut deadline = heard + limits.run;
     let (mut open, mut ended) = (2, None::<(ExitStatus, Instant)>);
     loop {
         if let Some((status, at)) = ended {
@@ -105,10 +110,15 @@ fn wait(
         if ended.is_none() && Instant::now() >= deadline {
             return Ok(Ending::TimedOut);
         }
+        let silence = limits.silence.filter(|silence| heard.elapsed() >= *silence);
+        if let (None, Some(silence)) = (ended, silence) {
+            return Ok(Ending::Silent(silence));
+        }
         match events.recv_timeout(TICK) {
             Ok(Event::Line(line)) => {
+                heard = Instant::now();
                 if take(line) {
-                    deadline = deadline.min(Instant::now() + grace);
+                    deadline = deadline.min(Instant::now() + limits.stop);
                 }
             }
             Ok(Event::Closed) => open -= 1,
@@ -155,17 +165,39 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, limit_ms: u64) -> (Ending, Vec<String>) {
+        shell_that_speaks(script, limit_ms, None)
+    }
+
+    fn shell_that_speaks(
+        script: &str,
+        limit_ms: u64,
+        silence_ms: Option<u64>,
+    ) -> (Ending, Vec<String>) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut lines = Vec::new();
-        let limit = Duration::from_millis(limit_ms);
-        let ending = follow(command, limit, Duration::from_millis(200), |output| {
+        let limits = Limits {
+            run: Duration::from_millis(limit_ms),
+            silence: silence_ms.map(Duration::from_millis),
+            stop: Duration::from_millis(200),
+        };
+        let ending = follow(command, &limits, |output| {
             let (Output::Serial(line) | Output::Bed(line)) = output;
             let is_last = line == "last";
             lines.push(line);
             is_last
         });
         (ending.unwrap(), lines)
+    }
+
+    #[test]
+    fn who_says_nothing_for_too_long_is_stopped() {
+        let (ending, lines) = shell_that_speaks("echo a; sleep 20", 10_000, Some(300));
+        assert_eq!(ending, Ending::Silent(Duration::from_millis(300)));
+        assert_eq!(lines, ["a"]);
+        let speaks = "for i in 1 2 3 4 5 6; do echo a; sleep 0.1; done";
+        let (ending, lines) = shell_that_speaks(speaks, 10_000, Some(400));
+        assert_eq!((ending, lines.len()), (Ending::Exited(0), 6));
     }
 
     #[test]
