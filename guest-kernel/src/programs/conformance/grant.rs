@@ -21,13 +21,13 @@ pub(super) const TABLE: Table = Table {
         }),
         error(Error::BadArgument, 0, "bits-that-are-no-right", |subject| {
             let memory = subject.memory(1)?;
-            for bit in 14..64 {
+            for bit in 15..64 {
                 for rights in [0, 1] {
                     let arguments = [memory, rights | 1 << bit, 0, 0, 0];
                     subject.refuses(GRANT, arguments, Error::BadArgument)?;
                 }
             }
-            subject.refuses(GRANT, [1 << 32, 1 << 14, 0, 0, 0], Error::BadArgument)
+            subject.refuses(GRANT, [1 << 32, 1 << 15, 0, 0, 0], Error::BadArgument)
         }),
         error(Error::BadHandle, 0, "no-handle", |subject| {
             place(subject)?.wants_a_handle(subject)?;
@@ -119,7 +119,7 @@ pub(super) const TABLE: Table = Table {
             |subject| {
                 let memory = subject.memory(1)?;
                 let weak = subject.grant(memory, Rights::READ | Rights::GRANT, 0)?;
-                for bit in 0..14 {
+                for bit in 0..15 {
                     let right = Rights::from_bits(1 << bit).unwrap_or(Rights::NONE);
                     let is_held = (Rights::READ | Rights::GRANT).contains(right);
                     if !is_held && !right.intersects(Rights::BOUND) {

@@ -42,7 +42,7 @@ impl Sender {
 
     /// A bit that is no right, in a register: found before anything is looked up.
     pub(super) fn wants_rights_in_registers(self, subject: &Subject<'_>) -> Verdict {
-        for bit in [14, 15, 31] {
+        for bit in [15, 16, 31] {
             let bad = 1 << (32 + bit) | 1 << 32;
             self.refuses(subject, with_handles(1), [bad, 0, 0], Error::BadArgument)?;
         }
@@ -68,7 +68,7 @@ impl Sender {
             word(port.near, Rights::RECEIVE),
             Error::BadArgument,
         )?;
-        for bit in [14, 31] {
+        for bit in [15, 31] {
             let bad = memory | 1 << (32 + bit);
             self.refuses_word_in_memory(subject, bad, Error::BadArgument)?;
         }
