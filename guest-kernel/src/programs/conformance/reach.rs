@@ -32,7 +32,8 @@ pub const OUT_OF_REACH: &[OutOfReach] = &[
         verb: Verb::Call,
         error: Error::BadAddress,
         place: 1,
-        why: "this domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
+        why:
+            "this domain has one vcpu, which sleeps in the call: nobody is left to unmap its memory",
     },
     OutOfReach {
         verb: Verb::Receive,
