@@ -33,6 +33,8 @@ mod monitor;
 #[cfg(feature = "bare-metal")]
 mod probe;
 #[cfg(feature = "bare-metal")]
+mod smp;
+#[cfg(feature = "bare-metal")]
 mod table;
 
 #[cfg(feature = "bare-metal")]

@@ -1,7 +1,9 @@
 //! The programs by name.
 
 use super::producer;
-use super::{bench, borrower, children, conformance, consumer, echo, hostile, lender, monitor};
+use super::{
+    bench, borrower, children, conformance, consumer, echo, hostile, lender, monitor, smp,
+};
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
 
@@ -9,7 +11,7 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 10] = [
+const PROGRAMS: [(&str, Program); 11] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -18,6 +20,7 @@ const PROGRAMS: [(&str, Program); 10] = [
     ("lender", lender::run),
     ("borrower", borrower::run),
     ("monitor", monitor::run),
+    ("smp", smp::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),
 ];
