@@ -17,6 +17,7 @@ mod monitors;
 mod panics;
 mod refusals;
 mod several_cpus;
+mod smp;
 mod stream;
 
 use libtest_mimic::Failed;
@@ -66,12 +67,14 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
+        ("smp", smp::SCENARIOS),
     ];
     if bed.qemu.is_some() {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
         themes.push(("several-cpus", several_cpus::FAST));
+        themes.push(("smp", smp::MANY));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {
