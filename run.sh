@@ -109,15 +109,21 @@ quietly() {
 images_cargo() {
     local command=$1
     shift
-    env "${images_environment[@]}" cargo "$command" --release "${images[@]}" "$@"
+    env "${images_environment[@]}" cargo "$command" "${images[@]}" "$@"
 }
 
 build_images() {
-    quietly build "building the hypervisor and the guest kernel" images_cargo build ||
+    quietly build "building the hypervisor and the guest kernel" images_cargo build --release ||
         die "the images could not be built; the messages above say why"
     quietly build "building the guest in C" "$root/guest-abi/examples/hello-c/build.sh" \
         "$CARGO_TARGET_DIR/$target/release/nuncio-hello-c" ||
         die "the guest in C could not be built; the messages above say why"
+}
+
+# With assertions, in a directory of their own beside the others.
+build_checked_images() {
+    quietly build "building the images with assertions" images_cargo build --profile checked ||
+        die "the images with assertions could not be built; the messages above say why"
 }
 
 build_tools() {
@@ -151,7 +157,7 @@ step() {
 check() {
     step check "formatting" cargo fmt --all --check
     step check "lints of the host side" cargo clippy --quiet --workspace --all-targets -- -D warnings
-    step check "lints of the images" images_cargo clippy --quiet -- -D warnings
+    step check "lints of the images" images_cargo clippy --release --quiet -- -D warnings
     step check "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --no-deps -p nuncio-abi
     # As it would be published: it must build from what the package has.
     step check "package of the ABI" cargo package --quiet --offline --allow-dirty -p nuncio-abi
@@ -202,6 +208,7 @@ tests() {
         step host "host tests" env RUST_TEST_THREADS="$(threads)" \
             cargo test --workspace --no-fail-fast "${filter[@]}"
     build_images
+    build_checked_images
     build_tools --workspace --bins
     local boot=$CARGO_TARGET_DIR/debug/nuncio-boot-tests
     # It says in one line what is wrong with the name of a bed.

@@ -150,6 +150,18 @@ enum nuncio_stop {
     NUNCIO_STOP_DESTROYED = 11,
 };
 
+/* Run states: what a vcpu does at the moment. */
+enum nuncio_run_state {
+    /* It has a CPU. */
+    NUNCIO_RUN_STATE_RUNNING = 0,
+    /* It could run, and waits for a CPU. */
+    NUNCIO_RUN_STATE_READY = 1,
+    /* It waits for something else, or stands still for its monitor. */
+    NUNCIO_RUN_STATE_ASLEEP = 2,
+    /* It has not been started, or has come to its end. */
+    NUNCIO_RUN_STATE_STOPPED = 3,
+};
+
 /* Rights of a handle. */
 #define NUNCIO_RIGHT_READ (UINT64_C(1) << 0) /* memory: to map it readable */
 #define NUNCIO_RIGHT_WRITE (UINT64_C(1) << 1) /* memory: to map it writable */
@@ -301,7 +313,10 @@ struct nuncio_vcpu_page {
     _Atomic(uint64_t) upcall_vector; /* written by the guest */
     _Atomic(uint64_t) threshold;     /* written by the guest */
     _Atomic(uint64_t) ring;          /* written by the guest */
-    uint64_t reserved[60];
+    _Atomic(uint64_t) run_state;     /* written by the hypervisor */
+    _Atomic(uint64_t) stolen_ns;     /* written by the hypervisor */
+    _Atomic(uint64_t) ready_since;   /* written by the hypervisor */
+    uint64_t reserved[57];
     struct nuncio_slot slots[64];
     struct nuncio_slot_count counts[64];
     uint64_t reserved_behind[192];
@@ -312,6 +327,9 @@ _Static_assert(offsetof(struct nuncio_vcpu_page, ready) == 0, "ready");
 _Static_assert(offsetof(struct nuncio_vcpu_page, upcall_vector) == 8, "upcall_vector");
 _Static_assert(offsetof(struct nuncio_vcpu_page, threshold) == 16, "threshold");
 _Static_assert(offsetof(struct nuncio_vcpu_page, ring) == 24, "ring");
+_Static_assert(offsetof(struct nuncio_vcpu_page, run_state) == 32, "run_state");
+_Static_assert(offsetof(struct nuncio_vcpu_page, stolen_ns) == 40, "stolen_ns");
+_Static_assert(offsetof(struct nuncio_vcpu_page, ready_since) == 48, "ready_since");
 _Static_assert(offsetof(struct nuncio_vcpu_page, slots) == 512, "slots");
 _Static_assert(offsetof(struct nuncio_vcpu_page, counts) == 1536, "counts");
 _Static_assert(sizeof(struct nuncio_vcpu_page) == 4096, "vcpu_page");

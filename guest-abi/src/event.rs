@@ -16,6 +16,9 @@ pub const EVENT_SLOTS: usize = 64;
 /// | 1 | upcall vector, 32 to 255, or 0 for none (x86-64 binding) | guest |
 /// | 2 | threshold: slots from that number on make no upcall while the vcpu runs; 0 for none | guest |
 /// | 3 | guest-physical address of the ring whose calls `wait` and HLT make, or 0 for none | guest |
+/// | 4 | run state: the number of a [`RunState`](crate::RunState) | hypervisor |
+/// | 5 | stolen: nanoseconds for which the vcpu has been ready | hypervisor |
+/// | 6 | ready since: the time since which it is ready, or 0 | hypervisor |
 /// | 64 + 2 *s* | pending bits of slot *s* | both |
 /// | 65 + 2 *s* | enabled bits of slot *s*; the others pend without waking anybody | guest |
 /// | 192 + 2 *s* | count: postings to slot *s* while its next word is not 0 | hypervisor |
@@ -62,6 +65,10 @@ impl<'a> VcpuPage<'a> {
     #[inline]
     pub const fn new(words: &'a [AtomicU64; 512]) -> Self {
         VcpuPage { words }
+    }
+
+    pub(crate) const fn words(self) -> &'a [AtomicU64; 512] {
+        self.words
     }
 
     /// The slots that have become pending since their bits were last taken.

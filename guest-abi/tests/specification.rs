@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nuncio_abi::{
     BootInfo, ClockScale, Error, ExitKind, Field, ImageNote, Meaning, Module, NamedHandle,
-    ObjectKind, QueryItem, RawCall, Register, Reply, Rights, RingPage, StateGroups, StatePage,
-    StateSegment, StateWord, StopReason, TimePage, TimeWord, VcpuPage, Verb, BOOT_INFO_MAGIC,
-    LIMITS, NOTE_NAME, NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
+    ObjectKind, QueryItem, RawCall, Register, Reply, Rights, RingPage, RunState, StateGroups,
+    StatePage, StateSegment, StateWord, StopReason, TimePage, TimeWord, VcpuPage, Verb,
+    BOOT_INFO_MAGIC, LIMITS, NOTE_NAME, NOTE_TYPE, TIME_PAGE_WORDS, VERSION,
 };
 
 use document::{first_column, heading, section, table, tables, Row, SPECIFICATION};
@@ -33,6 +33,8 @@ fn numbered_tables_are_those_of_the_crate() {
     assert_eq!(table(&heading(Verb::Query), "Item"), numbered!(QueryItem));
     assert_eq!(table("How a domain ends", "Number"), numbered!(StopReason));
     assert_eq!(table("Exits and monitors", "Number"), numbered!(ExitKind));
+    let states = table("Run state and stolen time", "Number");
+    assert_eq!(states, numbered!(RunState));
 }
 
 #[test]
@@ -235,6 +237,9 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
         ["1", "8"],
         ["2", "16"],
         ["3", "24"],
+        ["4", "32"],
+        ["5", "40"],
+        ["6", "48"],
         ["64 + 2 s", "512 + 16 s"],
         ["65 + 2 s", "520 + 16 s"],
         ["192 + 2 s", "1536 + 16 s"],
@@ -247,6 +252,8 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     page.set_ring(0x5000);
     page.set_threshold(7);
     let slot = page.slot(5).unwrap();
+    page.cease_to_be_ready(44, RunState::Asleep);
+    page.become_ready(55);
     slot.enable(0b11);
     slot.wake_at(77);
     words[192 + 2 * 5].store(76, Relaxed);
@@ -254,6 +261,7 @@ fn the_vcpu_page_is_laid_out_as_in_the_crate() {
     let value = |word: usize| words[word].load(Relaxed);
     assert_eq!((value(0), value(1)), (1 << 5, 99));
     assert_eq!((value(2), value(3)), (7, 0x5000));
+    assert_eq!((value(4), value(5), value(6)), (1, 44, 55));
     assert_eq!((value(64 + 2 * 5), value(65 + 2 * 5)), (0b10, 0b11));
     assert_eq!((value(192 + 2 * 5), value(193 + 2 * 5)), (77, 77));
 }

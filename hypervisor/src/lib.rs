@@ -4,7 +4,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(not(target_os = "none"))]
 extern crate std;
 
 pub mod boot;
@@ -12,6 +12,7 @@ pub mod call;
 pub mod cpu;
 pub mod image;
 pub mod launch;
+pub mod lock;
 pub mod mem;
 pub mod nested;
 pub mod object;

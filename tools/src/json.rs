@@ -26,6 +26,7 @@ struct Document<'a> {
     input: Option<Input<'a>>,
     digest: Option<Digest<'a>>,
     boot: Option<Boot<'a>>,
+    timer_interrupts: Option<u64>,
     frames: Option<Frames>,
     domains: Vec<Domain<'a>>,
     panic: Option<Panic<'a>>,
@@ -82,6 +83,8 @@ struct Boot<'a> {
     cpus: Option<u64>,
     cpus_left_out: Vec<LeftOutCpu<'a>>,
     tsc_hz: Option<u64>,
+    reference: Option<&'a str>,
+    timer: Option<&'a str>,
     ram_bytes: Option<u64>,
 }
 
@@ -176,6 +179,7 @@ pub fn render(options: &Options, verdict: &Verdict, run: Option<&Run>) -> String
         input: run.and_then(input),
         digest: run.and_then(digest),
         boot: report.and_then(boot),
+        timer_interrupts: report.and_then(|report| report.timer_interrupts),
         frames: report
             .and_then(|report| report.frames)
             .map(|frames| Frames {
@@ -237,6 +241,8 @@ fn boot(report: &Report) -> Option<Boot<'_>> {
         cpus: boot.cpus,
         cpus_left_out: report.left_out_cpus.iter().map(left_out).collect(),
         tsc_hz: boot.tsc_hz,
+        reference: boot.reference.as_deref(),
+        timer: boot.timer.as_deref(),
         ram_bytes: boot.ram_bytes,
     })
 }

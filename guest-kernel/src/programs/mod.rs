@@ -11,6 +11,7 @@ use nuncio_abi::BootInfo;
 use crate::boot::CommandLine;
 use crate::hv::{Client, Machine};
 
+pub mod clock;
 pub mod conformance;
 pub mod consumer;
 pub mod echo;
@@ -36,6 +37,8 @@ mod probe;
 mod smp;
 #[cfg(feature = "bare-metal")]
 mod table;
+#[cfg(feature = "bare-metal")]
+mod timers;
 
 #[cfg(feature = "bare-metal")]
 pub use table::run_by_name;

@@ -2,7 +2,8 @@
 
 use super::producer;
 use super::{
-    bench, borrower, children, conformance, consumer, echo, hostile, lender, monitor, smp,
+    bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor, smp,
+    timers,
 };
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
@@ -11,10 +12,14 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 11] = [
+const PROGRAMS: [(&str, Program); 15] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
+    ("clock", clock::run),
+    ("clock-server", clock::serve),
+    ("timers", timers::run),
+    ("quiet", timers::quiet),
     ("bench", bench::run),
     ("children", children::run),
     ("lender", lender::run),

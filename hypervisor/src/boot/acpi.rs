@@ -1,8 +1,9 @@
-//! Which CPUs the machine has, from the firmware's ACPI tables (ACPI specification 6.5, section 5.2):
-//! root pointer, root table, and the table of interrupt controllers (MADT).
+//! Which CPUs and which timer the machine has, from the firmware's ACPI tables (ACPI specification 6.5,
+//! section 5.2): root pointer, root table, the table of interrupt controllers (MADT), and the one of fixed
+//! hardware (FADT).
 //!
 //! Invariant: nothing in the tables is trusted. A bad length, checksum or pointer ends in an
-//! [`AcpiError`], and the machine is used with one CPU.
+//! [`AcpiError`], and the machine is used with one CPU and without this timer.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::PhysicalBytes;
+use crate::cpu::PmTimer;
+
+mod fixed_hardware;
 
 /// The segment of the extended BIOS data area stands here (5.2.5.1).
 const EBDA_SEGMENT: u64 = 0x40E;
@@ -36,7 +40,7 @@ const ENABLED: u32 = 1;
 const XAPIC_BROADCAST: u8 = 0xFF;
 const X2APIC_BROADCAST: u32 = u32::MAX;
 
-/// Why the tables say nothing about CPUs.
+/// Why the tables do not say what is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcpiError {
     /// There is no root pointer.
@@ -70,12 +74,27 @@ pub fn processors(
     root_pointer: Option<u64>,
     memory: &impl PhysicalBytes,
 ) -> Result<Vec<u32>, AcpiError> {
-    let root = root_pointer
+    let madt = root(root_pointer, memory)?.named(b"APIC", "MADT", memory)?;
+    entries(&madt).ok_or(AcpiError::Damaged("MADT"))
+}
+
+/// The power-management timer, if the machine has one. The root pointer is as for [`processors`].
+///
+/// # Errors
+/// There are no tables, or they are damaged.
+pub fn pm_timer(
+    root_pointer: Option<u64>,
+    memory: &impl PhysicalBytes,
+) -> Result<Option<PmTimer>, AcpiError> {
+    let fadt = root(root_pointer, memory)?.named(b"FACP", "FADT", memory)?;
+    Ok(fixed_hardware::pm_timer(&fadt))
+}
+
+fn root(root_pointer: Option<u64>, memory: &impl PhysicalBytes) -> Result<RootTables, AcpiError> {
+    root_pointer
         .and_then(|address| root_tables(address, memory))
         .or_else(|| search(memory))
-        .ok_or(AcpiError::NoRootPointer)?;
-    let madt = root.madt(memory)?;
-    entries(&madt).ok_or(AcpiError::Damaged("MADT"))
+        .ok_or(AcpiError::NoRootPointer)
 }
 
 /// Addresses of the two root tables; 0 if there is none.
@@ -127,7 +146,13 @@ fn search(memory: &impl PhysicalBytes) -> Option<RootTables> {
 }
 
 impl RootTables {
-    fn madt(&self, memory: &impl PhysicalBytes) -> Result<Vec<u8>, AcpiError> {
+    /// The table with that signature, which errors call by its `name`.
+    fn named(
+        &self,
+        signature: &[u8; 4],
+        name: &'static str,
+        memory: &impl PhysicalBytes,
+    ) -> Result<Vec<u8>, AcpiError> {
         let xsdt = table(self.xsdt, b"XSDT", memory).map(|xsdt| addresses(&xsdt, u64_at, 8));
         let rsdt =
             || table(self.rsdt, b"RSDT", memory).map(|rsdt| addresses(&rsdt, u32_address, 4));
@@ -136,9 +161,9 @@ impl RootTables {
             .ok_or(AcpiError::Damaged("RSDT or XSDT"))?;
         let mut named = listed
             .into_iter()
-            .filter(|address| has_signature(*address, b"APIC", memory));
-        let address = named.next().ok_or(AcpiError::NoTable("MADT"))?;
-        table(address, b"APIC", memory).ok_or(AcpiError::Damaged("MADT"))
+            .filter(|address| has_signature(*address, signature, memory));
+        let address = named.next().ok_or(AcpiError::NoTable(name))?;
+        table(address, signature, memory).ok_or(AcpiError::Damaged(name))
     }
 }
 

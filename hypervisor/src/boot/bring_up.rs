@@ -6,12 +6,14 @@
 
 use alloc::vec::Vec;
 
-use super::{divide, processors, read, BootInformation, Division, Handover, IdentityBytes};
+use super::{
+    divide, pm_timer, processors, read, BootInformation, Division, Handover, IdentityBytes,
+};
 use crate::cpu::features::CpuFeatures;
 use crate::cpu::page_tables::{self, ImageSections, Layout};
 use crate::cpu::{
     extended_state, local_apic_address, own_apic_id, stacks, startup, DirectMap, OtherCpus,
-    Platform, Refusal,
+    Platform, Refusal, TimeOptions,
 };
 use crate::mem::{HostPhysical, HostRange, PAGE_BYTES};
 
@@ -49,8 +51,11 @@ pub unsafe fn bring_up(
     // writes to memory while the parsers read.
     let bytes = unsafe { IdentityBytes::new() };
     let information = read(magic, information, &bytes)?;
+    let time_options = TimeOptions::parse(&information.command_line)?;
     let boot_cpu = own_apic_id();
     let apic_ids = apic_ids(&information, boot_cpu, &bytes);
+    // It is the second choice; that there is none is said where it is missed.
+    let pm_timer = pm_timer(information.acpi_root_pointer, &bytes).unwrap_or(None);
     let other_count = startup::usable_others(&apic_ids, boot_cpu);
     let division = divide(&information, image.whole(), other_count)?;
     add_heap(division.heap);
@@ -62,7 +67,7 @@ pub unsafe fn bring_up(
     // just loaded map all such RAM writable. 2. `divide` keeps them apart from image and heap,
     // where all Rust objects lie.
     let memory = unsafe { DirectMap::new(&division.handover.usable, &division.module_pages) };
-    let platform = Platform::new(&features)?;
+    let platform = Platform::new(&features, time_options, pm_timer)?;
     Ok(BroughtUp {
         handover: division.handover,
         platform,

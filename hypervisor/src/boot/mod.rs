@@ -21,7 +21,7 @@ mod multiboot2;
 mod physical_bytes;
 pub mod self_test;
 
-pub use acpi::{processors, AcpiError};
+pub use acpi::{pm_timer, processors, AcpiError};
 pub use bring_up::{bring_up, BroughtUp};
 pub use error::BootError;
 pub use handover::{divide, BootModule, Division, Handover};

@@ -2,6 +2,7 @@
 
 use nuncio_abi::{Error, Handle, Rights};
 
+use crate::lock::rank;
 use crate::object::{Domain, Held};
 
 use super::{Answer, Caller};
@@ -40,7 +41,7 @@ pub(super) fn grant(
 
 /// Gives a domain a handle, if it has not ended.
 fn give(domain: &Domain, held: Held) -> Result<Handle, Error> {
-    let mut handles = domain.handles.lock();
+    let mut handles = domain.handles.lock_as::<rank::MadeHandleTable>();
     // With its table locked: behind its end nobody would close the handle.
     match domain.ending() {
         Some(_) => Err(Error::PeerGone),

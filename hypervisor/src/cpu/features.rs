@@ -19,6 +19,8 @@ pub struct CpuFeatures {
     pub local_apic: bool,
     /// The local APIC's registers as MSRs.
     pub x2apic: bool,
+    /// A local APIC whose timer can wait for the time-stamp counter.
+    pub tsc_deadline: bool,
     /// Machine-check exceptions.
     pub machine_check: bool,
     /// No execution of user pages in ring 0.
@@ -43,6 +45,7 @@ impl CpuFeatures {
             xsave: basic.is_some_and(|leaf| leaf.has_xsave()),
             local_apic: basic.is_some_and(|leaf| leaf.has_apic()),
             x2apic: basic.is_some_and(|leaf| leaf.has_x2apic()),
+            tsc_deadline: basic.is_some_and(|leaf| leaf.has_tsc_deadline()),
             machine_check: basic.is_some_and(|leaf| leaf.has_mce()),
             smep: structured.is_some_and(|leaf| leaf.has_smep()),
             smap: structured.is_some_and(|leaf| leaf.has_smap()),
@@ -81,12 +84,13 @@ impl CpuFeatures {
         pairs.all(|(has, must)| has || !must)
     }
 
-    fn listed(&self) -> [bool; 8] {
+    fn listed(&self) -> [bool; 9] {
         let CpuFeatures {
             no_execute,
             xsave,
             local_apic,
             x2apic,
+            tsc_deadline,
             machine_check,
             smep,
             smap,
@@ -97,6 +101,7 @@ impl CpuFeatures {
             xsave,
             local_apic,
             x2apic,
+            tsc_deadline,
             machine_check,
             smep,
             smap,
@@ -144,6 +149,7 @@ mod tests {
         xsave: true,
         local_apic: true,
         x2apic: false,
+        tsc_deadline: false,
         machine_check: false,
         smep: false,
         smap: false,

@@ -16,6 +16,8 @@ const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ENABLED: u64 = 1 << 11;
 const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
+const IA32_TSC_DEADLINE: u32 = 0x6E0;
+
 /// MSR of the register at offset 0 in x2APIC mode; each 16 bytes of offset are one MSR.
 const X2APIC_FIRST: u32 = 0x800;
 
@@ -34,6 +36,7 @@ const DIVIDE: u32 = 0x3E0;
 
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 0b100 << 8;
+const LVT_TSC_DEADLINE: u32 = 0b10 << 17;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const DIVIDE_BY_1: u32 = 0b1011;
 
@@ -217,6 +220,23 @@ impl LocalApic {
     pub(super) fn stop_timer(&self) {
         self.write(INITIAL_COUNT, 0);
         self.write(LVT_TIMER, LVT_MASKED | u32::from(traps::TIMER));
+    }
+
+    /// From now on the timer fires when the time-stamp counter has come to a deadline; none is set. The
+    /// CPU must have this mode.
+    pub(super) fn use_deadlines(&self) {
+        self.write(LVT_TIMER, LVT_TSC_DEADLINE | u32::from(traps::TIMER));
+        // In memory this write may come behind that of the first deadline, which would be lost then (Intel
+        // SDM vol. 3, 10.5.4.1).
+        wait_for_stores();
+        self.set_deadline(0);
+    }
+
+    /// The count of the time-stamp counter at which the timer fires, once; 0 stops it.
+    #[inline]
+    pub(super) fn set_deadline(&self, ticks: u64) {
+        // SAFETY: the timer's vector has a handler. The register is there: `use_deadlines` says so.
+        let _ = unsafe { msr::write(IA32_TSC_DEADLINE, ticks) };
     }
 
     /// What is left of the count.

@@ -13,6 +13,8 @@ pub(super) struct LocalEvents {
     pub(super) timer_running: AtomicBool,
     /// Another CPU has sent an interrupt since this was last looked at.
     pub(super) signalled: AtomicBool,
+    /// How often the timer has expired.
+    pub(super) timer_interrupts: AtomicU64,
     /// NMIs so far.
     pub(super) nmis: AtomicU64,
     /// Debug exceptions so far.
@@ -27,6 +29,7 @@ impl LocalEvents {
             timer_fired: AtomicBool::new(false),
             timer_running: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
+            timer_interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             debug_exceptions: AtomicU64::new(0),
             unexpected_interrupts: AtomicU64::new(0),

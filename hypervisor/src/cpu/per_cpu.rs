@@ -16,7 +16,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use spin::Once;
 
@@ -66,6 +66,8 @@ pub(super) struct PerCpu {
     pub(super) apic: Once<LocalApic>,
     pub(super) phase: PhaseCell,
     pub(super) clock_exchange: ClockExchange,
+    /// Which locks it holds, where that is kept.
+    held_locks: AtomicU64,
 }
 
 impl PerCpu {
@@ -77,6 +79,7 @@ impl PerCpu {
             apic: Once::new(),
             phase: PhaseCell::new(),
             clock_exchange: ClockExchange::new(),
+            held_locks: AtomicU64::new(0),
         }
     }
 
@@ -174,6 +177,11 @@ pub(super) fn identity() -> usize {
 #[inline]
 pub(super) fn current() -> &'static PerCpu {
     block().cpu()
+}
+
+/// The word of this CPU for the locks that it holds.
+pub fn held_locks() -> &'static AtomicU64 {
+    &current().held_locks
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Channel 2 of the 8254 timer: the one clock of a PC whose rate is known beforehand.
+//! Channel 2 of the 8254 timer: the clock of a PC whose rate is known beforehand:
+//! 14.31818 MHz / 12, a third of that of the timer of ACPI.
 
 // UNSAFETY: port I/O.
 #![allow(unsafe_code)]
 
-use core::hint::{black_box, spin_loop};
+use core::hint::spin_loop;
 
 use x86_64::instructions::port::Port;
 
-/// Counts in three seconds: the rate is 14.31818 MHz / 12, which is no whole number.
-pub(super) const COUNTS_IN_3_SECONDS: u64 = 3_579_545;
+use super::calibration::dwell;
 
 const CHANNEL_2: u16 = 0x42;
 const COMMAND: u16 = 0x43;
@@ -18,6 +18,8 @@ const CONTROL: u16 = 0x61;
 /// Counts before the end from which on the output is polled without a pause for work: about 50 us,
 /// far more than one [`dwell`] takes on any machine.
 const NEAR_END: u16 = 64;
+/// The same count in so many polls, each of which takes longer than most counts, is that of no clock.
+const MAX_EQUAL_POLLS: u32 = 4096;
 /// More polls than the longest window (55 ms) can need on the fastest port bus.
 const MAX_POLLS: u32 = 1 << 22;
 
@@ -34,12 +36,19 @@ pub(super) fn start(counts: u16) {
 
 /// Waits for the end of the count that began at `counts`; `None` if it does not come.
 pub(super) fn wait_for_end(counts: u16) -> Option<()> {
+    let (mut last, mut equal_polls) = (counts, 0);
     for _ in 0..MAX_POLLS {
         if read(CONTROL) & 1 << 5 != 0 {
             return Some(());
         }
+        let now = remaining();
+        equal_polls = if now == last { equal_polls + 1 } else { 0 };
+        if equal_polls >= MAX_EQUAL_POLLS {
+            return None;
+        }
+        last = now;
         // A count above the first is one that has wrapped round: the end has come meanwhile.
-        if (NEAR_END..=counts).contains(&remaining()) {
+        if (NEAR_END..=counts).contains(&now) {
             dwell();
         } else {
             spin_loop();
@@ -52,15 +61,6 @@ fn remaining() -> u16 {
     // Latch channel 2, then read both bytes.
     write(COMMAND, 0b1000_0000);
     u16::from_le_bytes([read(CHANNEL_2), read(CHANNEL_2)])
-}
-
-/// Some 200 instructions. An emulator that counts instructions takes much longer for a port than
-/// for work like this, and would take seconds for windows full of polls.
-fn dwell() {
-    spin_loop();
-    for round in 0..64 {
-        black_box(round);
-    }
 }
 
 fn read(port: u16) -> u8 {

@@ -9,13 +9,15 @@ use core::sync::atomic::Ordering;
 
 use nuncio_abi::{ClockScale, TimePage};
 
-use super::calibration::measure;
+use super::calibration::{measure, Reference};
 use super::features::CpuFeatures;
 use super::local_apic::{self, Command, LocalApic};
 use super::local_events::LocalEvents;
 use super::per_cpu;
 use super::running::RUNNING;
-use super::{legacy_pic, stop, traps, Refusal};
+use super::time_options::{TimeOptions, TimerKind};
+use super::timer::Timer;
+use super::{legacy_pic, stop, traps, PmTimer, Refusal};
 
 /// One CPU's clock, timer and interrupts. Not `Sync`: it stays on its CPU.
 #[derive(Debug)]
@@ -24,7 +26,8 @@ pub struct Platform {
     apic: &'static LocalApic,
     index: usize,
     clock: TimePage,
-    ns_to_counts: ClockScale,
+    timer: Timer,
+    reference: Reference,
     ns_to_ticks: ClockScale,
     /// The deadline for which the timer was last programmed.
     armed: Cell<Option<u64>>,
@@ -34,7 +37,8 @@ pub struct Platform {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Template {
     clock: TimePage,
-    ns_to_counts: ClockScale,
+    timer: Timer,
+    reference: Reference,
     ns_to_ticks: ClockScale,
 }
 
@@ -56,20 +60,26 @@ pub fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// How often the timers of all CPUs have fired.
+pub fn timer_interrupts() -> u64 {
+    let count =
+        |block: &per_cpu::CpuBlock| block.cpu().events.timer_interrupts.load(Ordering::Relaxed);
+    per_cpu::blocks().map(count).sum()
+}
+
 impl Platform {
-    /// Sets up the boot CPU's interrupts and measures its clocks; the system clock starts at 0.
+    /// Sets up the boot CPU's interrupts and measures its clocks; the system clock starts at 0. `pm_timer`
+    /// is what the firmware's tables name.
     ///
     /// The page tables must map the local APIC. Called once.
-    pub fn new(features: &CpuFeatures) -> Result<Self, Refusal> {
+    pub fn new(
+        features: &CpuFeatures,
+        options: TimeOptions,
+        pm_timer: Option<PmTimer>,
+    ) -> Result<Self, Refusal> {
         legacy_pic::disable();
         let apic = local_apic::init(features.x2apic)?;
-        let rates = measure(apic)?;
-        log::info!(
-            "{}, timer {} Hz, time-stamp counter {} Hz",
-            apic.mode_name(),
-            rates.timer_hz,
-            rates.tsc_hz
-        );
+        let (rates, reference) = measure(apic, options.reference, pm_timer)?;
         let scales = (
             ClockScale::ticks_to_ns(rates.tsc_hz),
             ClockScale::ns_to_ticks(rates.timer_hz),
@@ -81,6 +91,18 @@ impl Platform {
                 "A clock of this CPU stands still.",
             ));
         };
+        let timer = match timer_kind(features, options)? {
+            TimerKind::OneShot => Timer::OneShot { ns_to_counts },
+            TimerKind::TscDeadline => Timer::TscDeadline { ns_to_ticks },
+        };
+        log::info!(
+            "{}, timer {} Hz, time-stamp counter {} Hz by the {}; the timer is used as {}",
+            apic.mode_name(),
+            rates.timer_hz,
+            rates.tsc_hz,
+            reference.name(),
+            timer.name(),
+        );
         RUNNING.set_boot_cpu(local_apic::own_apic_id());
         let template = Template {
             clock: TimePage {
@@ -90,7 +112,8 @@ impl Platform {
                 disruption: 0,
                 frequency_hz: rates.tsc_hz,
             },
-            ns_to_counts,
+            timer,
+            reference,
             ns_to_ticks,
         };
         Ok(Platform::from_template(template, apic))
@@ -99,12 +122,14 @@ impl Platform {
     /// The platform of the CPU that this runs on, whose local APIC is on; once a CPU.
     pub(super) fn from_template(template: Template, apic: &'static LocalApic) -> Self {
         let cpu = per_cpu::current();
+        template.timer.set_up(apic);
         Platform {
             events: &cpu.events,
             apic,
             index: cpu.index() as usize,
             clock: template.clock,
-            ns_to_counts: template.ns_to_counts,
+            timer: template.timer,
+            reference: template.reference,
             ns_to_ticks: template.ns_to_ticks,
             armed: Cell::new(None),
         }
@@ -113,7 +138,8 @@ impl Platform {
     pub(super) fn template(&self) -> Template {
         Template {
             clock: self.clock,
-            ns_to_counts: self.ns_to_counts,
+            timer: self.timer,
+            reference: self.reference,
             ns_to_ticks: self.ns_to_ticks,
         }
     }
@@ -177,6 +203,11 @@ impl Platform {
         self.ns_to_ticks.convert(wait_ns)
     }
 
+    /// How the timer is programmed, and against what the clocks were measured: words for the report.
+    pub const fn time_sources(&self) -> (&'static str, &'static str) {
+        (self.timer.name(), self.reference.name())
+    }
+
     /// The clock as guests read it.
     pub fn time_page(&self) -> TimePage {
         self.clock
@@ -191,13 +222,12 @@ impl Platform {
         let running = self.events.timer_running.load(Ordering::Relaxed);
         match deadline_ns {
             None if running => {
-                self.apic.stop_timer();
+                self.timer.stop(self.apic);
                 self.events.timer_running.store(false, Ordering::Relaxed);
             }
             Some(deadline_ns) if !running || self.armed.get() != Some(deadline_ns) => {
-                let counts = timer_counts(self.now_ns(), deadline_ns, self.ns_to_counts);
                 self.events.timer_running.store(true, Ordering::Relaxed);
-                self.apic.start_timer(counts);
+                self.timer.start(self.apic, &self.clock, deadline_ns);
             }
             _ => {}
         }
@@ -249,45 +279,35 @@ impl Platform {
     }
 }
 
-/// What to load into the timer: at least 1, since 0 would stop it, and at most what it holds. One
-/// count more than the quotient, so that the timer does not fire before the deadline.
-fn timer_counts(now_ns: u64, deadline_ns: u64, ns_to_counts: ClockScale) -> u32 {
-    match deadline_ns.checked_sub(now_ns) {
-        None | Some(0) => 1,
-        Some(wait_ns) => {
-            let counts = ns_to_counts.convert(wait_ns).saturating_add(1);
-            u32::try_from(counts).unwrap_or(u32::MAX)
-        }
+/// How this CPU's timer is to be programmed.
+fn timer_kind(features: &CpuFeatures, options: TimeOptions) -> Result<TimerKind, Refusal> {
+    match (options.timer, features.tsc_deadline) {
+        (Some(TimerKind::TscDeadline), false) => Err(Refusal::new(
+            "bad-command-line",
+            "the command line says timer=tsc-deadline, and this CPU's timer knows no deadlines",
+        )),
+        (Some(wanted), _) => Ok(wanted),
+        (None, true) => Ok(TimerKind::TscDeadline),
+        (None, false) => Ok(TimerKind::OneShot),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn scale(hz: u64) -> ClockScale {
-        ClockScale::ns_to_ticks(hz).unwrap()
-    }
 
     #[test]
-    fn a_past_deadline_fires_at_once_and_a_far_one_at_the_counters_end() {
-        let scale = scale(1_000_000_000);
-        assert_eq!(timer_counts(100, 100, scale), 1);
-        assert_eq!(timer_counts(100, 0, scale), 1);
-        assert!((1000..=1001).contains(&timer_counts(100, 1100, scale)));
-        assert_eq!(timer_counts(0, u64::MAX, scale), u32::MAX);
-    }
-
-    proptest! {
-        #[test]
-        fn the_timer_never_fires_early_unless_the_counter_is_full(hz in 1_000_000u64..4_000_000_000, now in 0u64..1 << 60, wait in 0u64..1 << 40) {
-            let counts = timer_counts(now, now + wait, scale(hz));
-            prop_assert!(counts > 0);
-            if counts < u32::MAX {
-                let fires_after_ns = u128::from(counts) * 1_000_000_000 / u128::from(hz);
-                prop_assert!(fires_after_ns + 1 >= u128::from(wait));
-            }
-        }
+    fn deadlines_are_used_where_they_are_unless_a_word_says_otherwise() {
+        let kind = |tsc_deadline, words| {
+            let features = CpuFeatures {
+                tsc_deadline,
+                ..CpuFeatures::default()
+            };
+            timer_kind(&features, TimeOptions::parse(words).unwrap()).ok()
+        };
+        assert_eq!(kind(true, ""), Some(TimerKind::TscDeadline));
+        assert_eq!(kind(false, ""), Some(TimerKind::OneShot));
+        assert_eq!(kind(true, "timer=one-shot"), Some(TimerKind::OneShot));
+        assert_eq!(kind(false, "timer=tsc-deadline"), None);
     }
 }

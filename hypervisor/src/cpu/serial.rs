@@ -107,6 +107,7 @@ impl Line {
     }
 
     fn lock(&self, own: usize) -> HeldLine<'_> {
+        // ENDS: whoever prints waits for the line alone, which is given up on when it does not answer.
         while !self.try_take(own) {
             spin_loop();
         }

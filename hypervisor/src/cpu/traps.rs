@@ -197,6 +197,10 @@ extern "C" fn handle(frame: &mut TrapFrame) {
                 .events
                 .timer_fired
                 .store(true, Ordering::Relaxed);
+            per_cpu::current()
+                .events
+                .timer_interrupts
+                .fetch_add(1, Ordering::Relaxed);
             local_apic::end_of_interrupt();
         }
         SIGNAL_VECTOR => {

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use buddy_system_allocator::FrameAllocator;
-use spin::Mutex;
+
+use crate::lock::{rank, Mutex};
 
 use super::{Extent, Frame, PhysicalMemory, Words};
 
@@ -23,7 +24,7 @@ const BUDDY_SIZES: usize = FRAME_NUMBER_BITS + 1;
 /// Invariant: every frame in the pool can be written through its [`PhysicalMemory`].
 pub struct FramePool {
     physical: &'static dyn PhysicalMemory,
-    free: Mutex<Free>,
+    free: Mutex<Free, rank::Frames>,
 }
 
 struct Free {

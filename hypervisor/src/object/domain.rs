@@ -5,8 +5,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::{Error, Name, StopReason};
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::lock::{rank, Mutex};
 use crate::mem::{Account, KernelCharge};
 use crate::sched::{CpuIndex, VcpuId};
 
@@ -32,12 +33,12 @@ pub struct Domain {
     /// Where its vcpus run.
     pub space: Arc<Space>,
     /// What it holds.
-    pub handles: Mutex<HandleTable>,
+    pub handles: Mutex<HandleTable, rank::HandleTable>,
     /// The line that it has begun on its console.
-    pub console: Mutex<LineBuffer>,
+    pub console: Mutex<LineBuffer, rank::Console>,
     /// What it has sent and received.
     pub traffic: Traffic,
-    vcpus: Mutex<Vcpus>,
+    vcpus: Mutex<Vcpus, rank::Vcpus>,
     ending: Once<Ending>,
     made: Option<Made>,
 }

@@ -3,16 +3,16 @@
 use alloc::boxed::Box;
 
 use nuncio_abi::{Error, Posted};
-use spin::Mutex;
 
 use super::{Target, Throttle, Wake};
+use crate::lock::{rank, Mutex};
 use crate::mem::KernelCharge;
 use crate::sched::VcpuId;
 
 /// An event. Its word lies in the memory of the domain that waits for it.
 pub struct Event {
     slot: u8,
-    state: Mutex<State>,
+    state: Mutex<State, rank::Event>,
     _charge: Option<KernelCharge>,
 }
 

@@ -4,7 +4,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use nuncio_abi::Error;
-use spin::Mutex;
+
+use crate::lock::{rank, Mutex};
 
 use super::{Memory, Space, Wake};
 
@@ -15,7 +16,7 @@ const MOST_MAPPED_PAGES: u64 = 1 << 16;
 const MOST_SPACES: usize = 64;
 
 /// What a memory knows of its mappings.
-pub(super) struct Lending(Mutex<State>);
+pub(super) struct Lending(Mutex<State, rank::Lending>);
 
 struct State {
     is_revoked: bool,

@@ -6,8 +6,9 @@
 use alloc::sync::Arc;
 
 use nuncio_abi::{Error, ExitKind, Message, Resume, ResumeAction, VcpuExit};
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::lock::{rank, Mutex};
 use crate::mem::{OutOfFrames, PhysicalMemory, Words};
 use crate::sched::VcpuId;
 
@@ -21,7 +22,7 @@ pub struct Monitor {
     /// A handle to the port, which counts as held until the domain ends.
     port: Option<Held>,
     vcpu: Once<VcpuId>,
-    run: Mutex<Run>,
+    run: Mutex<Run, rank::Monitor>,
 }
 
 /// Where a vcpu without a port is between two exits.

@@ -7,8 +7,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use nuncio_abi::{CallToken, Error, Message, MAX_VALUES, MESSAGE_HANDLES};
-use spin::Mutex;
 
+use crate::lock::{rank, Mutex};
 use crate::mem::{Account, KernelCharge, OutOfFrames};
 use crate::sched::VcpuId;
 
@@ -34,7 +34,7 @@ pub type Refused = (Error, Vec<Held>);
 
 /// A port.
 pub struct Port {
-    state: Mutex<State>,
+    state: Mutex<State, rank::Port>,
     _charge: Option<KernelCharge>,
 }
 

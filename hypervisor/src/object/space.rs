@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use nuncio_abi::{Error, Rights, MAP_LIMIT_BYTES};
-use spin::Mutex;
 
+use crate::lock::{rank, Mutex};
 use crate::mem::{
     Account, Frame, GuestPhysical, Interval, IntervalMap, KernelCharge, OutOfFrames,
     PhysicalMemory, Piece, Words, PAGE_BYTES, PAGE_SHIFT,
@@ -27,7 +27,7 @@ pub struct Space {
     physical: &'static dyn PhysicalMemory,
     /// The first address that cannot be mapped.
     limit: u64,
-    state: Mutex<State>,
+    state: Mutex<State, rank::Space>,
     /// Grows with every change after which cached translations are wrong.
     flushes: AtomicU64,
     _charge: Option<KernelCharge>,

@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Error, MAX_VCPUS};
+use nuncio_abi::{Error, RunState, MAX_VCPUS};
 
 use crate::sched::VcpuId;
 
@@ -47,8 +47,9 @@ impl Vcpus {
         !self.has_ended && self.seats.len() < MAX_VCPUS
     }
 
-    /// Adds a vcpu, which does not run.
+    /// Adds a vcpu, which does not run, as its page says from now on.
     pub fn add(&mut self, vcpu: Vcpu) -> VcpuNumber {
+        vcpu.page().set_run_state(RunState::Stopped);
         let number = VcpuNumber(u8::try_from(self.seats.len()).unwrap_or(u8::MAX));
         self.seats.push(Seat {
             id: vcpu.id(),

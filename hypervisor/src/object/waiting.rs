@@ -6,10 +6,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::lock::{rank, Mutex};
 use nuncio_abi::{
     CallToken, Deadline, Error, ExitKind, Handle, Message, Outgoing, Resume, VcpuExit, MAX_VALUES,
 };
-use spin::Mutex;
 
 use super::buffer::{deliver, fits_registers, Buffer};
 use super::monitor::answer_to_exit;
@@ -159,7 +159,7 @@ pub enum Found {
 /// state in which that can happen is put here before anybody can know of it, and is taken out only at
 /// the end of the wait; in between would be a gap in which what is left gets lost.
 #[derive(Default)]
-pub struct Sleeper(Mutex<Waiting>);
+pub struct Sleeper(Mutex<Waiting, rank::Sleeper>);
 
 impl Sleeper {
     /// From now on it sleeps for this.

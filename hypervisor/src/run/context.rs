@@ -9,7 +9,8 @@ use crate::mem::KernelCharge;
 use crate::object::{
     Domain, DomainId, Entry, Event, Release, Target, Timer, Vcpu, VcpuNumber, Wake,
 };
-use crate::sched::{CpuIndex, News, Scheduler, TimerId, Told, VcpuId};
+use crate::sched::{CpuIndex, News, RunStates, Scheduler, TimerId, Told, VcpuId};
+use crate::vt::{FlushRecorder, Step};
 
 use super::cpus::{Cpu, Cpus};
 use super::starting::Starting;
@@ -24,10 +25,16 @@ pub(super) struct Context<P> {
     /// The CPU of this loop.
     pub(super) here: Arc<Cpu>,
     pub(super) index: CpuIndex,
+    /// Whether anybody else has to be told when translations change.
+    tells_of_changes: bool,
+    /// Writes down what becomes of cached translations, if that is asked for.
+    pub(super) recorder: Option<FlushRecorder>,
     /// What the call that is being made asks to start.
     pub(super) starting: Option<Starting>,
     /// What it asks to stop.
     pub(super) stopping: Option<(Arc<Domain>, VcpuNumber)>,
+    /// What the pages of this CPU's vcpus say of their turns.
+    pub(super) states: RunStates,
 }
 
 impl<P: Platform> Context<P> {
@@ -35,8 +42,11 @@ impl<P: Platform> Context<P> {
     pub(super) fn new(cpus: Arc<Cpus>, index: CpuIndex, platform: P) -> Self {
         Context {
             scheduler: Scheduler::new(cpus.cpu(index).attention().clone()),
+            states: RunStates::default(),
             platform,
             here: cpus.cpu(index).clone(),
+            tells_of_changes: cpus.count() > 1,
+            recorder: None,
             cpus,
             index,
             starting: None,
@@ -49,22 +59,70 @@ impl<P: Platform> Context<P> {
     pub(super) fn apply(&mut self, wake: Wake) {
         match wake {
             Wake::Blocked(id) => {
-                if !self.scheduler.wake(id) {
+                if !self.rouse(id, Scheduler::wake) {
                     self.post(id, News::BLOCKED);
                 }
             }
             Wake::Event(id) => {
-                if !self.scheduler.signal(id) {
+                if !self.rouse(id, Scheduler::signal) {
                     self.post(id, News::EVENT);
                 }
             }
             Wake::Quiet(id) => {
-                if !self.scheduler.signal_asleep(id) {
+                if !self.rouse(id, Scheduler::signal_asleep) {
                     self.post(id, News::QUIET);
                 }
             }
             Wake::TranslationsChanged(space) => self.flush(space),
             wake => self.apply_rare(wake),
+        }
+    }
+
+    /// Does to a vcpu what wakes it if it sleeps, and notes since when it is ready then.
+    #[inline]
+    pub(super) fn rouse(
+        &mut self,
+        id: VcpuId,
+        wake: impl FnOnce(&mut Scheduler, VcpuId) -> bool,
+    ) -> bool {
+        let slept = self.scheduler.is_blocked(id);
+        let is_known = wake(&mut self.scheduler, id);
+        if slept {
+            self.becomes_ready(id);
+        }
+        is_known
+    }
+
+    /// A vcpu waits for the CPU from now on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn becomes_ready(&mut self, id: VcpuId) {
+        self.states.become_ready(id, self.platform.now_ns());
+    }
+
+    /// So does one that the CPU was handed over to, if nobody has gone to sleep for it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_passed_over(&mut self) {
+        if let Some(id) = self.scheduler.take_passed_over() {
+            self.becomes_ready(id);
+        }
+    }
+
+    /// A vcpu that has waited for the CPU has it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn runs_at_last(&mut self, id: VcpuId) {
+        let now_ns = self.platform.now_ns();
+        self.states.run(id, now_ns);
+    }
+
+    /// Puts a vcpu to sleep that waits for the CPU.
+    pub(super) fn suspend(&mut self, id: VcpuId) {
+        let has_slept = self.scheduler.is_blocked(id);
+        self.scheduler.suspend(id);
+        if !has_slept && self.scheduler.is_blocked(id) {
+            self.states.suspend(id, self.platform.now_ns());
         }
     }
 
@@ -123,13 +181,13 @@ impl<P: Platform> Context<P> {
             return self.post(id, news);
         }
         if news.contains(News::BLOCKED) {
-            self.scheduler.wake(id);
+            self.rouse(id, Scheduler::wake);
         }
         if news.contains(News::EVENT) {
-            self.scheduler.signal(id);
+            self.rouse(id, Scheduler::signal);
         }
         if news.contains(News::QUIET) {
-            self.scheduler.signal_asleep(id);
+            self.rouse(id, Scheduler::signal_asleep);
         }
     }
 
@@ -147,16 +205,20 @@ impl<P: Platform> Context<P> {
     #[inline]
     fn flush(&mut self, space: u64) {
         self.scheduler.call_attention();
-        if self.cpus.count() > 1 {
+        if self.tells_of_changes {
             self.flush_others(space);
         }
     }
 
     #[inline(never)]
     fn flush_others(&self, space: u64) {
+        self.record(Step::Changed { space });
         for (index, cpu) in self.cpus.others(self.index) {
-            if cpu.attention().uses_space(space) && cpu.attention().tell(Told::FLUSH) {
-                self.platform.interrupt(index);
+            if cpu.attention().uses_space(space) {
+                self.record(Step::Told { cpu: index.0 });
+                if cpu.attention().tell(Told::FLUSH) {
+                    self.platform.interrupt(index);
+                }
             }
         }
         for (index, cpu) in self.cpus.others(self.index) {
@@ -164,6 +226,19 @@ impl<P: Platform> Context<P> {
                 let is_there = || cpu.attention().is_deaf_to(Told::FLUSH);
                 self.platform.wait_while(index, &is_there);
             }
+        }
+        self.record(Step::Gone { space });
+    }
+
+    /// Writes down what becomes of cached translations from now on.
+    pub(super) fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
+        self.tells_of_changes = true;
+    }
+
+    pub(super) fn record(&self, step: Step) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(step);
         }
     }
 
@@ -202,7 +277,9 @@ impl<P: Platform> Context<P> {
 
     /// Wakes whoever's deadline has passed and fires the timers that are due.
     pub(super) fn expire(&mut self, now_ns: u64) {
-        self.scheduler.expire(now_ns);
+        let states = &mut self.states;
+        self.scheduler
+            .expire(now_ns, |id| states.become_ready(id, now_ns));
         while let Some(due) = self.take_due(now_ns) {
             match due {
                 Some(Due::Timer(timer)) => {
@@ -234,6 +311,9 @@ impl<P: Platform> Effects for Context<P> {
     fn hand_over(&mut self, wake: Wake) {
         match wake {
             Wake::Blocked(id) => {
+                if self.scheduler.has_offer() {
+                    self.note_passed_over();
+                }
                 if !self.scheduler.hand_over(id) {
                     self.post(id, News::BLOCKED);
                 }
@@ -257,6 +337,7 @@ impl<P: Platform> Effects for Context<P> {
     fn new_vcpu_id(&mut self) -> Option<VcpuId> {
         let id = self.cpus.new_vcpu_id(self.index)?;
         self.scheduler.reserve(id);
+        self.states.reserve(id);
         Some(id)
     }
 

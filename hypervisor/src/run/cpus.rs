@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nuncio_abi::{Name, StopReason};
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::lock::{rank, Mutex};
 use crate::mem::OutOfFrames;
 use crate::object::DomainId;
 use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, VcpuId, MAX_VCPUS};
@@ -26,14 +27,14 @@ use super::DomainReport;
 pub struct Cpus {
     cpus: Box<[Arc<Cpu>]>,
     mailboxes: Mailboxes,
-    vcpu_numbers: Mutex<Numbers>,
-    domains: Mutex<Domains>,
+    vcpu_numbers: Mutex<Numbers, rank::VcpuNumbers>,
+    domains: Mutex<Domains, rank::Domains>,
     /// Foreground domains that still live; the run is over when there are none.
     foreground: AtomicUsize,
     over: Once<StopReason>,
-    reports: Mutex<Vec<DomainReport>>,
+    reports: Mutex<Vec<DomainReport>, rank::Reports>,
     /// CPUs that have nothing to run and nothing to wait for.
-    idle: Mutex<usize>,
+    idle: Mutex<usize, rank::Idle>,
     /// CPUs other than the boot CPU that have a loop.
     joined: AtomicUsize,
     /// Those of them that have made the vcpus they were given.
@@ -51,10 +52,10 @@ pub struct Cpus {
 /// What others see of one CPU, and leave for it.
 pub(super) struct Cpu {
     attention: Arc<Attention>,
-    timers: Mutex<Timers>,
-    requests: Mutex<Vec<Request>>,
-    orphans: Mutex<Vec<DomainId>>,
-    launched: Mutex<Vec<Launched>>,
+    timers: Mutex<Timers, rank::Timers>,
+    requests: Mutex<Vec<Request>, rank::Requests>,
+    orphans: Mutex<Vec<DomainId>, rank::Orphans>,
+    launched: Mutex<Vec<Launched>, rank::Launched>,
 }
 
 impl Cpus {
@@ -108,11 +109,11 @@ impl Cpus {
         &self.mailboxes
     }
 
-    pub(super) fn domains(&self) -> &Mutex<Domains> {
+    pub(super) fn domains(&self) -> &Mutex<Domains, rank::Domains> {
         &self.domains
     }
 
-    pub(super) fn timers(&self, cpu: CpuIndex) -> &Mutex<Timers> {
+    pub(super) fn timers(&self, cpu: CpuIndex) -> &Mutex<Timers, rank::Timers> {
         &self.cpu(cpu).timers
     }
 
@@ -301,7 +302,7 @@ impl Cpu {
     }
 
     /// The CPU's timers.
-    pub(super) fn timers(&self) -> &Mutex<Timers> {
+    pub(super) fn timers(&self) -> &Mutex<Timers, rank::Timers> {
         &self.timers
     }
 }

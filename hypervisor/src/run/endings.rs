@@ -142,6 +142,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     fn retire(&mut self, mut world: Box<World<V, P>>) {
         let id = world.object.id();
         self.context.scheduler.retire(id);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.close(id, now_ns);
         if self.loaded == Some(id) {
             self.loaded = None;
         }

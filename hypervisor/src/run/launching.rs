@@ -49,6 +49,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn settle(&mut self) -> Result<(), (Name, OutOfFrames)> {
         let cpus = self.context.cpus.clone();
         cpus.all_launched();
+        // ENDS: each makes what it was given, or fails, without waiting for anybody.
         while !cpus.are_settled() {
             core::hint::spin_loop();
         }
@@ -62,6 +63,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         self.context.cpus.begin();
         self.run_along();
+        // ENDS: each does what it was asked for, which has its bounds, and goes.
         while !self.context.cpus.are_drained() {
             core::hint::spin_loop();
         }
@@ -74,6 +76,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     pub fn serve(&mut self) {
         let cpus = self.context.cpus.clone();
         cpus.join();
+        // ENDS: the boot CPU builds what the plan says, or ends the machine.
         while !cpus.is_launched() {
             core::hint::spin_loop();
         }
@@ -84,6 +87,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             }
         }
         cpus.has_settled();
+        // ENDS: the boot CPU begins when all have settled.
         while !cpus.has_begun() {
             core::hint::spin_loop();
         }
@@ -116,7 +120,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     ) {
         let id = object.id();
         let mut world = World::new(domain, object, vcpu, extended);
-        world.trace = self.is_tracing.then(Box::default);
+        world.trace = self.traces_calls.then(Box::default);
         let cpus = &self.context.cpus;
         let domain = world.domain.clone();
         cpus.domains().lock().keep_planned(domain, background);
@@ -124,6 +128,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             cpus.add_foreground();
         }
         self.make_room(id);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.open(id, world.object.page(), now_ns);
         self.put_back(Box::new(world));
         self.context.scheduler.add(id);
     }

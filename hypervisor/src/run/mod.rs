@@ -33,16 +33,18 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use nuncio_abi::{Deadline, StopReason};
+use nuncio_abi::{Deadline, RunState, StopReason};
 
+use crate::lock;
 use crate::sched::{Numbered, Place, Told, VcpuId};
-use crate::vt::{Left, Vendor, VirtualCpu};
+use crate::vt::{FlushLog, FlushRecorder, Left, Step, Vendor, VirtualCpu};
 
 pub use crate::sched::CpuIndex;
 pub use cpus::Cpus;
 pub use launching::Launched;
 pub use platform::Platform;
 pub use report::{DomainReport, Verdict};
+pub use timers::{Due, Timers};
 pub use trace::CallTrace;
 pub use world::{Counters, World};
 
@@ -69,8 +71,10 @@ pub struct Runner<V: Vendor, P: Platform> {
     is_doomed: bool,
     /// Another CPU has asked for something.
     has_requests: bool,
-    /// Whether vcpus are added with a trace of their calls.
+    /// Whether anything is recorded before each entry.
     is_tracing: bool,
+    /// Whether vcpus are added with a trace of their calls.
+    traces_calls: bool,
 }
 
 /// What the loop does after an exit.
@@ -108,13 +112,27 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             is_doomed: false,
             has_requests: false,
             is_tracing: false,
+            traces_calls: false,
         }
     }
 
     /// Records the calls of every vcpu that is added from now on.
     pub fn trace_calls(&mut self) {
+        self.traces_calls = true;
+        self.begin_tracing();
+    }
+
+    fn begin_tracing(&mut self) {
         self.is_tracing = true;
         self.context.scheduler.attend_again();
+    }
+
+    /// Writes down in that log what becomes of cached translations.
+    pub fn record_flushes(&mut self, log: Arc<FlushLog>) {
+        let recorder = FlushRecorder::new(log, self.context.index.0);
+        self.vendor.record_flushes(recorder.clone());
+        self.context.record_flushes(recorder);
+        self.begin_tracing();
     }
 
     /// The vendor, for making vcpus.
@@ -146,6 +164,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 break reason;
             }
             self.attend_to_others();
+            self.context.note_passed_over();
             match self.context.scheduler.pick() {
                 Some(id) => self.run_vcpu(id),
                 None => self.sleep(),
@@ -154,6 +173,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.end_all(reason);
         self.context.cpus.finish();
         // Others may wait yet for what they have asked this CPU for.
+        // ENDS: the run is over, so each CPU ends what it has, which has its bounds.
         while !self.context.cpus.are_finished() {
             self.attend_to_others();
             core::hint::spin_loop();
@@ -206,7 +226,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             self.context.scheduler.requeue(id);
             return self.put_back(world);
         }
-        let slice_end_ns = self.context.platform.now_ns().saturating_add(SLICE_NS);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.run(id, now_ns);
+        let slice_end_ns = now_ns.saturating_add(SLICE_NS);
         self.slice_end_ns = slice_end_ns;
         self.load(&mut world);
         self.attend(&mut world, slice_end_ns);
@@ -231,6 +253,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             let id = world.object.id();
             let next = match flow {
                 Flow::Block(deadline) => {
+                    world.object.page().set_run_state(RunState::Asleep);
                     self.context.scheduler.block(id, deadline);
                     self.context.scheduler.take_over()
                 }
@@ -241,6 +264,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 }
                 Flow::Continue | Flow::Yield => {
                     self.context.scheduler.requeue(id);
+                    self.context.becomes_ready(id);
                     None
                 }
             };
@@ -256,6 +280,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Goes on with another vcpu in the same slice.
     #[inline]
     fn switch_to(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        // Who sleeps until the CPU is handed over has not waited for it, and needs no look at the clock.
+        if self.context.states.is_ready(world.object.id()) {
+            self.context.runs_at_last(world.object.id());
+        } else {
+            world.object.page().set_run_state(RunState::Running);
+        }
         self.load(world);
         self.prepare(world);
         // What is due may be earlier now, but not for the slice: it has its end already.
@@ -286,6 +316,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             if attention.is_told() && !self.may_enter(world, slice_end_ns) {
                 return Flow::Yield;
             }
+            lock::assert_none_is_held();
             let left = self.vendor.run(&mut world.vcpu);
             self.context.scheduler.attention().come_back();
             let flow = match left {
@@ -311,7 +342,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 return false;
             }
             self.context.scheduler.attention().go(Place::Guest);
-            // Where calls are recorded, the scheduler always has news.
+            // Where anything is recorded, the scheduler always has news.
             if !self.context.scheduler.attention().is_told_by_others() {
                 return true;
             }
@@ -322,8 +353,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// somebody else who has become ready, so that the slice has an end.
     #[cold]
     fn attend(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
-        let scheduler = &mut self.context.scheduler;
-        let became_ready = scheduler.attend();
+        let became_ready = self.context.scheduler.attend();
         self.prepare(world);
         if became_ready {
             self.limit_slice(world, slice_end_ns);
@@ -349,16 +379,32 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
     }
 
-    /// Gives the slice an end, and records the call that the vcpu has made if calls are recorded.
+    /// Gives the slice an end, and records what the vcpu has done if anything is recorded.
     /// Then somebody always seems to have become ready, so that every call is seen and other runs
     /// do not have to ask on its path.
     #[inline(never)]
     fn limit_slice(&mut self, world: &mut World<V, P>, slice_end_ns: u64) {
+        self.context.note_passed_over();
         self.limit_run(world, slice_end_ns);
         if self.is_tracing {
             world.record_call();
+            self.record_stale(world);
             // Also behind a vcpu that is not recorded, since the next one may be.
             self.context.scheduler.attend_again();
+        }
+    }
+
+    /// Writes down that the vcpu has to forget translations, if it has been told so since the last time.
+    #[cold]
+    fn record_stale(&self, world: &mut World<V, P>) {
+        let (space, version) = world.seen_version;
+        if world.recorded_version != world.seen_version {
+            world.recorded_version = world.seen_version;
+            self.context.record(Step::Stale {
+                vcpu: world.object.id().0,
+                space,
+                version,
+            });
         }
     }
 

@@ -78,13 +78,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let monitor = world.object.monitor().cloned();
         world.read_wishes();
         self.make_room(id);
+        let now_ns = self.context.platform.now_ns();
+        self.context.states.open(id, world.object.page(), now_ns);
         self.put_back(Box::new(world));
         self.context.scheduler.reserve(id);
         self.context.scheduler.start(id);
         if let Some(monitor) = monitor {
             monitor.started(id);
             if monitor.port().is_none() {
-                self.context.scheduler.suspend(id);
+                self.context.suspend(id);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::object::{Event, Target, Throttle, Timer};
 use crate::sched::{CpuIndex, DeadlineQueue, Numbered, TimerId};
 
 /// Every timer and every event with an interval has a number, which is used again after it.
-pub(super) struct Timers {
+pub struct Timers {
     cpu: CpuIndex,
     due: DeadlineQueue<TimerId>,
     owners: Vec<Owner>,
@@ -30,14 +30,16 @@ enum Owner {
 }
 
 /// What is due.
-pub(super) enum Due {
+pub enum Due {
+    /// A timer, which fires.
     Timer(Arc<Timer>),
+    /// An event that holds bits.
     Event(TimerId),
 }
 
 impl Timers {
     /// No timers.
-    pub(super) const fn new(cpu: CpuIndex) -> Self {
+    pub const fn new(cpu: CpuIndex) -> Self {
         Timers {
             cpu,
             due: DeadlineQueue::new(),
@@ -48,7 +50,7 @@ impl Timers {
 
     /// Makes a timer that is not armed. All memory that it will ever need here is taken now. `None`
     /// if there are too many.
-    pub(super) fn add(
+    pub fn add(
         &mut self,
         event: Arc<Event>,
         bits: u64,
@@ -61,7 +63,7 @@ impl Timers {
     }
 
     /// Makes an event with an interval, in the same way.
-    pub(super) fn add_event(
+    pub fn add_event(
         &mut self,
         target: Target,
         interval_ns: u64,
@@ -92,14 +94,14 @@ impl Timers {
     }
 
     /// Nobody holds the timer any more, or waits for the event: its number is free.
-    pub(super) fn remove(&mut self, id: TimerId) {
+    pub fn remove(&mut self, id: TimerId) {
         self.due.clear(id);
         self.own(id, Owner::Nobody);
         self.free.push(id);
     }
 
     /// Sets when a timer is due, if it ever is.
-    pub(super) fn arm(&mut self, id: TimerId, deadline: Deadline) {
+    pub fn arm(&mut self, id: TimerId, deadline: Deadline) {
         if deadline == Deadline::NEVER {
             self.due.clear(id);
         } else {
@@ -108,7 +110,7 @@ impl Timers {
     }
 
     /// Sets when an event is due that holds bits, if it still has the number.
-    pub(super) fn hold(&mut self, id: TimerId, event: &Arc<Event>, until_ns: u64) {
+    pub fn hold(&mut self, id: TimerId, event: &Arc<Event>, until_ns: u64) {
         match self.owners.get(id.index()) {
             Some(Owner::Event(owner)) if core::ptr::eq(owner.as_ptr(), Arc::as_ptr(event)) => {
                 self.due.set(id, until_ns);
@@ -118,7 +120,7 @@ impl Timers {
     }
 
     /// The event with that number.
-    pub(super) fn event(&self, id: TimerId) -> Option<Arc<Event>> {
+    pub fn event(&self, id: TimerId) -> Option<Arc<Event>> {
         match self.owners.get(id.index())? {
             Owner::Event(event) => event.upgrade(),
             _ => None,
@@ -126,12 +128,12 @@ impl Timers {
     }
 
     /// When the next one is due, in nanoseconds.
-    pub(super) fn earliest(&self) -> Option<u64> {
+    pub fn earliest(&self) -> Option<u64> {
         self.due.earliest()
     }
 
     /// The next one that is due, which is not armed any more; it may be gone.
-    pub(super) fn take_due(&mut self, now_ns: u64) -> Option<Option<Due>> {
+    pub fn take_due(&mut self, now_ns: u64) -> Option<Option<Due>> {
         let id = self.due.pop_due(now_ns)?;
         Some(match self.owners.get(id.index()) {
             Some(Owner::Timer(timer)) => timer.upgrade().map(Due::Timer),

@@ -33,6 +33,8 @@ pub struct World<V: Vendor, P: Platform> {
     pub submission: Option<Submission>,
     /// What its cached translations agree with.
     pub seen_version: (u64, u64),
+    /// The last of these that was written down, if flushes are.
+    pub recorded_version: (u64, u64),
     /// Nanoseconds by which its last slices were too long; it pays them back by waiting.
     pub overdrawn_ns: u64,
     /// What it has done.
@@ -133,8 +135,10 @@ impl<V: Vendor, P: Platform> World<V, P> {
     /// A vcpu that has not run yet.
     pub fn new(domain: Arc<Domain>, object: Vcpu, vcpu: V::Vcpu, extended: P::Extended) -> Self {
         let monitor = object.monitor();
+        let version = domain.space.version();
         World {
-            seen_version: domain.space.version(),
+            seen_version: version,
+            recorded_version: version,
             monitoring: monitor.map(|monitor| Monitoring::new(monitor, &domain)),
             submission: None,
             domain,

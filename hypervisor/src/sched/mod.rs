@@ -3,7 +3,7 @@
 //! [`RunQueue`] is round robin; [`DeadlineQueue`] holds one deadline for each sleeping vcpu, or
 //! for each armed timer. Both know nothing of vcpus and timers but their numbers. [`Scheduler`] puts them together with
 //! each vcpu's state; a CPU's run loop owns one. [`Mailboxes`] take news from the loop of one CPU to that
-//! of another.
+//! of another. [`RunStates`] tells guests of their turns.
 //!
 //! Invariant: after `reserve` no operation allocates, so none can fail.
 
@@ -14,6 +14,7 @@ mod deadlines;
 mod mailbox;
 mod numbers;
 mod run_queue;
+mod run_state;
 mod scheduler;
 
 pub use attention::{Attention, Place, Told};
@@ -21,6 +22,7 @@ pub use deadlines::DeadlineQueue;
 pub use mailbox::{Mailboxes, News, MAX_VCPUS};
 pub use numbers::Numbers;
 pub use run_queue::RunQueue;
+pub use run_state::RunStates;
 pub use scheduler::Scheduler;
 
 /// A physical CPU, counted from 0, the one that the machine was booted on.

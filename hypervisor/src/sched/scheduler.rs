@@ -20,6 +20,8 @@ pub struct Scheduler {
     became_ready: bool,
     /// The vcpu that gets the CPU if the running one goes to sleep before the loop looks.
     handed_over: Option<VcpuId>,
+    /// A vcpu to which it was handed over for nothing, until the loop has asked.
+    passed_over: Option<VcpuId>,
 }
 
 #[derive(Clone, Copy)]
@@ -177,6 +179,20 @@ impl Scheduler {
         true
     }
 
+    /// Whether the CPU is handed over to a vcpu.
+    #[inline]
+    pub const fn has_offer(&self) -> bool {
+        self.handed_over.is_some()
+    }
+
+    /// The vcpu to which the CPU was handed over, and which has become ready like all others since nobody went
+    /// to sleep for it: to be asked for when [`Scheduler::attend`] says that one has become ready, and before
+    /// [`Scheduler::pick`] and a second [`Scheduler::hand_over`].
+    pub fn take_passed_over(&mut self) -> Option<VcpuId> {
+        self.keep_in_line();
+        self.passed_over.take()
+    }
+
     /// Takes the vcpu to which the CPU was handed over; it is the running one now.
     #[inline]
     pub fn take_over(&mut self) -> Option<VcpuId> {
@@ -191,6 +207,7 @@ impl Scheduler {
     fn keep_in_line(&mut self) {
         if let Some(id) = self.handed_over.take() {
             self.queue.push(id);
+            self.passed_over = Some(id);
             self.became_ready = true;
         }
     }
@@ -260,10 +277,11 @@ impl Scheduler {
         core::mem::take(&mut self.became_ready)
     }
 
-    /// Wakes every vcpu whose deadline has passed.
-    pub fn expire(&mut self, now_ns: u64) {
+    /// Wakes every vcpu whose deadline has passed, and says which.
+    pub fn expire(&mut self, now_ns: u64, mut woken: impl FnMut(VcpuId)) {
         while let Some(id) = self.deadlines.pop_due(now_ns) {
             self.wake(id);
+            woken(id);
         }
     }
 
@@ -325,9 +343,11 @@ mod tests {
         scheduler.pick();
         scheduler.block(only, Deadline(100));
         assert_eq!(scheduler.earliest_deadline(), Some(100));
-        scheduler.expire(99);
+        scheduler.expire(99, |_| {});
         assert_eq!(scheduler.pick(), None);
-        scheduler.expire(100);
+        let mut woken = Vec::new();
+        scheduler.expire(100, |id| woken.push(id));
+        assert_eq!(woken, [only]);
         assert!(scheduler.attention().is_told());
         assert_eq!(scheduler.pick(), Some(only));
         assert_eq!(scheduler.earliest_deadline(), None);
@@ -451,7 +471,7 @@ mod tests {
                         }
                     }
                     (Step::Expire(now), _) => {
-                        scheduler.expire(now);
+                        scheduler.expire(now, |_| {});
                         sleeping.sort();
                         while sleeping.first().is_some_and(|entry| entry.0 <= now) {
                             ready.push_back(sleeping.remove(0).2);

@@ -3,6 +3,7 @@
 mod other_cpus;
 mod platform;
 mod self_test;
+mod traces;
 
 use alloc::format;
 use alloc::string::ToString;
@@ -19,6 +20,7 @@ use crate::cpu::{
     self, clock_entry, machine_exit, serial, DirectMap, ExitCode, OtherCpus, Platform, Refusal,
 };
 use crate::launch::{launch, LaunchError, LoadedModule, Machine};
+use crate::lock;
 use crate::mem::{
     Account, ByteSource, FrameBytes, FramePool, OutOfFrames, PhysicalMemory, PAGE_BYTES,
 };
@@ -33,13 +35,10 @@ use crate::vt::{Unsupported, Vendor};
 
 use other_cpus::Shared;
 use platform::HardwarePlatform;
+use traces::Traces;
 
 /// The name of the boot module that holds the plan.
 const PLAN_MODULE: &str = "nuncio-plan";
-
-/// The word of the command line that asks for traces, and the one thing that can be traced.
-const TRACE: &str = "trace=";
-const CALLS: &str = "calls";
 
 /// What the nested page tables reach, as a number of address bits.
 const NESTED_ADDRESS_BITS: u8 = 47;
@@ -92,6 +91,7 @@ pub fn start(found: Virtualization, machine: BroughtUp) -> ! {
         memory,
         mut other_cpus,
     } = machine;
+    lock::keep_in(cpu::per_cpu::held_locks);
     let work = self_test::work_of_other_cpus(&mut handover, memory, &mut other_cpus);
     start_other_cpus(other_cpus, &platform, work);
     self_test::cpus(&handover.command_line, &platform);
@@ -172,20 +172,18 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
         .limit_ms
         .map(|limit_ms| limit_ms.saturating_mul(1_000_000));
     let cpus = Cpus::new(count_for_guests(&handover.command_line));
-    let is_tracing = is_tracing(&handover.command_line)?;
+    let traces = Traces::asked_for(&handover.command_line)?;
     let shared = Shared {
         cpus: cpus.clone(),
         memory,
         account: account.clone(),
         limit_ns,
-        is_tracing,
+        traces: traces.clone(),
     };
     other_cpus::join(shared);
     let platform = HardwarePlatform::new::<V>(platform);
     let mut runner = Runner::new(cpus, CpuIndex::BOOT, vendor, platform, limit_ns);
-    if is_tracing {
-        runner.trace_calls();
-    }
+    traces.begin(&mut runner);
     let machine = Machine {
         physical: memory,
         pool: pool.clone(),
@@ -201,6 +199,7 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
     serial::print(format_args!("@ready domains={}\n", plan.domains.len()));
     let reports = runner.run();
     let after = pool.free_frames();
+    traces.report();
     Ok(report(&reports, before, after))
 }
 
@@ -208,6 +207,8 @@ fn report(reports: &[DomainReport], before: u64, after: u64) -> Verdict {
     for report in reports {
         serial::print(format_args!("{report}\n"));
     }
+    let timer = cpu::timer_interrupts();
+    serial::print(format_args!("@interrupts timer={timer}\n"));
     serial::print(format_args!("@frames before={before} after={after}\n"));
     if before != after {
         log::error!(
@@ -232,22 +233,11 @@ fn count_for_guests(command_line: &str) -> usize {
     }
 }
 
-/// Whether the command line asks for traces of calls.
-fn is_tracing(command_line: &str) -> Result<bool, Refusal> {
-    let mut words = command_line.split_ascii_whitespace();
-    match words.find_map(|word| word.strip_prefix(TRACE)) {
-        None => Ok(false),
-        Some(CALLS) => Ok(true),
-        Some(other) => Err(Refusal {
-            code: "bad-command-line",
-            text: format!("the command line says trace={other}; what can be traced is: calls"),
-        }),
-    }
-}
-
 fn report_boot<V: Vendor>(handover: &Handover, platform: &Platform, pool: &FramePool) {
+    let (timer, reference) = platform.time_sources();
     serial::print(format_args!(
-        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} ram_bytes={} frames_free={}\n",
+        "@boot vendor={} abi={VERSION} cpus={} tsc_hz={} reference={reference} timer={timer} \
+         ram_bytes={} frames_free={}\n",
         V::NAME,
         cpu::count(),
         platform.time_page().frequency_hz,
@@ -401,19 +391,5 @@ mod tests {
     fn svm_is_found_where_vmx_is_not() {
         let found = choose(Err(NO_VMX), Ok(SVM));
         assert!(matches!(found, Ok(Virtualization::Svm(features)) if features == SVM));
-    }
-
-    #[test]
-    fn calls_are_traced_if_a_word_says_so() {
-        for (words, is_traced) in [
-            ("", false),
-            ("test=nmi trace=calls", true),
-            ("calls", false),
-        ] {
-            assert_eq!(is_tracing(words), Ok(is_traced), "{words}");
-        }
-        let refusal = is_tracing("trace=exits").unwrap_err();
-        assert_eq!(refusal.code, "bad-command-line");
-        assert!(refusal.text.contains("trace=exits") && refusal.text.contains("calls"));
     }
 }

@@ -16,6 +16,7 @@ use crate::vt::vmx::Vmx;
 use crate::vt::Vendor;
 
 use super::platform::HardwarePlatform;
+use super::traces::Traces;
 use super::{find_virtualization, gigabyte_pages, Virtualization};
 
 /// What they are told, once there is something to do.
@@ -28,13 +29,14 @@ pub(super) struct Shared {
     /// Pays for what virtualization takes on each.
     pub(super) account: Arc<Account>,
     pub(super) limit_ns: Option<u64>,
-    pub(super) is_tracing: bool,
+    pub(super) traces: Traces,
 }
 
 /// Lets the other CPUs begin. Returns when virtualization is on on all of them.
 pub(super) fn join(shared: Shared) {
     let cpus = shared.cpus.clone();
     SHARED.call_once(|| shared);
+    // ENDS: all have been let in, and each joins or panics, which ends the machine.
     while !cpus.have_joined() {
         spin_loop();
     }
@@ -42,6 +44,7 @@ pub(super) fn join(shared: Shared) {
 
 /// What another CPU does until the machine ends.
 pub(super) fn work(platform: cpu::Platform) -> ! {
+    // ENDS: the boot CPU lets the others begin, or ends the machine.
     let shared = loop {
         match SHARED.get() {
             Some(shared) => break shared,
@@ -77,9 +80,7 @@ fn serve_on<V: Vendor>(shared: &Shared, vendor: V, platform: cpu::Platform) -> !
     let index = CpuIndex(platform.index() as u8);
     let platform = HardwarePlatform::new::<V>(platform);
     let mut runner = Runner::new(cpus, index, vendor, platform, shared.limit_ns);
-    if shared.is_tracing {
-        runner.trace_calls();
-    }
+    shared.traces.begin(&mut runner);
     runner.serve();
     runner.platform().halt()
 }

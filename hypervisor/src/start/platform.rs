@@ -85,6 +85,8 @@ impl Platform for HardwarePlatform {
 
     fn wait_while(&self, cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
         let mut next_ns = self.cpu.now_ns().saturating_add(PATIENCE_NS);
+        // ENDS: the other CPU is interrupted again and again, and leaves its guest for that; it waits for
+        // nobody until it has said so.
         while is_there() {
             core::hint::spin_loop();
             let now_ns = self.cpu.now_ns();

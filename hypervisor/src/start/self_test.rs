@@ -174,6 +174,7 @@ fn answer_interrupts(platform: cpu::Platform) -> ! {
         platform.idle();
     }
     STEPS.fetch_add(1, Ordering::SeqCst);
+    // ENDS: the boot CPU sends the NMI, and panics if this CPU does not answer in time.
     while platform.nmi_count() == 0 {
         spin_loop();
     }
@@ -199,6 +200,7 @@ fn turn_virtualization_on() {
 }
 
 fn panic_with_the_others(platform: cpu::Platform) -> ! {
+    // ENDS: the boot CPU makes the first step.
     while STEPS.load(Ordering::SeqCst) == 0 {
         spin_loop();
     }

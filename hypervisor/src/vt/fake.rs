@@ -15,6 +15,7 @@ use std::vec::Vec;
 use nuncio_abi::{BootInfo, Call, Error, RawCall, Reply, MAX_VALUES};
 
 use super::entry_rules::{vmx, EntryFailure};
+use super::flush_log::{self, FlushRecorder};
 use super::registers::{ARGUMENTS, VALUES};
 use super::start_state::{self, SEGMENTS};
 use super::{
@@ -55,6 +56,7 @@ pub struct Fake {
     physical: &'static dyn PhysicalMemory,
     clock: Arc<Mutex<Clock>>,
     scripts: VecDeque<Script>,
+    recorder: Option<FlushRecorder>,
 }
 
 impl Fake {
@@ -68,6 +70,7 @@ impl Fake {
             physical,
             clock,
             scripts: scripts.into(),
+            recorder: None,
         }
     }
 }
@@ -137,6 +140,8 @@ pub struct FakeVcpu {
     last_exit: Option<Exit>,
     calls_exit: bool,
     registers: Registers,
+    /// Flushes that were asked for before it ran last.
+    flushed: u64,
 }
 
 /// A virtual CPU: the script's end of the thread.
@@ -327,12 +332,23 @@ impl Vendor for Fake {
             last_exit: None,
             calls_exit: false,
             registers: Registers::default(),
+            flushed: 0,
         })
+    }
+
+    fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
     }
 
     fn load(&mut self, _vcpu: &mut FakeVcpu) {}
 
     fn run(&mut self, vcpu: &mut FakeVcpu) -> Left {
+        let flushes = lock(&vcpu.shared).effects.flushes;
+        let before = core::mem::replace(&mut vcpu.flushed, flushes);
+        if let (Some(recorder), true) = (&self.recorder, before != flushes) {
+            let (how, identifier) = ("fake", 0);
+            recorder.record(flush_log::Step::Done { how, identifier });
+        }
         match self.next_exit(vcpu) {
             Exit::Call { privilege: 0 } if !vcpu.calls_exit => {
                 vcpu.load_call();
@@ -440,6 +456,7 @@ impl FakeVcpu {
             last_exit: None,
             calls_exit: false,
             registers: Registers::default(),
+            flushed: 0,
         }
     }
 }

@@ -17,6 +17,7 @@ mod exit_cases;
 #[cfg(test)]
 pub mod fake;
 pub mod fields;
+mod flush_log;
 mod identifiers;
 mod permission;
 mod registers;
@@ -38,6 +39,7 @@ use crate::nested::EntryFormat;
 
 pub use entry_rules::EntryFailure;
 pub use exit::{Access, Exit, ExitKind, GuestException, EXIT_KINDS};
+pub use flush_log::{FlushLog, FlushRecorder, Step};
 pub use registers::{Register, Registers};
 pub use start_state::{Segment, SegmentRegister, StartState};
 pub use system_register::{RegisterLimits, SystemRegister};
@@ -71,6 +73,9 @@ pub trait Vendor {
         account: &Arc<Account>,
         start: &StartState,
     ) -> Result<Self::Vcpu, OutOfFrames>;
+
+    /// Writes down from now on what the CPU is told to forget.
+    fn record_flushes(&mut self, recorder: FlushRecorder);
 
     /// Gets ready to run this vcpu after another one.
     fn load(&mut self, vcpu: &mut Self::Vcpu);

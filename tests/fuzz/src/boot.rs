@@ -1,6 +1,6 @@
 //! What a boot loader left in memory.
 
-use hypervisor::boot::{processors, read, PhysicalBytes};
+use hypervisor::boot::{pm_timer, processors, read, PhysicalBytes};
 
 /// Where the input lies; nothing else can be read.
 pub const BASE: u32 = 0x1_0000;
@@ -20,6 +20,9 @@ const ACPI: u8 = 3;
 
 /// Allowed: an error with a text; or CPUs without repetitions, no more than there are bytes for.
 fn acpi(memory: &[u8]) -> bool {
+    if let Err(error) = pm_timer(Some(u64::from(BASE)), &Memory(memory)) {
+        assert!(!error.to_string().is_empty());
+    }
     match processors(Some(u64::from(BASE)), &Memory(memory)) {
         Ok(mut found) => {
             let count = found.len();

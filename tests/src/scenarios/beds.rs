@@ -16,6 +16,8 @@ pub struct Bed {
     /// Whether the CPU raises #GP for a reserved bit in a control register, as real ones do, instead
     /// of failing the next entry.
     pub refuses_reserved_bits: bool,
+    /// Whether the local APIC's timer can wait for the time-stamp counter; `None` if that is the host's affair.
+    pub has_deadlines: Option<bool>,
     /// What calls may cost, in percent of their budgets: VT-x reads and writes the fields of its
     /// control structure by instructions, SVM finds them in memory.
     pub budget_percent: u64,
@@ -31,6 +33,7 @@ pub const BEDS: &[Bed] = &[
         qemu: Some(["-accel", "tcg", "-cpu", "max"]),
         counts_repetitions: false,
         refuses_reserved_bits: false,
+        has_deadlines: Some(false),
         budget_percent: 100,
         cannot: &[],
     },
@@ -40,6 +43,7 @@ pub const BEDS: &[Bed] = &[
         qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
+        has_deadlines: Some(false),
         budget_percent: 100,
         cannot: &[
             (
@@ -62,6 +66,7 @@ pub const BEDS: &[Bed] = &[
         qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
+        has_deadlines: Some(true),
         budget_percent: 125,
         cannot: &[],
     },
@@ -71,6 +76,7 @@ pub const BEDS: &[Bed] = &[
         qemu: None,
         counts_repetitions: true,
         refuses_reserved_bits: true,
+        has_deadlines: Some(true),
         budget_percent: 125,
         cannot: &[],
     },
@@ -80,10 +86,12 @@ pub const BEDS: &[Bed] = &[
         qemu: Some(["-accel", "kvm", "-cpu", "host"]),
         counts_repetitions: false,
         refuses_reserved_bits: true,
+        has_deadlines: None,
         budget_percent: 100,
         cannot: &[
             ("counts::two_runs_count_the_same", COUNTS_NOTHING),
             ("counts::calls_stay_in_their_budgets", COUNTS_NOTHING),
+            ("time::ten_thousand_timers", COUNTS_NOTHING),
         ],
     },
 ];

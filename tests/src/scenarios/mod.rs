@@ -2,6 +2,7 @@
 //! `bed::theme::scenario`, or `all-beds::compare::scenario` where one test boots on each.
 
 mod beds;
+mod checked;
 mod compare;
 mod conformance;
 mod counts;
@@ -12,6 +13,7 @@ mod errors;
 mod examples;
 mod faults;
 mod fixtures;
+mod flushes;
 mod image;
 mod monitors;
 mod panics;
@@ -19,6 +21,7 @@ mod refusals;
 mod several_cpus;
 mod smp;
 mod stream;
+mod time;
 
 use libtest_mimic::Failed;
 
@@ -63,18 +66,22 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("errors", errors::SCENARIOS),
         ("examples", examples::SCENARIOS),
         ("fixtures", fixtures::SCENARIOS),
+        ("flushes", flushes::SCENARIOS),
         ("faults", faults::SCENARIOS),
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
         ("smp", smp::SCENARIOS),
+        ("time", time::SCENARIOS),
     ];
     if bed.qemu.is_some() {
+        themes.push(("checked", checked::SCENARIOS));
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
         themes.push(("several-cpus", several_cpus::FAST));
         themes.push(("smp", smp::MANY));
+        themes.push(("time", time::WITHOUT_PIT));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {
         scenarios.iter().map(move |(name, scenario)| {

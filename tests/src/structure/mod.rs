@@ -2,7 +2,7 @@
 //! may stand, and what the crate depends on.
 //!
 //! `table` is the structure as it should be, `references` finds what a file uses, `unsafety` looks
-//! at unsafe code and its reasons, `dependencies` reads the manifest of the crate.
+//! at unsafe code and its reasons, `waiting` at loops that wait, `dependencies` reads the manifest of the crate.
 //!
 //! Invariant: a module that is not in the table is a violation, so the table is complete.
 
@@ -10,6 +10,7 @@ pub mod dependencies;
 pub mod references;
 pub mod table;
 pub mod unsafety;
+pub mod waiting;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,7 @@ pub fn violations(files: &[SourceFile], table: &[Module]) -> Vec<String> {
         violations.extend(unsafety::violations(file));
         if !file.is_test() {
             violations.extend(uses(file, table));
+            violations.extend(waiting::violations(file));
         }
     }
     violations.extend(unsafety::pure_modules(files, table));

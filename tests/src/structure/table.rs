@@ -28,20 +28,21 @@ const fn module(name: &'static str, kind: Kind, uses: &'static [&'static str]) -
 
 /// Every top-level module; each uses only what stands above it.
 pub const MODULES: &[Module] = &[
-    module("mem", Kind::Pure, &[]),
+    module("lock", Kind::Pure, &[]),
+    module("mem", Kind::Pure, &["lock"]),
     module("plan", Kind::Pure, &[]),
     module("sched", Kind::Pure, &[]),
     module("image", Kind::Pure, &["mem"]),
     module("nested", Kind::Pure, &["mem"]),
-    module("object", Kind::Pure, &["mem", "nested", "sched"]),
-    module("call", Kind::Pure, &["mem", "nested", "object"]),
+    module("object", Kind::Pure, &["lock", "mem", "nested", "sched"]),
+    module("call", Kind::Pure, &["lock", "mem", "nested", "object"]),
     module("cpu", Kind::Hardware, &["mem"]),
-    module("vt", Kind::Boundary, &["mem", "nested", "cpu"]),
+    module("vt", Kind::Boundary, &["lock", "mem", "nested", "cpu"]),
     module("policy", Kind::Pure, &["vt"]),
     module(
         "run",
         Kind::Pure,
-        &["mem", "sched", "object", "call", "vt", "policy"],
+        &["lock", "mem", "sched", "object", "call", "vt", "policy"],
     ),
     module(
         "launch",
@@ -55,7 +56,7 @@ pub const MODULES: &[Module] = &[
         "start",
         Kind::Hardware,
         &[
-            "mem", "plan", "object", "cpu", "vt", "policy", "run", "launch", "boot",
+            "lock", "mem", "plan", "object", "cpu", "vt", "policy", "run", "launch", "boot",
         ],
     ),
 ];

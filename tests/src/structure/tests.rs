@@ -40,6 +40,25 @@ fn assert_violation(path: &str, text: &str, expected: &str) {
 }
 
 #[test]
+fn loops_that_wait_pause_and_say_why_they_end() {
+    let loops = [
+        "while !a.load(SeqCst) {\n    spin_loop();\n}",
+        "loop {\n    core::hint::spin_loop();\n}",
+    ];
+    for text in loops {
+        let expected = "mem/a.rs:2: a loop that waits, with neither";
+        assert_violation("mem/a.rs", text, expected);
+        let told = format!("// ENDS: it will.\n{text}");
+        assert_eq!(check("mem/a.rs", &told), [""; 0]);
+    }
+    let busy = "while !a.load(SeqCst) {}";
+    let expected = "mem/a.rs:1: a loop that waits for an atomic without";
+    assert_violation("mem/a.rs", busy, expected);
+    let bounded = "for _ in 0..MOST {\n    spin_loop();\n}";
+    assert_eq!(check("mem/a.rs", bounded), [""; 0]);
+}
+
+#[test]
 fn what_the_table_allows_is_fine() {
     let good = [
         (

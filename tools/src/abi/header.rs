@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use nuncio_abi::{
-    Deadline, Error, Header, ImageNote, ObjectKind, QueryItem, Rights, StopReason, Verb,
+    Deadline, Error, Header, ImageNote, ObjectKind, QueryItem, Rights, RunState, StopReason, Verb,
     BOOT_INFO_MAGIC, LIMITS, MESSAGE_ALIGNMENT, NOTE_NAME, NOTE_TYPE, PAGE_BYTES, VERSION,
 };
 
@@ -67,7 +67,13 @@ fn numbers(text: &mut String) -> fmt::Result {
     )?;
     enumeration!(text, ObjectKind, "kind", "Kinds of object.")?;
     enumeration!(text, QueryItem, "query", "Items of `query`.")?;
-    enumeration!(text, StopReason, "stop", "Why a domain has stopped.")
+    enumeration!(text, StopReason, "stop", "Why a domain has stopped.")?;
+    enumeration!(
+        text,
+        RunState,
+        "run_state",
+        "Run states: what a vcpu does at the moment."
+    )
 }
 
 fn rights(text: &mut String) -> fmt::Result {

@@ -83,7 +83,7 @@ fn description(text: &mut String) -> fmt::Result {
 }
 
 fn vcpu_page(text: &mut String) -> fmt::Result {
-    let between = VcpuPage::FIRST_SLOT - VcpuPage::RING - 1;
+    let between = VcpuPage::FIRST_SLOT - VcpuPage::READY_SINCE - 1;
     let words = VcpuPage::WORDS_PER_SLOT * EVENT_SLOTS;
     // The header has no words between the slots and their counts.
     const {
@@ -110,6 +110,9 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
          \x20   _Atomic(uint64_t) upcall_vector; /* written by the guest */\n\
          \x20   _Atomic(uint64_t) threshold;     /* written by the guest */\n\
          \x20   _Atomic(uint64_t) ring;          /* written by the guest */\n\
+         \x20   _Atomic(uint64_t) run_state;     /* written by the hypervisor */\n\
+         \x20   _Atomic(uint64_t) stolen_ns;     /* written by the hypervisor */\n\
+         \x20   _Atomic(uint64_t) ready_since;   /* written by the hypervisor */\n\
          \x20   uint64_t reserved[{between}];\n\
          \x20   struct nuncio_slot slots[{EVENT_SLOTS}];\n\
          \x20   struct nuncio_slot_count counts[{EVENT_SLOTS}];\n\
@@ -127,6 +130,9 @@ fn vcpu_page(text: &mut String) -> fmt::Result {
     )?;
     offset(text, "vcpu_page", "threshold", VcpuPage::THRESHOLD * 8)?;
     offset(text, "vcpu_page", "ring", VcpuPage::RING * 8)?;
+    offset(text, "vcpu_page", "run_state", VcpuPage::RUN_STATE * 8)?;
+    offset(text, "vcpu_page", "stolen_ns", VcpuPage::STOLEN * 8)?;
+    offset(text, "vcpu_page", "ready_since", VcpuPage::READY_SINCE * 8)?;
     offset(text, "vcpu_page", "slots", VcpuPage::FIRST_SLOT * 8)?;
     offset(text, "vcpu_page", "counts", VcpuPage::FIRST_COUNT * 8)?;
     size(text, "vcpu_page", PAGE_BYTES as usize)

@@ -164,7 +164,11 @@ fn sizes_and_numbers() {
         24,
         "1 to 256 messages",
     );
-    assert_problem("background = true", "vcpus = 2", 17, "1 to 1 vcpus");
+    assert_problem("background = true", "vcpus = 65", 17, "1 to 64 vcpus");
+    let too_many = "vcpus = 2\ncpu = [0, 1, 0]";
+    assert_problem("background = true", too_many, 18, "1 to 2, not 3");
+    assert_problem("background = true", "cpu = []", 17, "1 to 1, not 0");
+    assert_problem("background = true", "cpu = [256]", 17, "0 to 255");
     assert_problem("background = true", "cpu = 256", 17, "0 to 255");
     assert_problem("\"16 MiB\"", "16", 6, "invalid type");
 }

@@ -42,6 +42,10 @@ pub struct Boot {
     pub cpus: Option<u64>,
     /// Frequency of the time-stamp counter.
     pub tsc_hz: Option<u64>,
+    /// The clock that it was measured against; `None` if it did not say so.
+    pub reference: Option<String>,
+    /// How the timer is programmed; `None` if it did not say so.
+    pub timer: Option<String>,
     /// Memory of the machine.
     pub ram_bytes: Option<u64>,
 }
@@ -110,10 +114,14 @@ pub struct Report {
     pub refusal: Option<Refusal>,
     /// What is known about each domain, in the order of the manifest.
     pub domains: Vec<DomainReport>,
+    /// `@interrupts`: how often the timers have fired.
+    pub timer_interrupts: Option<u64>,
     /// `@frames`
     pub frames: Option<Frames>,
     /// `@panic` and `@trace`
     pub panic: Option<PanicReport>,
+    /// `@flushed`: steps of the log of flushes, and how many did not fit.
+    pub flushes: Option<(u64, u64)>,
     /// `@end`
     pub end: Option<End>,
     /// The digest, if the manifest names a domain that states it.
@@ -172,6 +180,9 @@ impl Report {
             "entry" => self.named(fields)?.set_entry_failure(fields),
             "rule" => self.named(fields)?.refused()?.add_rule(fields),
             "fields" => self.named(fields)?.refused()?.add_values(fields),
+            "flush" => is_flush(fields),
+            "flushed" => self.set_flushes(fields),
+            "interrupts" => set_once(&mut self.timer_interrupts, fields.number("timer")?),
             "frames" => set_once(&mut self.frames, frames(fields)?),
             "panic" => set_once(
                 &mut self.panic,
@@ -198,6 +209,11 @@ impl Report {
         }
         self.left_out_cpus.push(cpu);
         Some(())
+    }
+
+    fn set_flushes(&mut self, fields: &Fields<'_>) -> Option<()> {
+        let steps = (fields.number("recorded")?, fields.number("unrecorded")?);
+        set_once(&mut self.flushes, steps)
     }
 
     fn named(&mut self, fields: &Fields<'_>) -> Option<&mut DomainReport> {
@@ -243,6 +259,8 @@ fn boot(fields: &Fields<'_>) -> Option<Boot> {
         abi: fields.get("abi")?.to_owned(),
         cpus: fields.number("cpus"),
         tsc_hz: fields.number("tsc_hz"),
+        reference: fields.get("reference").map(str::to_owned),
+        timer: fields.get("timer").map(str::to_owned),
         ram_bytes: fields.number("ram_bytes"),
     })
 }
@@ -252,6 +270,12 @@ fn refusal(fields: &Fields<'_>) -> Option<Refusal> {
         code: fields.get("code")?.to_owned(),
         text: fields.get("text")?.to_owned(),
     })
+}
+
+/// Whether it is a step of the log of flushes, which is for whoever reads the records themselves.
+fn is_flush(fields: &Fields<'_>) -> Option<()> {
+    fields.number("cpu")?;
+    fields.get("step").map(|_| ())
 }
 
 fn frames(fields: &Fields<'_>) -> Option<Frames> {

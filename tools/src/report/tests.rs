@@ -19,7 +19,7 @@ fn a_whole_run_is_read() {
     let digest = format!("[consumer] sha256 {SHA} 0 bytes");
     let report = report(&[
         "@cpu index=2 apic_id=0x10 left_out=no-answer",
-        "@boot vendor=svm abi=0.1 cpus=3 tsc_hz=1000000000 ram_bytes=268435456 frames_free=12345",
+        "@boot vendor=svm abi=0.1 cpus=3 tsc_hz=1000000000 reference=pit timer=one-shot ram_bytes=268435456 frames_free=12345",
         "an ordinary log line",
         "@ready domains=2",
         &digest,
@@ -27,6 +27,9 @@ fn a_whole_run_is_read() {
         "@calls name=producer hello=1 send=320 unknown=0",
         "@exits name=producer call=400 cpuid=2",
         "@traffic name=producer sent=320 received=0 notified=1 coalesced=7",
+        "@flush cpu=1 step=done how=tlb-control-this identifier=3",
+        "@flushed recorded=1 unrecorded=0",
+        "@interrupts timer=17",
         "@frames before=12345 after=12344",
         "@end result=ok",
     ]);
@@ -34,6 +37,13 @@ fn a_whole_run_is_read() {
     assert!(report.is_ready);
     assert_eq!(report.boot.as_ref().unwrap().vendor, "svm");
     assert_eq!(report.boot.as_ref().unwrap().cpus, Some(3));
+    let timer = report.boot.as_ref().and_then(|boot| boot.timer.as_deref());
+    assert_eq!(timer, Some("one-shot"));
+    let reference = report
+        .boot
+        .as_ref()
+        .and_then(|boot| boot.reference.as_deref());
+    assert_eq!(reference, Some("pit"));
     let left_out = LeftOutCpu {
         index: 2,
         apic_id: 16,
@@ -53,6 +63,7 @@ fn a_whole_run_is_read() {
             after: 12344
         })
     );
+    assert_eq!(report.timer_interrupts, Some(17));
     assert_eq!(report.end, Some(End::Ok));
     assert_eq!(report.digest.as_ref().unwrap().sha256, SHA);
     assert_eq!(report.domain("consumer").unwrap().stop, None);

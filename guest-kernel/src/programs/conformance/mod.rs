@@ -40,6 +40,7 @@ mod reach;
 mod receive;
 mod reply;
 mod run;
+mod run_state;
 mod send;
 mod snapshot;
 mod start;
@@ -136,6 +137,7 @@ pub const fn tables() -> &'static [Table] {
         start::TABLE,
         run::TABLE,
         exits::TABLE,
+        run_state::TABLE,
         limits::TABLE,
         stop::TABLE,
         submit::TABLE,

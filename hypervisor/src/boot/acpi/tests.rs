@@ -201,6 +201,25 @@ fn an_entry_of_an_impossible_length_is_damage() {
     assert_eq!(processors(None, &empty), Ok(vec![]));
 }
 
+#[test]
+fn the_timer_is_found_in_its_table() {
+    let fadt = |checksum_error: u8| {
+        let mut body = vec![0; 116 - HEADER_BYTES];
+        body[76 - HEADER_BYTES..][..2].copy_from_slice(&0x608u16.to_le_bytes());
+        body[91 - HEADER_BYTES] = 4;
+        let mut table = table_of(b"FACP", &body);
+        table[40] ^= checksum_error;
+        let mut memory = machine(2, &four());
+        // Where the machine has an empty one of that name.
+        memory.bytes[0x80..0x80 + table.len()].copy_from_slice(&table);
+        memory
+    };
+    let timer = PmTimer::new(0x608, false);
+    assert_eq!(pm_timer(None, &fadt(0)), Ok(Some(timer)));
+    assert_eq!(pm_timer(None, &fadt(1)), Err(AcpiError::Damaged("FADT")));
+    assert_eq!(pm_timer(None, &machine(2, &four())), Ok(None));
+}
+
 proptest! {
     #[test]
     fn any_entries_with_a_right_checksum_are_survived(body in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..17], 0..400)) {
@@ -223,6 +242,7 @@ proptest! {
         memory.bytes.truncate(cut);
         let _ = processors(Some(at), &memory);
         let _ = processors(None, &memory);
+        let _ = pm_timer(None, &memory);
     }
 
     #[test]

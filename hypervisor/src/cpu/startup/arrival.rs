@@ -71,6 +71,7 @@ fn join(setup: &Setup, cpu: &'static PerCpu, apic: &'static LocalApic) -> ! {
         stop::halt_for_ever();
     }
     let mut answered = 0;
+    // ENDS: the boot CPU lets it in or leaves it out, within its time limits.
     loop {
         clock::answer(cpu, &mut answered);
         match cpu.phase.get() {

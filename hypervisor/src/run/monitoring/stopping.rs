@@ -3,7 +3,7 @@
 use nuncio_abi::Error;
 
 use crate::object::Next;
-use crate::sched::VcpuId;
+use crate::sched::{Scheduler, VcpuId};
 use crate::vt::Vendor;
 
 use super::{recalled, Monitoring, Phase};
@@ -63,10 +63,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let is_told =
             |monitoring: &Monitoring| monitoring.stands_still() && !monitoring.is_untold();
         if world.monitoring.as_deref().is_some_and(is_told) {
-            self.context.scheduler.suspend(id);
+            self.context.suspend(id);
         } else {
             // It has somebody to tell yet, or nobody any more: it goes on by itself.
-            self.context.scheduler.wake(id);
+            self.context.rouse(id, Scheduler::wake);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::cpu::msr;
 use crate::mem::{Account, Extent, HostPhysical, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, NPT, NPT_1G};
 
+use super::flush_log::{FlushRecorder, Step};
 use super::identifiers::{Flush, IdentifierPool};
 use super::permission::{refuse_all, refuse_msrs_except};
 use super::{Left, StartState, Vendor};
@@ -45,6 +46,7 @@ pub struct Svm {
     physical: &'static dyn PhysicalMemory,
     features: Features,
     asids: IdentifierPool,
+    recorder: Option<FlushRecorder>,
     format: &'static dyn EntryFormat,
     host_block: Extent,
     host_block_address: HostPhysical,
@@ -72,6 +74,7 @@ impl Svm {
             physical,
             features,
             asids: IdentifierPool::new(features.asids.min(MAX_ASIDS), features.flush_by_asid),
+            recorder: None,
             format: if gigabyte_pages { &NPT_1G } else { &NPT },
             host_block_address: host_block.first().start(),
             host_block,
@@ -114,6 +117,25 @@ impl Svm {
         let is_remembered = vcpu.remember_new_state();
         vcpu.asid_is_stale = tlb_control(flush) != 0 || is_remembered;
     }
+
+    /// Does so, and writes down what the control block says then.
+    #[cold]
+    #[inline(never)]
+    fn prepare_and_record(&mut self, vcpu: &mut SvmVcpu) {
+        let before = vcpu.asid.number();
+        self.prepare_asid(vcpu);
+        let word = vcpu.vmcb.get(vmcb::ASID_AND_TLB_CONTROL);
+        let identifier = word as u32;
+        let how = match word >> 32 {
+            0 if identifier == before => return,
+            0 => "new-asid",
+            1 => "tlb-control-all",
+            _ => "tlb-control-this",
+        };
+        if let Some(recorder) = &self.recorder {
+            recorder.record(Step::Done { how, identifier });
+        }
+    }
 }
 
 /// What the CPU forgets on the next entry (TLB_CONTROL, AMD APM volume 2, section 15.16.1).
@@ -150,6 +172,10 @@ impl Vendor for Svm {
         Ok(vcpu)
     }
 
+    fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
+    }
+
     fn load(&mut self, vcpu: &mut SvmVcpu) {
         vcpu.asid_is_stale = true;
     }
@@ -159,7 +185,11 @@ impl Vendor for Svm {
     #[inline(always)]
     fn run(&mut self, vcpu: &mut SvmVcpu) -> Left {
         if vcpu.asid_is_stale {
-            self.prepare_asid(vcpu);
+            if self.recorder.is_some() {
+                self.prepare_and_record(vcpu);
+            } else {
+                self.prepare_asid(vcpu);
+            }
         }
         // SAFETY: SVM is on as long as `self` exists; both blocks are frames owned by `self` and
         // `vcpu`, and the host's was filled when SVM was switched on.

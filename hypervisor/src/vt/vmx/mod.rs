@@ -30,6 +30,7 @@ use crate::cpu::system_registers::LoadedRegisters;
 use crate::mem::{Account, Extent, OutOfFrames, PhysicalMemory};
 use crate::nested::{EntryFormat, EPT_1G, EPT_2M, EPT_4K};
 
+use super::flush_log::{FlushRecorder, Step};
 use super::identifiers::{Flush, IdentifierPool};
 use super::permission::refuse_msrs_except;
 use super::{Left, StartState, Vendor, VirtualCpu};
@@ -48,6 +49,7 @@ pub struct Vmx {
     physical: &'static dyn PhysicalMemory,
     features: Features,
     vpids: IdentifierPool,
+    recorder: Option<FlushRecorder>,
     /// What the CPU holds of the vcpu that was loaded last.
     loaded: LoadedRegisters,
     msr_map: Extent,
@@ -81,6 +83,7 @@ impl Vmx {
         Ok(Vmx {
             physical,
             vpids: IdentifierPool::new(vpids, true),
+            recorder: None,
             features,
             loaded: LoadedRegisters::default(),
             msr_map,
@@ -102,7 +105,7 @@ impl Vmx {
         vcpu.needs_attention = false;
         let flush = self.vpids.prepare(&mut vcpu.vpid);
         if flush != Flush::Nothing {
-            self.flush(flush, vcpu.ept_pointer);
+            self.flush(flush, vcpu.ept_pointer, vcpu.vpid.number());
             if self.features.controls.has_vpid() {
                 vcpu.vmcs.set(vmcs::VPID, u64::from(vcpu.vpid.number()));
             }
@@ -112,14 +115,22 @@ impl Vmx {
 
     /// What is cached stands under the root of the nested tables, and what comes from a guest's own
     /// tables under root and identifier (28.3.2); roots are frames, which are used again.
-    fn flush(&self, flush: Flush, ept_pointer: u64) {
+    fn flush(&self, flush: Flush, ept_pointer: u64, identifier: u32) {
         let is_all = flush == Flush::Everything;
         let root = (!is_all && self.features.flush_by_tables).then_some(ept_pointer);
         let mut result = insn::invept(root);
+        self.record(root.map_or("invept-all", |_| "invept-single"), identifier);
         if is_all && self.features.controls.has_vpid() {
             result = result.and(insn::invvpid_all());
+            self.record("invvpid-all", identifier);
         }
         assert!(result.is_ok(), "the CPU refuses to flush translations");
+    }
+
+    fn record(&self, how: &'static str, identifier: u32) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(Step::Done { how, identifier });
+        }
     }
 }
 
@@ -193,6 +204,10 @@ impl Vendor for Vmx {
         start_state::write(&vcpu.vmcs, start, &self.features, vcpu.ept_pointer);
         vcpu.limit_run(None);
         Ok(vcpu)
+    }
+
+    fn record_flushes(&mut self, recorder: FlushRecorder) {
+        self.recorder = Some(recorder);
     }
 
     fn load(&mut self, vcpu: &mut VmxVcpu) {

@@ -10,8 +10,8 @@ use crate::nested::{EntryFormat, NPT};
 use crate::run::Platform;
 use crate::sched::CpuIndex;
 use crate::vt::{
-    EntryFailure, Exit, GuestException, Left, Register, RegisterLimits, Registers, Segment,
-    SegmentRegister, StartState, SystemRegister, Vendor, VirtualCpu,
+    EntryFailure, Exit, FlushRecorder, GuestException, Left, Register, RegisterLimits, Registers,
+    Segment, SegmentRegister, StartState, SystemRegister, Vendor, VirtualCpu,
 };
 
 use super::driver::Driver;
@@ -85,6 +85,8 @@ impl Vendor for Puppets {
     fn create_vcpu(&mut self, _: &Arc<Account>, _: &StartState) -> Result<Puppet, OutOfFrames> {
         Ok(Puppet::new(self.0.borrow().starting()))
     }
+
+    fn record_flushes(&mut self, _: FlushRecorder) {}
 
     fn load(&mut self, _: &mut Puppet) {}
 
