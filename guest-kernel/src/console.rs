@@ -36,6 +36,13 @@ impl<'m, M: Machine> Console<'m, M> {
         }
     }
 
+    /// Sends from that machine from now on: who prints uses its own vcpu's buffers.
+    pub fn move_to(&mut self, machine: &'m M) {
+        if let Some(port) = &mut self.port {
+            *port = port.on(machine);
+        }
+    }
+
     /// Bytes that could not be sent and about which the reader has not been told.
     pub const fn lost_bytes(&self) -> u64 {
         self.lost_bytes
@@ -165,6 +172,17 @@ mod tests {
         console.flush();
         console.flush();
         machine.assert_finished();
+    }
+
+    #[test]
+    fn text_goes_out_by_the_machine_of_who_prints() {
+        let first = Script::new([]);
+        let second = Script::new([(send("one two\n"), Reply::Done)]);
+        let mut console = console(&first);
+        console.write_str("one ").unwrap();
+        console.move_to(&second);
+        console.write_str("two\n").unwrap();
+        second.assert_finished();
     }
 
     #[test]

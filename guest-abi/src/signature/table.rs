@@ -227,7 +227,8 @@ signatures! {
             Rdx R10 "budget" Budget,
             R8 "cpu" Cpu;
         out;
-        errors BadArgument BadHandle WrongKind MissingRight PeerGone BadArgument WrongState;
+        errors BadArgument BadHandle WrongKind MissingRight PeerGone BadArgument WrongState
+            WrongState;
     }
     Submit {
         in Rdi "ring" Address,

@@ -57,12 +57,13 @@ pub fn check(boot: &BootInfo) -> Result<(), BootProblem> {
         Ok(version) => return Err(BootProblem::Version(version)),
         Err(_) => return Err(BootProblem::NoMagic),
     }
-    for (name, address) in [
-        ("vcpu", boot.vcpu_page),
-        ("time", boot.time_page),
-        ("text", boot.text_page),
+    let vcpus = boot.vcpus().len().max(1) as u64;
+    for (name, address, pages) in [
+        ("vcpu", boot.vcpu_page, vcpus),
+        ("time", boot.time_page, 1),
+        ("text", boot.text_page, 1),
     ] {
-        let end = address.checked_add(PAGE_BYTES);
+        let end = address.checked_add(pages * PAGE_BYTES);
         let fits = end.is_some_and(|end| end <= boot.mapped_end);
         if address == 0 || !address.is_multiple_of(PAGE_BYTES) || !fits {
             return Err(BootProblem::Page(name, address));
@@ -122,6 +123,13 @@ mod tests {
                     ..good()
                 },
                 BootProblem::Page("time", !4095),
+            ),
+            (
+                BootInfo {
+                    vcpu_count: 4,
+                    ..good()
+                },
+                BootProblem::Page("vcpu", 0x40_0000),
             ),
             (
                 BootInfo {

@@ -1,8 +1,8 @@
 //! Finds the objects that the domain was given.
 
-use nuncio_abi::{BootInfo, Call, Error, NamedHandle, ObjectKind, Rights, Version};
+use nuncio_abi::{BootInfo, Call, Error, Handle, NamedHandle, ObjectKind, Rights, Version};
 
-use super::{Domain, Event, Machine, Memory, Object, Port, Space};
+use super::{Domain, Event, Machine, Memory, Object, Port, Space, Vcpu};
 
 /// The objects of this domain, by name.
 pub struct Client<'m, M> {
@@ -64,6 +64,16 @@ impl<'m, M: Machine> Client<'m, M> {
     pub fn domain(&self) -> Result<Domain<'m, M>, Error> {
         let entry = self.find("domain", ObjectKind::Domain, Rights::STOP)?;
         Ok(Domain::new(self.object(entry)?))
+    }
+
+    /// The vcpu with that number, counted from 0, of those with which the domain began.
+    ///
+    /// # Errors
+    /// `BadArgument` if there is none.
+    pub fn vcpu(&self, number: usize) -> Result<Vcpu<'m, M>, Error> {
+        let raw = self.boot.vcpus().get(number).ok_or(Error::BadArgument)?;
+        let handle = Handle::from_raw(*raw).ok_or(Error::BadHandle)?;
+        Ok(Vcpu::new(Object::new(self.machine, handle)))
     }
 
     /// Every entry of the boot info that names an object of that kind with these rights.
@@ -148,6 +158,18 @@ mod tests {
             client.event("free", Rights::WAIT).err(),
             Some(Error::MissingRight)
         );
+    }
+
+    #[test]
+    fn a_vcpu_is_found_by_number() {
+        let machine = Script::new([]);
+        let mut boot = crate::hv::fake::boot_info(&[]);
+        boot.vcpu_count = 2;
+        boot.vcpus[1] = Handle::new(9, 3).raw();
+        let client = Client::new(&machine, &boot);
+        let second = client.vcpu(1).unwrap();
+        assert_eq!(second.object().handle(), Handle::new(9, 3));
+        assert_eq!(client.vcpu(2).err(), Some(Error::BadArgument));
     }
 
     #[test]

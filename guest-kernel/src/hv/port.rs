@@ -55,7 +55,13 @@ impl Handles {
 /// Bytes of the longest call that travels in registers.
 const CALL_REGISTER_BYTES: u64 = 16;
 
-impl<M: Machine> Port<'_, M> {
+impl<'m, M: Machine> Port<'m, M> {
+    /// The same port, from that machine.
+    #[must_use]
+    pub const fn on(&self, machine: &'m M) -> Self {
+        Port::new(Object::new(machine, self.object.handle()), self.slot)
+    }
+
     /// Sends a message: in registers if it fits, else through the outgoing buffer.
     ///
     /// # Errors

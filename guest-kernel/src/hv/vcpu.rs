@@ -1,4 +1,4 @@
-//! Vcpus of domains that this one has made.
+//! Vcpus: those with which the domain began, and those of domains that it has made.
 
 use nuncio_abi::{BudgetChange, Call, Error, Resume, VcpuExit};
 

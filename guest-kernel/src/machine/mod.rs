@@ -1,5 +1,9 @@
 //! The machine when the kernel really runs: calls through the text page, shared pages in place.
+//!
+//! Each vcpu has a [`Native`] of its own, with its vcpu page and its message buffers, which is handed to what
+//! runs on it. [`Secondary`] is a vcpu beside the first.
 
+mod secondary;
 mod text_page;
 mod view;
 
@@ -10,47 +14,82 @@ use spin::Once;
 
 use crate::hv::{Gate, Machine, Memory, MessageBuffers, Space};
 use crate::mm::{active, Access};
-use crate::{time, trap};
+use crate::time;
+use crate::trap::upcall::Collected;
+use crate::trap::{current_vcpu, Stacks, FIRST_STACKS};
 
+pub use secondary::Secondary;
 pub use text_page::{boot_info, Clock, TextPage};
 pub use view::WindowView;
 
 /// Windows begin on a boundary of 2 MiB, with a gap of that size between them.
 const WINDOW_ALIGN_BYTES: u64 = 2 << 20;
 
-/// The one machine there is.
-static MACHINE: Once<Native> = Once::new();
+/// The machine of the first vcpu.
+static FIRST: Once<Native> = Once::new();
+/// From where on all vcpus find room for windows.
+static NEXT_WINDOW: AtomicU64 = AtomicU64::new(0);
 
-/// The hypervisor below us.
+/// The hypervisor below a vcpu.
 pub struct Native {
     text: TextPage,
     clock: Clock,
     vcpu_page: &'static [AtomicU64; 512],
     time_page: &'static [AtomicU64; 512],
     buffers: MessageBuffers,
-    next_window: AtomicU64,
-    address_limit: u64,
-    mapped_end: u64,
+    collected: Collected,
+    number: usize,
+    stacks: Stacks,
+    boot: &'static BootInfo,
 }
 
 impl Native {
-    /// Takes the pages that a checked boot info names.
+    /// Takes the pages that a checked boot info names, on the first vcpu.
     pub fn install(boot: &'static BootInfo) -> &'static Native {
-        MACHINE.call_once(|| Native {
-            text: TextPage::at(boot),
-            clock: Clock::at(boot),
-            vcpu_page: text_page::vcpu_page(boot),
-            time_page: text_page::time_page(boot),
-            buffers: MessageBuffers::new(),
-            next_window: AtomicU64::new(boot.mapped_end),
-            address_limit: boot.address_limit,
-            mapped_end: boot.mapped_end,
-        })
+        NEXT_WINDOW.store(boot.mapped_end, Ordering::Relaxed);
+        FIRST.call_once(|| Native::new(boot, 0, boot.vcpu_page, FIRST_STACKS))
     }
 
-    /// The machine, once it is installed.
-    pub fn get() -> Option<&'static Native> {
-        MACHINE.get()
+    fn new(boot: &'static BootInfo, number: usize, vcpu_page: u64, stacks: Stacks) -> Native {
+        Native {
+            text: TextPage::at(boot),
+            clock: Clock::at(boot),
+            vcpu_page: text_page::words(vcpu_page),
+            time_page: text_page::words(boot.time_page),
+            buffers: MessageBuffers::new(),
+            collected: Collected::new(),
+            number,
+            stacks,
+            boot,
+        }
+    }
+
+    /// The machine of the vcpu that asks, once it is installed.
+    pub fn current() -> Option<&'static Native> {
+        match current_vcpu() {
+            0 => FIRST.get(),
+            number => secondary::machine(number),
+        }
+    }
+
+    /// The number of its vcpu, counted from 0.
+    pub const fn vcpu_number(&self) -> usize {
+        self.number
+    }
+
+    /// The stacks of its vcpu.
+    pub const fn stacks(&self) -> &Stacks {
+        &self.stacks
+    }
+
+    /// What upcalls on its vcpu have collected.
+    pub const fn collected(&self) -> &Collected {
+        &self.collected
+    }
+
+    /// What the domain was given.
+    pub const fn boot_info(&self) -> &'static BootInfo {
+        self.boot
     }
 
     /// The entry for calls.
@@ -74,18 +113,16 @@ impl Native {
     /// # Errors
     /// `QuotaExhausted` if there is no room below the address limit.
     pub fn reserve_window(&self, bytes: u64) -> Result<u64, Error> {
-        let next = self.next_window.load(Ordering::Relaxed);
-        let start = next
-            .checked_next_multiple_of(WINDOW_ALIGN_BYTES)
-            .and_then(|start| start.checked_add(WINDOW_ALIGN_BYTES));
-        let end = start.and_then(|start| start.checked_add(bytes));
-        match (start, end) {
-            (Some(start), Some(end)) if end <= self.address_limit => {
-                self.next_window.store(end, Ordering::Relaxed);
-                Ok(start)
-            }
-            _ => Err(Error::QuotaExhausted),
-        }
+        let window_at = |next: u64| {
+            let start = next.checked_next_multiple_of(WINDOW_ALIGN_BYTES)?;
+            let start = start.checked_add(WINDOW_ALIGN_BYTES)?;
+            let end = start.checked_add(bytes)?;
+            (end <= self.boot.address_limit).then_some((start, end))
+        };
+        let relaxed = Ordering::Relaxed;
+        let taken = NEXT_WINDOW.fetch_update(relaxed, relaxed, |next| Some(window_at(next)?.1));
+        let window = taken.ok().and_then(window_at);
+        window.map(|(start, _)| start).ok_or(Error::QuotaExhausted)
     }
 }
 
@@ -115,7 +152,7 @@ impl Machine for Native {
     }
 
     fn collected_by_upcall(&self, slot: usize, mask: u64) -> u64 {
-        trap::upcall::take(slot, mask)
+        self.collected.take(slot, mask)
     }
 
     fn attach(
@@ -142,7 +179,7 @@ impl Machine for Native {
         if module.length == 0 {
             return Some(&[]);
         }
-        let is_mapped = module.address >= PAGE_BYTES && end <= self.mapped_end;
+        let is_mapped = module.address >= PAGE_BYTES && end <= self.boot.mapped_end;
         is_mapped.then(|| view::module_bytes(module))
     }
 }

@@ -115,17 +115,8 @@ pub fn boot_info(address: u64) -> Option<&'static BootInfo> {
     (boot.magic == BOOT_INFO_MAGIC).then_some(boot)
 }
 
-/// The page of event words.
-pub fn vcpu_page(boot: &BootInfo) -> &'static [AtomicU64; 512] {
-    words(boot.vcpu_page)
-}
-
-/// The time page. It is read-only; nothing here stores to it.
-pub fn time_page(boot: &BootInfo) -> &'static [AtomicU64; 512] {
-    words(boot.time_page)
-}
-
-fn words(address: u64) -> &'static [AtomicU64; 512] {
+/// A page of the hypervisor, as words. Nothing here stores to the read-only ones.
+pub(super) fn words(address: u64) -> &'static [AtomicU64; 512] {
     // SAFETY: the boot info was checked: the address is that of a whole page that is mapped and
     // stays so. Both sides use it as atomic words only.
     unsafe { &*(address as *const [AtomicU64; 512]) }

@@ -67,13 +67,25 @@ pub fn install(boot: &BootInfo) -> Result<(), MapProblem> {
     Ok(())
 }
 
-/// Maps a range where it is, later than at the start.
+/// Maps a range where it is, later than at the start. All vcpus reach it: a CPU does not remember that
+/// something was not mapped (Intel SDM 3A, 4.10.2.3; AMD APM 2, 5.5.1).
 ///
 /// # Errors
 /// As [`Mapper::map`].
 pub fn map(start: u64, end: u64, access: Access) -> Result<(), MapProblem> {
     let mapper = MAPPER.get().ok_or(MapProblem::OutOfTables)?;
     mapper.lock().map(start, end, access)?;
+    reload();
+    Ok(())
+}
+
+/// Takes a range out. Another vcpu may still reach it until it starts anew.
+///
+/// # Errors
+/// As [`Mapper::unmap`].
+pub fn unmap(start: u64, end: u64) -> Result<(), MapProblem> {
+    let mapper = MAPPER.get().ok_or(MapProblem::OutOfTables)?;
+    mapper.lock().unmap(start, end)?;
     reload();
     Ok(())
 }
@@ -89,13 +101,14 @@ fn map_domain(mapper: &mut Mapper<'_>, boot: &BootInfo) -> Result<(), MapProblem
         mapper.map(start, end.ok_or(MapProblem::Range)?, Access::Read)?;
     }
     let boot_info = core::ptr::from_ref(boot).addr() as u64;
-    for (page, access) in [
-        (boot_info, Access::Read),
-        (boot.vcpu_page, Access::Write),
-        (boot.time_page, Access::Read),
-        (boot.text_page, Access::Execute),
+    let vcpus = boot.vcpus().len().max(1) as u64;
+    for (page, pages, access) in [
+        (boot_info, 1, Access::Read),
+        (boot.vcpu_page, vcpus, Access::Write),
+        (boot.time_page, 1, Access::Read),
+        (boot.text_page, 1, Access::Execute),
     ] {
-        mapper.map(page, page + PAGE_BYTES, access)?;
+        mapper.map(page, page + pages * PAGE_BYTES, access)?;
     }
     mapper.unmap(0, PAGE_BYTES)
 }
@@ -107,7 +120,7 @@ fn map_image(mapper: &mut Mapper<'_>) -> Result<(), MapProblem> {
     mapper.map(address(&raw const image_start), code_first, Access::Read)?;
     mapper.map(code_first, code_last, Access::Execute)?;
     mapper.map(variables, address(&raw const image_end), Access::Write)?;
-    for guard in trap::guard_pages() {
+    for guard in trap::FIRST_STACKS.guard_pages() {
         mapper.unmap(guard, guard + PAGE_BYTES)?;
     }
     Ok(())

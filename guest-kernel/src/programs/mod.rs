@@ -37,6 +37,8 @@ mod probe;
 #[cfg(feature = "bare-metal")]
 mod punctual;
 #[cfg(feature = "bare-metal")]
+mod smp;
+#[cfg(feature = "bare-metal")]
 mod spin;
 #[cfg(feature = "bare-metal")]
 mod table;

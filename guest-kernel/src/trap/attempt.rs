@@ -1,7 +1,8 @@
 //! Instructions that may fault: the fault is an answer, not an oops.
 //!
 //! `attempt!` notes where to go on before it runs the instructions; an exception in them continues
-//! there, with the stack pointer and the segments of that moment, even if it came from CPL 3.
+//! there, with the stack pointer and the segments of that moment, even if it came from CPL 3. Only the first
+//! vcpu attempts anything.
 // UNSAFETY: the symbols that inline assembly writes to.
 #![allow(unsafe_code)]
 
@@ -9,6 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::descriptor::{KERNEL_CODE, KERNEL_DATA};
 use super::stubs::Frame;
+use super::tables::current_vcpu;
 use crate::instructions::page_fault_address;
 
 /// Where to go on after a fault; 0 if nothing is being attempted.
@@ -75,6 +77,9 @@ pub fn outcome() -> Option<Fault> {
 
 /// Sends the interrupted code to the place after the attempt; false if there is none.
 pub(super) fn recover(frame: &mut Frame) -> bool {
+    if current_vcpu() != 0 {
+        return false;
+    }
     let resume = RESUME_RIP.swap(0, Relaxed);
     if resume == 0 {
         return false;

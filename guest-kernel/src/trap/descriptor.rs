@@ -9,8 +9,10 @@ pub const KERNEL_DATA: u16 = 0x10;
 pub const USER_DATA: u16 = 0x18 | 3;
 /// Selector of the code segment for CPL 3.
 pub const USER_CODE: u16 = 0x20 | 3;
-/// Selector of the task state segment.
+/// Selector of the first vcpu's task state segment; those of the others follow.
 pub const TASK_STATE: u16 = 0x28;
+/// Bytes in the descriptor of a task state segment.
+const TASK_STATE_ENTRY_BYTES: u16 = 16;
 
 const PRESENT: u64 = 1 << 47;
 const CODE_OR_DATA: u64 = 1 << 44;
@@ -24,21 +26,28 @@ const INTERRUPT_GATE_TYPE: u64 = 0xE << 40;
 /// Bytes in a task state segment.
 pub const TASK_STATE_BYTES: usize = 104;
 
-/// The table of segments, with the task state segment at that address.
-pub const fn segments(task_state: u64) -> [u64; 7] {
+/// The selector of a vcpu's task state segment.
+pub const fn task_selector(vcpu: u16) -> u16 {
+    TASK_STATE + vcpu * TASK_STATE_ENTRY_BYTES
+}
+
+/// The vcpu that has this selector in TR; the first, if that has none yet.
+pub const fn vcpu_of_selector(selector: u16) -> u16 {
+    selector.saturating_sub(TASK_STATE) / TASK_STATE_ENTRY_BYTES
+}
+
+/// The segments that come before the task state segments.
+pub const fn segments() -> [u64; 5] {
     let code = PRESENT | CODE_OR_DATA | EXECUTABLE | WRITABLE_OR_READABLE | LONG_MODE;
     let data = PRESENT | CODE_OR_DATA | WRITABLE_OR_READABLE;
+    [0, code, data, data | LEVEL_3, code | LEVEL_3]
+}
+
+/// The descriptor of a task state segment at that address, which is not in use.
+pub const fn task_segment(task_state: u64) -> [u64; 2] {
     let limit = TASK_STATE_BYTES as u64 - 1;
     let low = limit | (task_state & 0xFF_FFFF) << 16 | (task_state >> 24 & 0xFF) << 56;
-    [
-        0,
-        code,
-        data,
-        data | LEVEL_3,
-        code | LEVEL_3,
-        PRESENT | TASK_STATE_TYPE | low,
-        task_state >> 32,
-    ]
+    [PRESENT | TASK_STATE_TYPE | low, task_state >> 32]
 }
 
 /// An interrupt gate to that handler; `stack` is a number from the task state segment, 0 for the
@@ -74,14 +83,25 @@ mod tests {
 
     #[test]
     fn segments_as_the_manual_draws_them() {
-        let [null, code, data, user_data, user_code, low, high] = segments(0x1234_5678_9ABC_DEF0);
+        let [null, code, data, user_data, user_code] = segments();
         assert_eq!(null, 0);
         assert_eq!(code, 0x0020_9A00_0000_0000);
         assert_eq!(data, 0x0000_9200_0000_0000);
         assert_eq!(user_data, 0x0000_F200_0000_0000);
         assert_eq!(user_code, 0x0020_FA00_0000_0000);
+        let [low, high] = task_segment(0x1234_5678_9ABC_DEF0);
         assert_eq!(low, 0x9A00_89BC_DEF0_0067);
         assert_eq!(high, 0x1234_5678);
+    }
+
+    #[test]
+    fn a_selector_tells_the_vcpu() {
+        for vcpu in 0..16 {
+            let selector = task_selector(vcpu);
+            assert_eq!((selector / 8, selector % 8), (5 + 2 * vcpu, 0));
+            assert_eq!(vcpu_of_selector(selector), vcpu);
+        }
+        assert_eq!(vcpu_of_selector(0), 0, "before any is loaded");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Exceptions and upcalls.
 //!
-//! `install` loads the descriptor tables. An exception that a program asked for (`attempt`) goes
-//! back to it; any other prints an oops and stops the domain. `upcall` collects event bits.
+//! `install` fills the descriptor tables; each vcpu loads them, with a task state segment and stacks of its
+//! own. An exception that a program asked for (`attempt`) goes back to it; any other prints an oops and stops
+//! the domain. `upcall` collects event bits.
 //!
-//! Invariant: every exception arrives on a stack of its own, so that even an overflow of the main
-//! stack is reported.
+//! Invariants: every exception arrives on a stack of its own, so that even an overflow of the main
+//! stack is reported. TR says which vcpu runs, whatever else the registers hold.
 
 #[cfg(feature = "bare-metal")]
 #[macro_use]
@@ -22,9 +23,12 @@ pub mod upcall;
 pub mod descriptor;
 
 #[cfg(feature = "bare-metal")]
-pub use stacks::{guard_pages, main_stack_range, user_stack_page, Stack, MAIN_STACK, STACK_BYTES};
+pub use stacks::{user_stack_page, Stack, Stacks, FIRST_STACKS, MAIN_STACK, STACK_BYTES};
 #[cfg(feature = "bare-metal")]
-pub use tables::install;
+pub use tables::{current_vcpu, install, load};
+
+/// Vcpus that the kernel can run.
+pub const VCPUS: usize = 16;
 
 /// The vector at which upcalls arrive when a program asks for them.
 pub const UPCALL_VECTOR: u8 = 32;

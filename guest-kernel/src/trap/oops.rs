@@ -2,18 +2,16 @@
 #![forbid(unsafe_code)]
 
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use nuncio_abi::PAGE_BYTES;
 
 use super::stubs::Frame;
-use super::{guard_pages, OOPS_EXIT_CODE};
+use super::{current_vcpu, OOPS_EXIT_CODE};
 use crate::instructions::{control_registers, page_fault_address};
 use crate::kernel;
+use crate::machine::Native;
 
 const PAGE_FAULT: u64 = 14;
-
-static IN_OOPS: AtomicBool = AtomicBool::new(false);
 
 const REGISTER_NAMES: [&str; 15] = [
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8 ", "r9 ", "r10", "r11", "r12", "r13",
@@ -22,24 +20,18 @@ const REGISTER_NAMES: [&str; 15] = [
 
 /// Prints what happened and stops the domain.
 pub(super) fn stop(frame: &Frame) -> ! {
-    let code = OOPS_EXIT_CODE + frame.vector;
-    // An exception while the oops is printed must not print another one.
-    if !IN_OOPS.swap(true, Ordering::Relaxed) {
-        kernel::with_last_console(|console| print(console, frame));
-    }
-    kernel::stop(code)
-}
-
-fn print(console: &mut dyn Write, frame: &Frame) {
-    // The console cannot fail; what it loses it counts itself.
-    let _ = print_lines(console, frame);
+    kernel::give_up(OOPS_EXIT_CODE + frame.vector, |console| {
+        // The console cannot fail; what it loses it counts itself.
+        let _ = print_lines(console, frame);
+    })
 }
 
 fn print_lines(console: &mut dyn Write, frame: &Frame) -> core::fmt::Result {
     let address = page_fault_address();
     writeln!(
         console,
-        "\noops: {} (vector {}), error code {:#x}",
+        "\noops on vcpu {}: {} (vector {}), error code {:#x}",
+        current_vcpu(),
         name(frame.vector),
         frame.vector,
         frame.error_code
@@ -50,10 +42,7 @@ fn print_lines(console: &mut dyn Write, frame: &Frame) -> core::fmt::Result {
             "{} at {address:#x}",
             page_fault_text(frame.error_code)
         )?;
-        if guard_pages()
-            .iter()
-            .any(|page| address.wrapping_sub(*page) < PAGE_BYTES)
-        {
+        if is_guard_page(address) {
             writeln!(console, "that is the page below a stack: it has overflowed")?;
         }
     }
@@ -67,6 +56,13 @@ fn print_lines(console: &mut dyn Write, frame: &Frame) -> core::fmt::Result {
         write!(console, "{name} {value:#018x}{separator}")?;
     }
     Ok(())
+}
+
+/// Whether it lies below a stack of this vcpu.
+fn is_guard_page(address: u64) -> bool {
+    let guard_pages = Native::current().map(|machine| machine.stacks().guard_pages());
+    let mut guard_pages = guard_pages.iter().flatten();
+    guard_pages.any(|page| address.wrapping_sub(*page) < PAGE_BYTES)
 }
 
 fn page_fault_text(error_code: u64) -> &'static str {

@@ -2,6 +2,8 @@
 // UNSAFETY: a stack is memory that the CPU writes behind Rust's back.
 #![allow(unsafe_code)]
 
+use alloc::alloc::alloc_zeroed;
+use core::alloc::Layout;
 use core::cell::UnsafeCell;
 
 use nuncio_abi::PAGE_BYTES;
@@ -21,6 +23,16 @@ impl Stack {
         Stack(UnsafeCell::new([0; STACK_BYTES]))
     }
 
+    /// A stack from the heap, never given back; `None` if there is no room.
+    fn allocate() -> Option<&'static Stack> {
+        // SAFETY: the layout has a size. Zeros are a stack, and nobody else has this memory.
+        unsafe {
+            alloc_zeroed(Layout::new::<Stack>())
+                .cast::<Stack>()
+                .as_ref()
+        }
+    }
+
     fn start(&self) -> u64 {
         self.0.get().addr() as u64
     }
@@ -33,10 +45,41 @@ impl Stack {
 
 /// The stack on which the kernel and its programs run.
 pub static MAIN_STACK: Stack = Stack::new();
-/// The stack for exceptions.
-pub(super) static EXCEPTION_STACK: Stack = Stack::new();
-/// The stack for double faults, which may mean that the one for exceptions has overflowed.
-pub(super) static DOUBLE_FAULT_STACK: Stack = Stack::new();
+static EXCEPTION_STACK: Stack = Stack::new();
+static DOUBLE_FAULT_STACK: Stack = Stack::new();
+
+/// The stacks of a vcpu.
+pub struct Stacks {
+    /// On which it runs.
+    pub main: &'static Stack,
+    /// For exceptions.
+    pub(super) exception: &'static Stack,
+    /// For double faults, which may mean that the one for exceptions has overflowed.
+    pub(super) double_fault: &'static Stack,
+}
+
+/// Those of the first vcpu.
+pub const FIRST_STACKS: Stacks = Stacks {
+    main: &MAIN_STACK,
+    exception: &EXCEPTION_STACK,
+    double_fault: &DOUBLE_FAULT_STACK,
+};
+
+impl Stacks {
+    /// Stacks from the heap, never given back; `None` if there is no room. The guard pages are still mapped.
+    pub fn allocate() -> Option<Stacks> {
+        Some(Stacks {
+            main: Stack::allocate()?,
+            exception: Stack::allocate()?,
+            double_fault: Stack::allocate()?,
+        })
+    }
+
+    /// The pages that must not be mapped.
+    pub fn guard_pages(&self) -> [u64; 3] {
+        [self.main, self.exception, self.double_fault].map(Stack::start)
+    }
+}
 
 /// A page of stack for code at CPL 3, which must not share one with the kernel.
 #[repr(C, align(4096))]
@@ -50,14 +93,4 @@ static USER_STACK: UserStack = UserStack(UnsafeCell::new([0; PAGE_BYTES as usize
 /// The address of the page of stack for CPL 3.
 pub fn user_stack_page() -> u64 {
     USER_STACK.0.get().addr() as u64
-}
-
-/// The pages that must not be mapped.
-pub fn guard_pages() -> [u64; 3] {
-    [&MAIN_STACK, &EXCEPTION_STACK, &DOUBLE_FAULT_STACK].map(Stack::start)
-}
-
-/// The usable part of the main stack.
-pub fn main_stack_range() -> (u64, u64) {
-    (MAIN_STACK.start() + PAGE_BYTES, MAIN_STACK.top())
 }

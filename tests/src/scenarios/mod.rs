@@ -21,6 +21,7 @@ mod refusals;
 mod scale;
 mod scheduling;
 mod several_cpus;
+mod smp;
 mod soak;
 mod stream;
 mod time;
@@ -74,6 +75,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("panics", panics::SCENARIOS),
         ("scale", scale::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
+        ("smp", smp::SCENARIOS),
         ("time", time::SCENARIOS),
     ];
     if soak::BEDS.contains(&bed.name) {
@@ -87,6 +89,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("panics", panics::DISTURBED));
         themes.push(("scheduling", scheduling::SCENARIOS));
         themes.push(("several-cpus", several_cpus::FAST));
+        themes.push(("smp", smp::MANY));
         themes.push(("time", time::WITHOUT_PIT));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {

@@ -69,6 +69,6 @@ impl Ground for Native {
     }
 
     fn collected(&self, slot: usize) -> u64 {
-        upcall::take(slot, u64::MAX)
+        self.collected_by_upcall(slot, u64::MAX)
     }
 }

@@ -145,10 +145,11 @@ pub(super) const TABLE: Table = Table {
             let domain = subject.given("domain", Rights::NONE)?;
             let before = subject.query(domain, USAGE)?;
             let ram_frames = subject.boot.ram_bytes / PAGE;
+            let vcpus = subject.boot.vcpus().len() as u64;
             equal(
                 "frames allowed",
                 before.1,
-                ram_frames + 256 + ram_frames / 256,
+                ram_frames + 256 + ram_frames / 256 + 8 * vcpus,
             )?;
             let memory = subject.memory(7)?;
             equal(

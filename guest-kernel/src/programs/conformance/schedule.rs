@@ -108,6 +108,25 @@ pub(super) const TABLE: Table = Table {
             let arguments = [waiting(subject)?, KEEP, KEEP, KEEP, 255];
             subject.refuses(SCHEDULE, arguments, Error::BadArgument)
         }),
+        error(
+            Error::WrongState,
+            1,
+            "a-vcpu-that-runs-moves-nowhere",
+            |subject| {
+                // On a machine with one CPU there is nowhere to go.
+                let (loaded, _) = subject.counting_child()?;
+                let arguments = [loaded.vcpu, KEEP, KEEP, KEEP, 1];
+                let expected = match subject.ends_with(
+                    SCHEDULE,
+                    [waiting(subject)?, KEEP, KEEP, KEEP, 1],
+                    Error::BadArgument,
+                ) {
+                    Ok(()) => Error::BadArgument,
+                    Err(_) => Error::WrongState,
+                };
+                subject.refuses(SCHEDULE, arguments, expected)
+            },
+        ),
         behaviour("before-and-after-the-start", |subject| {
             every_good_one(subject, waiting(subject)?)?;
             let (loaded, _) = subject.counting_child()?;

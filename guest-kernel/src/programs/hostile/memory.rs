@@ -59,7 +59,7 @@ pub(super) fn execute_noexec(context: &mut Context<'_, Native>) -> ExitCode {
 }
 
 pub(super) fn page_fault(_: &mut Context<'_, Native>) -> ExitCode {
-    write(UNMAPPED);
+    touch_unmapped();
     SURVIVED
 }
 
@@ -67,8 +67,13 @@ pub(super) fn stack_overflow(_: &mut Context<'_, Native>) -> ExitCode {
     descend(0)
 }
 
+/// Writes where our own tables map nothing.
+pub(super) fn touch_unmapped() {
+    write(UNMAPPED);
+}
+
 /// Calls itself until the stack has no page left.
-fn descend(depth: u64) -> ExitCode {
+pub(super) fn descend(depth: u64) -> ExitCode {
     let page = black_box([depth; 64]);
     if depth == u64::MAX {
         return SURVIVED;

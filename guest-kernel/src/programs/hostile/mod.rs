@@ -10,6 +10,7 @@ mod flood;
 mod fuzz;
 mod memory;
 mod registers;
+mod secondary;
 mod user_call;
 
 use super::table::Program;
@@ -34,6 +35,8 @@ pub(super) const PROGRAMS: &[(&str, Program)] = &[
     ("execute-noexec", memory::execute_noexec),
     ("page-fault", memory::page_fault),
     ("stack-overflow", memory::stack_overflow),
+    ("secondary-page-fault", secondary::page_fault),
+    ("secondary-stack-overflow", secondary::stack_overflow),
     ("invalid-opcode-call", calls_from_outside::run),
     ("user-call", user_call::run),
     ("bad-cr", control::bad_cr),

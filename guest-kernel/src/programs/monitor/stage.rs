@@ -9,7 +9,9 @@ use nuncio_abi::{
 
 use crate::hv::{Child, Client, Machine, Memory, Port, Received, SharedView, Space, Start, Vcpu};
 use crate::machine::{Native, WindowView};
-use crate::trap::descriptor::{interrupt_gate, segments, task_state, TASK_STATE_BYTES};
+use crate::trap::descriptor::{
+    interrupt_gate, segments, task_segment, task_state, TASK_STATE, TASK_STATE_BYTES,
+};
 
 /// Slots of the vcpu page that manifests do not use.
 pub const EVENT_SLOT: usize = 50;
@@ -124,7 +126,8 @@ impl<'m> Pages<'m> {
         self.write(TABLES + PAGE_BYTES, &[(TABLES + 2 * PAGE_BYTES) | ALL])?;
         self.write(TABLES + 2 * PAGE_BYTES, &[LARGE | ALL])?;
         self.write_bytes(CODE, code)?;
-        self.write(SEGMENTS, &segments(TASK))?;
+        self.write(SEGMENTS, &segments())?;
+        self.write(SEGMENTS + u64::from(TASK_STATE), &task_segment(TASK))?;
         for (number, word) in (0..).zip(task_state(STACK_END, STACK_END)) {
             self.write_bytes(TASK + 4 * number, &word.to_le_bytes())?;
         }

@@ -4,11 +4,11 @@ use alloc::vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use nuncio_abi::{
-    BootInfo, Call, CallToken, Create, Deadline, Error, Handle, Outgoing, Rights, StopReason,
-    VcpuPage, MAX_VCPUS,
+    BootInfo, BudgetChange, Call, CallToken, Create, Deadline, Error, Handle, Outgoing, Rights,
+    StopReason, VcpuPage, MAX_VCPUS,
 };
 
-use super::domains::{close, grant, make_monitored, start, status, ONE, SLOT};
+use super::domains::{close, grant, make_monitored, map, start, status, ONE, SLOT};
 use super::machine::{run_on, script};
 use super::objects::{create, used, Answered};
 use super::{run, stop};
@@ -466,4 +466,59 @@ fn domains_end_while_their_vcpus_start_and_stop_elsewhere() {
         );
         assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
     }
+}
+
+/// The word of its vcpu page in which a child counts: none that means anything.
+const COUNT: usize = 60;
+
+/// A child whose page is the first of its memory.
+fn counts_in_its_page(guest: &mut Guest) -> ScriptResult {
+    let page = guest.words(GuestPhysical(0)).unwrap();
+    page[COUNT].fetch_add(1, Release);
+    spins(guest)
+}
+
+fn move_to(guest: &mut Guest, vcpu: Handle, cpu: u8) -> Answered<()> {
+    let call = Call::Schedule {
+        vcpu,
+        priority: Some(7),
+        budget: BudgetChange::Keep,
+        cpu: Some(cpu),
+    };
+    Ok(guest.call(call)?.map(|_| ()))
+}
+
+#[test]
+fn a_vcpu_that_does_not_run_moves_to_another_cpu() {
+    let outcome = run_on(
+        2,
+        ONE,
+        vec![
+            script(|guest| {
+                let child = make_monitored(guest, None, None, None)?;
+                let window = GuestPhysical(0x40_0000_0000 >> 8);
+                let own = guest.boot_info().handle("space").unwrap().handle().unwrap();
+                map(guest, own, child.memory, window.0)?.unwrap();
+                let there = guest.words(window).unwrap();
+                let none = move_to(guest, child.vcpu, 2)?;
+                assert_eq!(none, Err(Error::BadArgument), "there are two");
+                move_to(guest, child.vcpu, 1)?.unwrap();
+                move_to(guest, child.vcpu, 1)?.unwrap();
+                for times in 1..3 {
+                    start(guest, child.vcpu, 0)?.unwrap();
+                    while there[COUNT].load(Acquire) != times {
+                        let _ = wait(guest, Deadline::NOW)?;
+                    }
+                    let running = move_to(guest, child.vcpu, 0)?;
+                    assert_eq!(running, Err(Error::WrongState));
+                    stop_vcpu(guest, child.vcpu)?.unwrap();
+                }
+                stop(guest, 0)
+            }),
+            script(counts_in_its_page),
+            script(|_| unreachable!("nothing starts on the first CPU")),
+            script(counts_in_its_page),
+        ],
+    );
+    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
 }
