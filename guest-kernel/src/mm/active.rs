@@ -68,7 +68,7 @@ pub fn install(boot: &BootInfo) -> Result<(), MapProblem> {
 }
 
 /// Maps a range where it is, later than at the start. All vcpus reach it: a CPU does not remember that
-/// something was not mapped (Intel SDM 3A, 4.10.2.3; AMD APM 2, 5.5.1).
+/// something was not mapped (Intel SDM 3A, 4.10.2.3; AMD APM 2, 5.5).
 ///
 /// # Errors
 /// As [`Mapper::map`].

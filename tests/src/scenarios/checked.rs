@@ -14,6 +14,8 @@ pub const SCENARIOS: &[Scenario] = &[
     ("children", |bed| holds(bed, CHILDREN, 1)),
     ("monitor", |bed| holds(bed, MONITOR, 1)),
     ("revocation", |bed| holds(bed, REVOKE, 4)),
+    ("several_vcpus_on_one", |bed| holds(bed, SMP, 1)),
+    ("several_vcpus_on_four", |bed| holds(bed, SMP, 4)),
     ("stream", |bed| holds(bed, STREAM, 2)),
 ];
 
@@ -21,9 +23,11 @@ const CHILDREN: &str = include_str!("../../../tools/manifests/children.toml");
 const CONFORMANCE: &str = include_str!("../../../tools/manifests/conformance.toml");
 const MONITOR: &str = include_str!("../../../tools/manifests/monitor.toml");
 const REVOKE: &str = include_str!("../../../tools/manifests/revoke.toml");
+const SMP: &str = include_str!("../../../tools/manifests/smp.toml");
 const STREAM: &str = include_str!("../../../tools/manifests/stream.toml");
 
 fn holds(bed: &Bed, manifest: &str, cpus: u64) -> Result<(), Failed> {
+    let manifest = &manifest.replace("cpu = [0, 1, 2, 3]\n", "");
     let release = std::path::absolute(default_images())?;
     let images = release.with_file_name("checked");
     let images = images.to_str().ok_or("the path of the images is no text")?;
