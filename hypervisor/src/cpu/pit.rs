@@ -48,6 +48,7 @@ pub(super) fn wait_for_end(counts: u16) -> Option<()> {
         }
         last = now;
         // A count above the first is one that has wrapped round: the end has come meanwhile.
+        // ENDS: after that many polls.
         if (NEAR_END..=counts).contains(&now) {
             dwell();
         } else {

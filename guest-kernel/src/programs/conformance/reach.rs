@@ -47,4 +47,10 @@ pub const OUT_OF_REACH: &[OutOfReach] = &[
         place: 0,
         why: "a domain without a budget does not make what shares one",
     },
+    OutOfReach {
+        verb: Verb::Schedule,
+        error: Error::WrongState,
+        place: 1,
+        why: "there may be one CPU; on several a case of its behaviour shows it",
+    },
 ];

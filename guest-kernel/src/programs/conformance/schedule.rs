@@ -108,25 +108,28 @@ pub(super) const TABLE: Table = Table {
             let arguments = [waiting(subject)?, KEEP, KEEP, KEEP, 255];
             subject.refuses(SCHEDULE, arguments, Error::BadArgument)
         }),
-        error(
-            Error::WrongState,
-            1,
-            "a-vcpu-that-runs-moves-nowhere",
-            |subject| {
-                // On a machine with one CPU there is nowhere to go.
-                let (loaded, _) = subject.counting_child()?;
-                let arguments = [loaded.vcpu, KEEP, KEEP, KEEP, 1];
-                let expected = match subject.ends_with(
-                    SCHEDULE,
-                    [waiting(subject)?, KEEP, KEEP, KEEP, 1],
-                    Error::BadArgument,
-                ) {
-                    Ok(()) => Error::BadArgument,
-                    Err(_) => Error::WrongState,
-                };
-                subject.refuses(SCHEDULE, arguments, expected)
-            },
-        ),
+        behaviour("a-vcpu-moves-only-while-it-does-not-run", |subject| {
+            // On a machine with one CPU there is nowhere to go.
+            let moves = [waiting(subject)?, KEEP, KEEP, KEEP, 1];
+            let is_alone = subject
+                .ends_with(SCHEDULE, moves, Error::BadArgument)
+                .is_ok();
+            let expected = if is_alone {
+                Error::BadArgument
+            } else {
+                Error::WrongState
+            };
+            let (loaded, port, window) = counting(subject)?;
+            let moves = [loaded.vcpu, KEEP, KEEP, KEEP, 1];
+            subject.refuses(SCHEDULE, moves, expected)?;
+            if !is_alone {
+                subject.works(Verb::Stop, [loaded.vcpu, 0, 0, 0, 0])?;
+                subject.works(SCHEDULE, moves)?;
+                subject.start(loaded, 0)?;
+                subject.counts(port, window)?;
+            }
+            subject.unmap(window, PAGE)
+        }),
         behaviour("before-and-after-the-start", |subject| {
             every_good_one(subject, waiting(subject)?)?;
             let (loaded, _) = subject.counting_child()?;
