@@ -52,7 +52,7 @@ enum nuncio_verb {
     NUNCIO_VERB_RUN = 16,
     /* Make the calls that stand in a ring. */
     NUNCIO_VERB_SUBMIT = 17,
-    /* Set the priority and the budget of a vcpu. */
+    /* Set the priority, the budget and the CPU of a vcpu. */
     NUNCIO_VERB_SCHEDULE = 18,
 };
 
@@ -739,7 +739,7 @@ static inline uint64_t nuncio_submit(uint64_t text_page, uint64_t ring, uint64_t
     return nuncio_enter(text_page, NUNCIO_VERB_SUBMIT, ring, entries, 0, 0, 0, values);
 }
 
-/* Set the priority and the budget of a vcpu.
+/* Set the priority, the budget and the CPU of a vcpu.
  *   vcpu: vcpu, with schedule
  *   priority: its priority
  *   budget: its budget and the period of it in nanoseconds

@@ -297,7 +297,7 @@ pub enum Call {
         /// Guest-physical address of its first page tables, a multiple of 4096.
         page_table: u64,
     },
-    /// Set the priority and the budget of a vcpu.
+    /// Set the priority, the budget and the CPU of a vcpu.
     ///
     /// ```
     /// use nuncio_abi::{Budget, BudgetChange, Call, Handle};

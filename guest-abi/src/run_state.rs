@@ -55,12 +55,13 @@ impl VcpuPage<'_> {
         for _ in 0..MOST_LOOKS {
             let before @ (state, since_ns) = look();
             let stolen_ns = load(Self::STOLEN);
+            // Between the looks: whoever is interrupted behind them would count time in which the vcpu ran.
+            let waits_ns = match since_ns {
+                0 => 0,
+                since_ns => now_ns().saturating_sub(since_ns),
+            };
             let is_ready = state == RunState::Ready.number();
             if look() == before && is_ready == (since_ns != 0) {
-                let waits_ns = match since_ns {
-                    0 => 0,
-                    since_ns => now_ns().saturating_sub(since_ns),
-                };
                 return Some(stolen_ns.saturating_add(waits_ns));
             }
             core::hint::spin_loop();
@@ -116,6 +117,24 @@ mod tests {
         );
         words[VcpuPage::RUN_STATE].store(77, Ordering::Relaxed);
         assert_eq!(page.run_state(), None);
+    }
+
+    /// The reader is interrupted where it reads the clock; meanwhile the vcpu has run.
+    #[test]
+    fn time_that_passes_while_one_reads_is_not_counted_twice() {
+        let words = words();
+        let page = VcpuPage::new(&words);
+        page.become_ready(100);
+        let mut clock = [150, 5200].into_iter();
+        let stolen = page.stolen_ns(|| {
+            let now_ns = clock.next().unwrap();
+            if now_ns == 150 {
+                page.cease_to_be_ready(60, RunState::Running);
+                page.become_ready(5160);
+            }
+            now_ns
+        });
+        assert_eq!(stolen, Some(100));
     }
 
     /// A reader between any two of the hypervisor's writes is told the same or later, never less.

@@ -23,6 +23,6 @@ abi_table! {
         15 Start "start" "Let a vcpu run.",
         16 Run "run" "Run a vcpu until it needs its runner.",
         17 Submit "submit" "Make the calls that stand in a ring.",
-        18 Schedule "schedule" "Set the priority and the budget of a vcpu.",
+        18 Schedule "schedule" "Set the priority, the budget and the CPU of a vcpu.",
     }
 }

@@ -15,7 +15,7 @@ use spin::Once;
 use crate::lock::{rank, Mutex};
 use crate::mem::OutOfFrames;
 use crate::object::DomainId;
-use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, VcpuId, MAX_VCPUS};
+use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, Standing, VcpuId, MAX_VCPUS};
 
 use super::domains::Domains;
 use super::launching::{Launched, Planned};
@@ -54,6 +54,8 @@ pub(super) struct Cpu {
     attention: Arc<Attention>,
     timers: Mutex<Timers, rank::Timers>,
     requests: Mutex<Vec<Request>, rank::Requests>,
+    /// Vcpus that have been moved here.
+    arrivals: Mutex<Vec<(VcpuId, Standing)>, rank::Requests>,
     orphans: Mutex<Vec<DomainId>, rank::Orphans>,
     launched: Mutex<Vec<Launched>, rank::Launched>,
     planned: Mutex<Vec<Planned>, rank::Launched>,
@@ -287,6 +289,7 @@ impl Cpu {
             attention: Arc::default(),
             timers: Mutex::new(Timers::new(index)),
             requests: Mutex::default(),
+            arrivals: Mutex::default(),
             orphans: Mutex::default(),
             launched: Mutex::default(),
             planned: Mutex::default(),
@@ -301,6 +304,16 @@ impl Cpu {
     /// Takes what has been asked of the CPU.
     pub(super) fn take_requests(&self) -> Vec<Request> {
         core::mem::take(&mut *self.requests.lock())
+    }
+
+    /// A vcpu that does not run belongs to this CPU from now on, and is scheduled like that.
+    pub(super) fn add_arrival(&self, id: VcpuId, standing: Standing) {
+        self.arrivals.lock().push((id, standing));
+    }
+
+    /// Takes those that have come.
+    pub(super) fn take_arrivals(&self) -> Vec<(VcpuId, Standing)> {
+        core::mem::take(&mut *self.arrivals.lock())
     }
 
     /// On this CPU a domain was given up by its maker.

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use nuncio_abi::{Deadline, Error};
 
 use crate::object::{Domain, Sleeper, Waiting, Wake};
-use crate::sched::{CpuIndex, Standing, Told, VcpuId};
+use crate::sched::{CpuIndex, Told, VcpuId};
 use crate::vt::Vendor;
 
 use super::scheduling::Scheduling;
@@ -38,8 +38,6 @@ pub(super) enum Wish {
     Retire(Arc<Domain>, VcpuId),
     /// The vcpu of a domain is scheduled otherwise, as that vcpu wants it.
     Schedule(Scheduling, VcpuId),
-    /// The vcpu, which does not run, is this CPU's from now on, and is scheduled like that.
-    Arrive(VcpuId, Standing),
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -75,6 +73,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Does what other CPUs have asked for. No vcpu runs meanwhile.
     #[cold]
     pub(super) fn grant_requests(&mut self) {
+        self.receive_arrivals();
         for Request { asker, wish } in self.context.here.take_requests() {
             let result = self.grant(wish);
             if let Some(Asker { vcpu, sleeper }) = asker {
@@ -96,11 +95,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 Ok(())
             }
             Wish::Schedule(scheduling, caller) => self.schedule(&scheduling, caller),
-            Wish::Arrive(id, standing) => {
-                let now_ns = self.context.platform.now_ns();
-                self.context.scheduler.arrive(id, standing, now_ns);
-                Ok(())
-            }
         }
     }
 }

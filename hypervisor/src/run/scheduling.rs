@@ -6,7 +6,7 @@ use nuncio_abi::{Error, Reply};
 
 use crate::call::ScheduleTerms;
 use crate::object::{Domain, VcpuNumber};
-use crate::sched::{Change, CpuIndex, Priority, VcpuId};
+use crate::sched::{Change, CpuIndex, Priority, Told, VcpuId};
 use crate::vt::Vendor;
 
 use super::requests::Wish;
@@ -51,6 +51,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if domain.ending().is_some() {
             return Err(Error::PeerGone);
         }
+        self.receive_arrivals();
         let (id, _) = domain.vcpu(*number).ok_or(Error::WrongState)?;
         if self.context.elsewhere(id).is_some() {
             // Somebody else has just moved it.
@@ -79,6 +80,15 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Ok(())
     }
 
+    /// Vcpus that have been moved to this CPU bring along how they are scheduled: before anything is done to
+    /// one of them, and when this CPU is told of them.
+    pub(super) fn receive_arrivals(&mut self) {
+        for (id, standing) in self.context.here.take_arrivals() {
+            let now_ns = self.context.platform.now_ns();
+            self.context.scheduler.arrive(id, standing, now_ns);
+        }
+    }
+
     /// A vcpu that does not run starts on another CPU next. Meanwhile it counts as one that does, so nobody
     /// starts it here.
     fn move_stopped(
@@ -99,9 +109,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             standing.map_err(|_| Error::WrongState)
         });
         let result = moved.map(|standing| {
-            // First what it brings along: whoever starts it there finds that.
-            self.wish(cpu, Wish::Arrive(id, standing));
+            // First what it brings along: whoever knows where it is finds that.
+            self.context.cpus.cpu(cpu).add_arrival(id, standing);
             self.context.cpus.mailboxes().open(id, cpu);
+            self.context.tell(cpu, Told::REQUEST);
         });
         self.give_back(domain, vcpu);
         result

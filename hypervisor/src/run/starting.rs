@@ -45,6 +45,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             vcpu: object,
             entry,
         } = starting;
+        self.receive_arrivals();
         // Whoever ends it from here on finds the vcpu on this CPU, and asks for it behind this.
         if domain.ending().is_some() {
             self.give_back(&domain, object);

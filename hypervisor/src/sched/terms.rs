@@ -48,9 +48,11 @@ impl Scheduler {
         Ok(standing)
     }
 
-    /// A vcpu that [`Scheduler::depart`]ed elsewhere is this CPU's; it may have been started already.
+    /// A vcpu that [`Scheduler::depart`]ed elsewhere, and does not run, is this CPU's.
     pub fn arrive(&mut self, id: VcpuId, standing: Standing, now_ns: u64) {
         self.reserve(id);
+        // One of that number may have been here, and never run.
+        self.retire(id);
         self.set_ceiling(id, standing.ceiling);
         let change = Change {
             priority: Some(standing.priority),

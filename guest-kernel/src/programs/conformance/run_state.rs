@@ -49,6 +49,8 @@ pub(super) const TABLE: Table = Table {
             let (before, start) = (own_stolen(subject)?, subject.ground.now_ns());
             let deadline = subject.far_off();
             while own_stolen(subject)? == before {
+                // Who wakes up waits for the other one's slice to end.
+                sleep(subject, 1)?;
                 if subject.ground.now_ns() >= deadline {
                     return Err("nothing is stolen, although there is another vcpu".into());
                 }
@@ -157,13 +159,13 @@ impl Watched {
         };
         for _ in 0..1000 {
             let (state, since, stolen) = words()?;
+            let waits = match since {
+                0 => 0,
+                since => subject.ground.now_ns().saturating_sub(since),
+            };
             let (state_after, since_after, _) = words()?;
             let is_ready = state == RunState::Ready.number();
             if (state, since) == (state_after, since_after) && is_ready == (since != 0) {
-                let waits = match since {
-                    0 => 0,
-                    since => subject.ground.now_ns().saturating_sub(since),
-                };
                 let stolen = stolen + waits;
                 return Ok(Seen { state, stolen });
             }
