@@ -166,7 +166,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 record.trace = record.trace.take().or(trace);
             }
         }
-        let (domain, vcpu) = world.into_objects();
+        // What it has taken is free before anybody can start it again.
+        let (domain, vcpu) = {
+            let world = world;
+            let World { domain, object, .. } = *world;
+            (domain, object)
+        };
         self.give_back(&domain, vcpu);
     }
 

@@ -107,12 +107,6 @@ impl<V: Vendor, P: Platform> World<V, P> {
         Some(trace)
     }
 
-    /// What the objects know of it, when it never runs again in this form.
-    pub fn into_objects(self: Box<Self>) -> (Arc<Domain>, Vcpu) {
-        let World { domain, object, .. } = *self;
-        (domain, object)
-    }
-
     /// A vcpu that has not run yet.
     pub fn new(domain: Arc<Domain>, object: Vcpu, vcpu: V::Vcpu, extended: P::Extended) -> Self {
         let monitor = object.monitor();
