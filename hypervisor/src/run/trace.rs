@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Error, Verb};
 
-/// Runs of equal calls that are kept of one vcpu: 64 KiB.
-const MOST_RUNS: usize = 16_384;
+/// Runs of equal calls that are kept of one vcpu: 128 KiB.
+const MOST_RUNS: usize = 32_768;
 
 /// Runs in a line of the report.
 const RUNS_IN_A_LINE: usize = 64;
@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(trace.runs.len(), MOST_RUNS);
         assert_eq!(trace.runs.capacity(), MOST_RUNS);
         let text = lines(&trace);
-        assert!(text.ends_with("recorded=16384 unrecorded=10"), "{text}");
+        let end = std::format!("recorded={MOST_RUNS} unrecorded=10");
+        assert!(text.ends_with(&end), "{text}");
         assert!(text.lines().all(|line| line.len() < 1024));
     }
 }
