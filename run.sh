@@ -208,8 +208,9 @@ tests() {
     fi
     ((${#only[@]} + ${#filter[@]} > 0)) || check
     # With one thread, libtest prints each result in two pieces, and other output may come between.
+    # A test that hangs is named in what the others printed ("has been running for over 60 seconds").
     ((${#only[@]} > 0)) ||
-        step host "host tests" env RUST_TEST_THREADS="$(threads)" \
+        step host "host tests" env RUST_TEST_THREADS="$(threads)" timeout --kill-after=10 40m \
             cargo test --workspace --no-fail-fast "${filter[@]}"
     build_images
     build_checked_images

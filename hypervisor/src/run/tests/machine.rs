@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use nuncio_abi::{Call, StopReason, TimePage};
 
@@ -22,6 +23,8 @@ use crate::vt::fake::{Clock, Fake, Guest, Script, ScriptResult};
 const FIRST_FRAME: u64 = 0x100;
 const FRAMES: u64 = 6144;
 const MODULE_FRAMES: u64 = 16;
+/// The longest that a machine may run; the longest test takes some seconds.
+const MOST_SECONDS: u64 = 120;
 
 std::thread_local! {
     /// One machine's memory for each test thread, used by one run after the other.
@@ -34,22 +37,59 @@ pub struct FakePlatform {
     pub lines: Arc<Mutex<Vec<String>>>,
     switches: Arc<Mutex<u64>>,
     index: CpuIndex,
+    bus: Arc<Bus>,
+}
+
+/// What all CPUs of a machine see.
+struct Bus {
     /// For each CPU whether it has been interrupted.
-    interrupted: Arc<[AtomicBool]>,
+    interrupted: Vec<AtomicBool>,
+    /// A CPU has panicked: the others would wait for it for ever.
+    is_broken: AtomicBool,
+    began: Instant,
+}
+
+impl Bus {
+    fn new(cpus: u8) -> Arc<Bus> {
+        Arc::new(Bus {
+            interrupted: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+            is_broken: AtomicBool::new(false),
+            began: Instant::now(),
+        })
+    }
+
+    /// Every CPU asks again and again, so that a test that would hang fails instead.
+    fn check(&self) {
+        if std::thread::panicking() {
+            return;
+        }
+        assert!(
+            !self.is_broken.load(Ordering::Relaxed),
+            "another CPU has panicked, see above"
+        );
+        assert!(
+            self.began.elapsed().as_secs() < MOST_SECONDS,
+            "the machine still runs after {MOST_SECONDS} s"
+        );
+    }
 }
 
 impl FakePlatform {
-    fn new(
-        clock: Arc<Mutex<Clock>>,
-        index: CpuIndex,
-        interrupted: Arc<[AtomicBool]>,
-    ) -> FakePlatform {
+    fn new(clock: Arc<Mutex<Clock>>, index: CpuIndex, bus: Arc<Bus>) -> FakePlatform {
         FakePlatform {
             clock,
             lines: Arc::default(),
             switches: Arc::default(),
             index,
-            interrupted,
+            bus,
+        }
+    }
+}
+
+impl Drop for FakePlatform {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.bus.is_broken.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -58,6 +98,7 @@ impl Platform for FakePlatform {
     type Extended = u64;
 
     fn now_ns(&self) -> u64 {
+        self.bus.check();
         self.clock.lock().unwrap().now_ns
     }
 
@@ -78,11 +119,12 @@ impl Platform for FakePlatform {
     }
 
     fn interrupt(&self, cpu: CpuIndex) {
-        self.interrupted[cpu.index()].store(true, Ordering::SeqCst);
+        self.bus.interrupted[cpu.index()].store(true, Ordering::SeqCst);
     }
 
     fn wait_while(&self, _cpu: CpuIndex, is_there: &dyn Fn() -> bool) {
         while is_there() {
+            self.bus.check();
             std::thread::yield_now();
         }
     }
@@ -100,10 +142,11 @@ impl Platform for FakePlatform {
         }
         drop(clock);
         assert!(
-            self.interrupted.len() > 1,
+            self.bus.interrupted.len() > 1,
             "an idle machine has something to wait for"
         );
-        while !self.interrupted[self.index.index()].swap(false, Ordering::SeqCst) {
+        while !self.bus.interrupted[self.index.index()].swap(false, Ordering::SeqCst) {
+            self.bus.check();
             std::thread::yield_now();
         }
     }
@@ -169,7 +212,7 @@ pub fn run(plan: &str, scripts: Vec<Script>) -> Outcome {
 pub fn run_on(count: u8, plan: &str, scripts: Vec<Script>) -> Outcome {
     let arena = ARENA.with(|arena| *arena);
     let cpus = Cpus::new(usize::from(count));
-    let interrupted: Arc<[AtomicBool]> = (0..count).map(|_| AtomicBool::new(false)).collect();
+    let bus = Bus::new(count);
     let mut by_cpu: Vec<Vec<Script>> = (0..count).map(|_| Vec::new()).collect();
     for (number, script) in scripts.into_iter().enumerate() {
         by_cpu[number % usize::from(count)].push(script);
@@ -178,15 +221,15 @@ pub fn run_on(count: u8, plan: &str, scripts: Vec<Script>) -> Outcome {
     let own = by_cpu.next().unwrap_or_default();
     std::thread::scope(|scope| {
         for (index, scripts) in (1..).map(CpuIndex).zip(by_cpu) {
-            let (cpus, interrupted) = (cpus.clone(), interrupted.clone());
+            let (cpus, bus) = (cpus.clone(), bus.clone());
             scope.spawn(move || {
                 let clock = Arc::new(Mutex::new(Clock::default()));
-                let platform = FakePlatform::new(clock.clone(), index, interrupted);
+                let platform = FakePlatform::new(clock.clone(), index, bus);
                 let vendor = Fake::new(arena, clock, scripts);
                 Runner::new(cpus, index, vendor, platform, None).serve();
             });
         }
-        let outcome = run_boot_cpu(cpus, interrupted, plan, own, &image(), false);
+        let outcome = run_boot_cpu(cpus, bus, plan, own, &image(), false);
         outcome.unwrap_or_else(|error| panic!("{error}"))
     })
 }
@@ -207,13 +250,12 @@ fn run_with(
     image: &[u8],
     is_tracing: bool,
 ) -> Result<Outcome, LaunchError> {
-    let interrupted = Arc::new([AtomicBool::new(false)]);
-    run_boot_cpu(Cpus::new(1), interrupted, plan, scripts, image, is_tracing)
+    run_boot_cpu(Cpus::new(1), Bus::new(1), plan, scripts, image, is_tracing)
 }
 
 fn run_boot_cpu(
     cpus: Arc<Cpus>,
-    interrupted: Arc<[AtomicBool]>,
+    bus: Arc<Bus>,
     plan: &str,
     scripts: Vec<Script>,
     image: &[u8],
@@ -224,7 +266,7 @@ fn run_boot_cpu(
     pool.add(Frame(FIRST_FRAME), FRAMES - MODULE_FRAMES);
     let account = Account::new(pool.clone(), u64::MAX);
     let clock = Arc::new(Mutex::new(Clock::default()));
-    let platform = FakePlatform::new(clock.clone(), CpuIndex::BOOT, interrupted);
+    let platform = FakePlatform::new(clock.clone(), CpuIndex::BOOT, bus);
     let (lines, switches) = (platform.lines.clone(), platform.switches.clone());
     let plan = Plan::parse(plan.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
     let machine = Machine {
