@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 
 use raw_cpuid::native_cpuid::cpuid_count;
 
-use super::msr;
+use super::{msr, running, x87};
 
 /// CPUID leaf of the extended state (Intel SDM vol. 2, CPUID; AMD APM vol. 3, E.3.8).
 const LEAF: u32 = 0xD;
@@ -28,12 +28,12 @@ const AREA_ALIGNMENT: usize = 64;
 const MINIMUM_AREA_BYTES: usize = 512 + 64;
 /// Offsets in the legacy region (Intel SDM vol. 1, table 13-1) and values after a reset.
 const CONTROL_WORD_OFFSET: usize = 0;
-const CONTROL_WORD_RESET: u16 = 0x037F;
 const MXCSR_OFFSET: usize = 24;
 const MXCSR_RESET: u32 = 0x1F80;
 
-/// XCR0 after a reset: x87 alone.
-const XCR0_RESET: u64 = 1;
+/// The bit of x87 state, and XCR0 after a reset, which has it alone.
+const XCR0_X87: u32 = 1;
+const XCR0_RESET: u64 = XCR0_X87 as u64;
 
 /// CPUID leaf Fn8000_0008, and in its EBX: XSAVE and XRSTOR always handle the x87 pointers; IBPB
 /// (AMD APM vol. 3, E.4.7).
@@ -59,6 +59,8 @@ pub struct Capabilities {
     pub restores_x87_pointers: bool,
     /// The CPU can be told to forget its indirect branches.
     pub has_branch_barrier: bool,
+    /// XRSTOR should leave x87 state alone where that can be.
+    pub has_x87_race: bool,
 }
 
 impl Capabilities {
@@ -78,6 +80,7 @@ impl Capabilities {
             // Intel's CPUs always do and never say so: their pointers are cleared for nothing.
             restores_x87_pointers: extended_ebx & EBX_X87_POINTERS != 0,
             has_branch_barrier: has_branch_barrier(extended_ebx, structured_edx),
+            has_x87_race: x87::has_race(),
         }
     }
 }
@@ -99,6 +102,8 @@ pub struct ExtendedState {
     capabilities: Capabilities,
     xcr0: u64,
     debug: [u64; 4],
+    /// The x87 part is that of a reset, and is put into the CPU without XRSTOR.
+    has_reset_x87: bool,
 }
 
 // SAFETY: the area belongs to this value alone, like a Box's.
@@ -119,7 +124,7 @@ impl ExtendedState {
         unsafe {
             area.add(CONTROL_WORD_OFFSET)
                 .cast::<u16>()
-                .write(CONTROL_WORD_RESET);
+                .write(x87::CONTROL_WORD_RESET);
             area.add(MXCSR_OFFSET).cast::<u32>().write(MXCSR_RESET);
         }
         ExtendedState {
@@ -127,6 +132,7 @@ impl ExtendedState {
             capabilities,
             xcr0: XCR0_RESET,
             debug: [0; 4],
+            has_reset_x87: capabilities.has_x87_race,
         }
     }
 
@@ -176,6 +182,15 @@ impl ExtendedState {
                 options(nostack),
             );
         }
+        // With one CPU there is nobody to race with.
+        if self.capabilities.has_x87_race && running::count() > 1 {
+            self.has_reset_x87 = x87::is_reset(self.x87());
+        }
+    }
+
+    fn x87(&self) -> &[u64; x87::WORDS] {
+        // SAFETY: the legacy region begins with it, the area is aligned, and its bytes are initialised.
+        unsafe { self.area.cast().as_ref() }
     }
 
     #[inline]
@@ -183,8 +198,12 @@ impl ExtendedState {
         if self.capabilities.has_branch_barrier {
             forget_branches();
         }
-        if !self.capabilities.restores_x87_pointers {
-            clear_x87_pointers();
+        let mut components = u32::MAX;
+        if self.has_reset_x87 {
+            x87::reset();
+            components &= !XCR0_X87;
+        } else if !self.capabilities.restores_x87_pointers {
+            x87::clear_pointers();
         }
         // SAFETY: the area was written by XSAVE or by `new`, so its header is valid and XRSTOR
         // does not fault; the hypervisor keeps nothing in these registers.
@@ -192,7 +211,7 @@ impl ExtendedState {
             asm!(
                 "xrstor64 [{area}]",
                 area = in(reg) self.area.as_ptr(),
-                in("eax") u32::MAX,
+                in("eax") components,
                 in("edx") u32::MAX,
                 options(nostack),
             );
@@ -213,25 +232,6 @@ fn forget_branches() {
     // SAFETY: the register takes commands to the branch predictors, which change only how fast
     // code runs. A CPU that refuses it has lied about it, and nothing else helps there.
     let _ = unsafe { msr::write(PREDICTION_COMMAND, BRANCH_BARRIER) };
-}
-
-/// Puts addresses of the hypervisor, the same for all, where the last domain's x87 instruction and
-/// data pointers are. Without an unmasked exception pending, these CPUs neither save nor load them
-/// (AMD APM vol. 5, FXRSTOR; CVE-2006-1056).
-fn clear_x87_pointers() {
-    static CONSTANT: u32 = 0;
-    // SAFETY: the registers still hold the last domain's x87 state, which has been saved; XRSTOR
-    // replaces all of it but the pointers. FNCLEX drops its pending exceptions and FFREE makes room
-    // for the number, so that nothing can fault. The hypervisor uses no x87 registers.
-    unsafe {
-        asm!(
-            "fnclex",
-            "ffree st(7)",
-            "fild dword ptr [{constant}]",
-            constant = in(reg) &raw const CONSTANT,
-            options(nostack, readonly),
-        );
-    }
 }
 
 fn layout(capabilities: &Capabilities) -> Layout {
@@ -316,6 +316,7 @@ mod tests {
         area_bytes: 2696,
         restores_x87_pointers: true,
         has_branch_barrier: true,
+        has_x87_race: false,
     };
 
     #[test]
@@ -332,7 +333,7 @@ mod tests {
         // SAFETY: the area has at least 576 bytes and is initialised.
         let legacy = unsafe { core::slice::from_raw_parts(state.area.as_ptr(), 576) };
         assert_eq!(legacy[MXCSR_OFFSET..][..4], MXCSR_RESET.to_le_bytes());
-        assert_eq!(legacy[..2], CONTROL_WORD_RESET.to_le_bytes());
+        assert_eq!(legacy[..2], x87::CONTROL_WORD_RESET.to_le_bytes());
         assert!(legacy[512..].iter().all(|byte| *byte == 0));
         assert_eq!(state.xcr0, 1);
     }

@@ -39,6 +39,7 @@ mod time_options;
 mod timer;
 mod trap_frame;
 pub mod traps;
+mod x87;
 
 pub use clock_entry::clock_entry;
 pub use direct_map::DirectMap;
