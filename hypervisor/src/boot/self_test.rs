@@ -152,26 +152,42 @@ fn debug_exception(platform: &Platform) {
 }
 
 fn extended_state() {
+    let capabilities = Capabilities::detect();
+    for has_x87_race in [false, true] {
+        state_changes_hands(Capabilities {
+            has_x87_race,
+            ..capabilities
+        });
+    }
+}
+
+fn state_changes_hands(capabilities: Capabilities) {
     const PATTERN: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
     const BREAKPOINT: u64 = 0x1234_5678;
-    let capabilities = Capabilities::detect();
     let mut first = ExtendedState::new(capabilities);
     let mut second = ExtendedState::new(capabilities);
     ExtendedState::switch(None, &first);
     assert_eq!(vector_register(), [0, 0]);
     set_vector_register(PATTERN);
     set_debug_register(BREAKPOINT);
+    use_x87();
     let first_pointer = use_x87();
+    let two_ones = x87_registers();
     assert!(extended_state::try_write_xcr0(0b11).is_some());
     ExtendedState::switch(Some(&mut first), &second);
     assert_eq!((vector_register(), debug_register()), ([0, 0], 0));
     assert_ne!(x87_instruction_pointer(), first_pointer);
+    // QEMU empties registers and leaves what is in them, if it is XRSTOR that puts them in order.
+    assert_eq!(x87_registers()[0], 0);
+    assert!(!capabilities.has_x87_race || x87_registers() == [0; 3]);
     let second_pointer = use_x87();
     ExtendedState::switch(Some(&mut second), &first);
     assert_eq!((first.xcr0(), second.xcr0()), (0b11, 0b1));
     assert_eq!((vector_register(), debug_register()), (PATTERN, BREAKPOINT));
     assert_ne!(x87_instruction_pointer(), second_pointer);
+    assert_eq!(x87_registers(), two_ones);
     ExtendedState::switch(None, &second);
+    assert_ne!(x87_registers(), two_ones);
 }
 
 /// Executes an x87 instruction and returns the lower half of its address, which is another one
@@ -199,6 +215,17 @@ fn x87_instruction_pointer() -> u32 {
     // SAFETY: stores 28 bytes into `environment`.
     unsafe { asm!("fnstenv [{}]", in(reg) &mut environment, options(nostack)) };
     environment[3]
+}
+
+/// Which x87 registers are not empty, a bit each, and what is in the topmost.
+fn x87_registers() -> [u64; 3] {
+    #[repr(align(16))]
+    struct Area([u64; 64]);
+    let mut area = Area([0; 64]);
+    // SAFETY: stores 512 bytes into `area`.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut area.0, options(nostack)) };
+    // The tags are the fifth byte (Intel SDM vol. 1, table 10-2).
+    [area.0[0] >> 32 & 0xFF, area.0[4], area.0[5]]
 }
 
 fn vector_register() -> [u64; 2] {

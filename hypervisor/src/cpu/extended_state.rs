@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 
 use raw_cpuid::native_cpuid::cpuid_count;
 
-use super::{msr, running, x87};
+use super::{msr, x87};
 
 /// CPUID leaf of the extended state (Intel SDM vol. 2, CPUID; AMD APM vol. 3, E.3.8).
 const LEAF: u32 = 0xD;
@@ -80,7 +80,15 @@ impl Capabilities {
             // Intel's CPUs always do and never say so: their pointers are cleared for nothing.
             restores_x87_pointers: extended_ebx & EBX_X87_POINTERS != 0,
             has_branch_barrier: has_branch_barrier(extended_ebx, structured_edx),
+            has_x87_race: false,
+        }
+    }
+
+    /// Those of a machine in which other CPUs run, too.
+    pub fn beside_others(self) -> Self {
+        Capabilities {
             has_x87_race: x87::has_race(),
+            ..self
         }
     }
 }
@@ -182,8 +190,7 @@ impl ExtendedState {
                 options(nostack),
             );
         }
-        // With one CPU there is nobody to race with.
-        if self.capabilities.has_x87_race && running::count() > 1 {
+        if self.capabilities.has_x87_race {
             self.has_reset_x87 = x87::is_reset(self.x87());
         }
     }

@@ -28,10 +28,15 @@ pub(super) struct PaidState {
 }
 
 impl HardwarePlatform {
-    pub(super) fn new<V: Vendor>(cpu: cpu::Platform) -> Self {
+    /// For a CPU beside which others run or none.
+    pub(super) fn new<V: Vendor>(cpu: cpu::Platform, has_others: bool) -> Self {
+        let capabilities = Capabilities::detect();
         HardwarePlatform {
             cpu,
-            capabilities: Capabilities::detect(),
+            capabilities: match has_others {
+                true => capabilities.beside_others(),
+                false => capabilities,
+            },
             // Where guests have to be limited because they may not leave for the timer's interrupt, they
             // may not leave for another CPU's either.
             needs_nmi: V::Vcpu::LIMITS_RUNS,
