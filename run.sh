@@ -208,10 +208,11 @@ tests() {
     fi
     ((${#only[@]} + ${#filter[@]} > 0)) || check
     # With one thread, libtest prints each result in two pieces, and other output may come between.
-    # A test that hangs is named in what the others printed ("has been running for over 60 seconds").
+    # A test that hangs is named in what the others printed ("has been running for over 60 seconds"). A
+    # filter before the two dashes would have cargo run unit tests of crates that have none of their own.
     ((${#only[@]} > 0)) ||
         step host "host tests" env RUST_TEST_THREADS="$(threads)" timeout --kill-after=10 40m \
-            cargo test --workspace --no-fail-fast "${filter[@]}"
+            cargo test --workspace --no-fail-fast -- "${filter[@]}"
     build_images
     build_checked_images
     build_tools --workspace --bins

@@ -54,11 +54,28 @@ impl<'m, M: Machine> Vcpu<'m, M> {
     /// `BadArgument` for a higher priority than the caller may give; `WrongState` if it uses its maker's
     /// budget; `PeerGone` if its domain has ended.
     pub fn schedule(&self, priority: Option<u8>, budget: BudgetChange) -> Result<(), Error> {
+        self.schedule_on(None, priority, budget)
+    }
+
+    /// Has it run on the CPU with this number, from its next start on.
+    ///
+    /// # Errors
+    /// `WrongState` if it runs; `BadArgument` if there is no such CPU; `PeerGone` if its domain has ended.
+    pub fn move_to(&self, cpu: u8) -> Result<(), Error> {
+        self.schedule_on(Some(cpu), None, BudgetChange::Keep)
+    }
+
+    fn schedule_on(
+        &self,
+        cpu: Option<u8>,
+        priority: Option<u8>,
+        budget: BudgetChange,
+    ) -> Result<(), Error> {
         let call = Call::Schedule {
             vcpu: self.object.handle(),
             priority,
             budget,
-            cpu: None,
+            cpu,
         };
         self.object.invoke(call).map(drop)
     }

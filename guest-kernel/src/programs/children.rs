@@ -8,7 +8,7 @@ use nuncio_abi::{Deadline, Error, QueryItem, Rights, StopReason, PAGE_BYTES};
 
 use super::{Context, ExitCode, FAILED, GOOD};
 use crate::hv::{Child, Client, Ends, Event, Machine, Memory, SharedView, Start};
-use crate::machine::Native;
+use crate::machine::{Native, WindowView};
 use crate::println;
 
 /// A slot of the vcpu page that manifests do not use.
@@ -18,7 +18,7 @@ const ENDED: u64 = 1;
 
 /// Windows through which a round looks at memory; each may need a page table, which stays for what is
 /// mapped there next.
-const WINDOWS: u64 = 4;
+const WINDOWS: u64 = 5;
 /// The most that the lists of handles and of what is mapped grow by.
 const LISTS_BYTES: u64 = 8192;
 
@@ -121,17 +121,45 @@ fn exits<'m>(client: &Client<'m, Native>, watch: &Ends<Event<'m, Native>>) -> Re
     Ok(memory.object().close()?)
 }
 
-fn counts_until_revoked<'m>(
+/// A child that will count, once it runs.
+pub(super) struct Counting<'m> {
+    pub(super) child: Child<'m, Native>,
+    /// Its pages, of which the first is its vcpu page.
+    pub(super) memory: Memory<'m, Native>,
+    /// The page in whose first word it counts, and how its maker looks at it.
+    lent: Memory<'m, Native>,
+    pub(super) view: WindowView,
+}
+
+/// Makes a child that counts for ever.
+pub(super) fn counting<'m>(
     client: &Client<'m, Native>,
-    watch: &Ends<Event<'m, Native>>,
-) -> Result<(), Miss> {
-    let child =
-        client.create_domain(CHILD_FRAMES, CHILD_KERNEL_BYTES, Some((&watch.far, ENDED)))?;
+    watch: Option<(&Event<'m, Native>, u64)>,
+) -> Result<Counting<'m>, Error> {
+    let child = client.create_domain(CHILD_FRAMES, CHILD_KERNEL_BYTES, watch)?;
     let memory = load(client, &child, COUNTS)?;
     let lent = client.create_memory(PAGE_BYTES)?;
     let access = Rights::READ | Rights::WRITE;
     child.space.map(&lent, LENT, 0, PAGE_BYTES, access)?;
     let view = lent.attach(&client.space()?, Rights::READ)?;
+    Ok(Counting {
+        child,
+        memory,
+        lent,
+        view,
+    })
+}
+
+fn counts_until_revoked<'m>(
+    client: &Client<'m, Native>,
+    watch: &Ends<Event<'m, Native>>,
+) -> Result<(), Miss> {
+    let Counting {
+        child,
+        memory,
+        lent,
+        view,
+    } = counting(client, Some((&watch.far, ENDED)))?;
     child.start(&memory, start(0))?;
     let mut count = [0; 8];
     while count == [0; 8] {
@@ -151,11 +179,12 @@ fn counts_until_revoked<'m>(
 }
 
 fn is_destroyed(client: &Client<'_, Native>) -> Result<(), Miss> {
-    let child = client.create_domain(CHILD_FRAMES, CHILD_KERNEL_BYTES, None)?;
-    let memory = load(client, &child, COUNTS)?;
-    let lent = client.create_memory(PAGE_BYTES)?;
-    let access = Rights::READ | Rights::WRITE;
-    child.space.map(&lent, LENT, 0, PAGE_BYTES, access)?;
+    let Counting {
+        child,
+        memory,
+        lent,
+        ..
+    } = counting(client, None)?;
     child.start(&memory, start(0))?;
     child.destroy()?;
     lent.object().close()?;
@@ -178,7 +207,8 @@ fn expect(child: &Child<'_, Native>, reason: StopReason, detail: u64) -> Result<
     }
 }
 
-const fn start(argument: u64) -> Start {
+/// Where a child begins, with this in its first register.
+pub(super) const fn start(argument: u64) -> Start {
     Start {
         entry: CODE,
         stack: STACK_END,

@@ -33,6 +33,8 @@ mod lender;
 #[cfg(feature = "bare-metal")]
 mod monitor;
 #[cfg(feature = "bare-metal")]
+mod nomad;
+#[cfg(feature = "bare-metal")]
 mod probe;
 #[cfg(feature = "bare-metal")]
 mod punctual;

@@ -2,7 +2,7 @@
 
 use super::producer;
 use super::{
-    bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor,
+    bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor, nomad,
     punctual, smp, soak, spin, timers,
 };
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
@@ -12,7 +12,7 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 18] = [
+const PROGRAMS: [(&str, Program); 19] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -22,6 +22,7 @@ const PROGRAMS: [(&str, Program); 18] = [
     ("quiet", timers::quiet),
     ("bench", bench::run),
     ("children", children::run),
+    ("nomad", nomad::run),
     ("lender", lender::run),
     ("borrower", borrower::run),
     ("monitor", monitor::run),
