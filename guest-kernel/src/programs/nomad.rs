@@ -1,11 +1,12 @@
 //! `program=nomad moves=N cpus=M`: a child that counts is stopped, moved to the next of M CPUs and started
 //! again, N times.
 //!
-//! This program runs on CPU 0. While the child is elsewhere it must count although its maker computes; that
-//! nobody could who shared the CPU with it. Prints `nomad: N moves, N elsewhere`, or what went wrong.
+//! This program runs on CPU 0, with a higher priority. While the child is elsewhere it must count although its
+//! maker computes; nobody could who shared the CPU with it. Prints `nomad: N moves, N elsewhere`, or what went
+//! wrong.
 #![forbid(unsafe_code)]
 
-use nuncio_abi::{Error, StopReason};
+use nuncio_abi::{BudgetChange, Error, StopReason};
 
 use super::children::{counting, start, Counting};
 use super::{Context, ExitCode, FAILED, GOOD};
@@ -15,6 +16,8 @@ use crate::println;
 
 /// How long the child may take until it counts.
 const PATIENCE_NS: u64 = 10_000_000_000;
+/// The child's; its maker has 32 from the manifest.
+const PRIORITY: u8 = 31;
 /// How long its maker sleeps for it on the CPU that they share.
 const REST_NS: u64 = 100_000;
 
@@ -57,6 +60,7 @@ fn wander(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<u64, Mis
     let machine = client.machine();
     let nomad = counting(client, None)?;
     let vcpu = nomad.child.create_vcpu(&nomad.memory, None, None)?;
+    vcpu.schedule(Some(PRIORITY), BudgetChange::Keep)?;
     let mut elsewhere = 0;
     for round in 1..=moves {
         let cpu = (round % cpus) as u8;
