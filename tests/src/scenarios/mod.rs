@@ -74,6 +74,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("monitors", monitors::SCENARIOS),
         ("panics", panics::SCENARIOS),
         ("scale", scale::SCENARIOS),
+        ("scheduling", scheduling::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
         ("smp", smp::SCENARIOS),
         ("time", time::SCENARIOS),
@@ -87,7 +88,6 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("cpus", cpus::MANY));
         themes.push(("image", image::SCENARIOS));
         themes.push(("panics", panics::DISTURBED));
-        themes.push(("scheduling", scheduling::SCENARIOS));
         themes.push(("several-cpus", several_cpus::FAST));
         themes.push(("smp", smp::MANY));
         themes.push(("time", time::WITHOUT_PIT));

@@ -1,5 +1,5 @@
-//! Who gets the CPU: priorities and budgets, on one CPU, with instructions for a clock. For QEMU: a second
-//! of guest time takes minutes on Bochs.
+//! Who gets the CPU: priorities and budgets, with instructions counted. A second of a machine's time takes some
+//! three seconds on Bochs.
 
 use libtest_mimic::Failed;
 
@@ -11,6 +11,10 @@ pub const SCENARIOS: &[Scenario] = &[
     ("a_spinning_neighbour_delays_nobody_more_urgent", urgent),
     ("a_budget_is_kept_over_a_second", capped),
     ("a_budget_is_kept_on_an_idle_cpu", capped_alone),
+    ("a_budget_is_kept_on_another_cpu", |bed| capped_on(bed, 2)),
+    ("a_budget_is_kept_on_the_last_of_four_cpus", |bed| {
+        capped_on(bed, 4)
+    }),
 ];
 
 /// By how much a deadline may be late on a CPU on which somebody else computes: entries and exits.
@@ -75,17 +79,33 @@ fn check_share(share: f64, expected: f64) -> Result<(), Failed> {
 /// 2 ms of each 10 ms for the one, and the rest for the other, whose priority is lower. A period that has
 /// begun when the second begins or ends makes a difference of one part in a hundred.
 fn capped(bed: &Bed) -> Result<(), Failed> {
+    check_capped(&go(bed, &a_capped_one_and_another(""))?)
+}
+
+/// The same on the last of several CPUs, while a spinner has each of the others.
+fn capped_on(bed: &Bed, cpus: u64) -> Result<(), Failed> {
+    let last = cpus - 1;
+    let mut domains = vec![format!("cpus = {cpus}\n")];
+    domains.extend(a_capped_one_and_another(&format!("cpu = {last}")));
+    for cpu in 0..last {
+        let keys = format!("cpu = {cpu}\nbackground = true");
+        domains.push(domain(&format!("spinner-{cpu}"), "program=spin", &keys));
+    }
+    check_capped(&go(bed, &domains)?)
+}
+
+fn a_capped_one_and_another(keys: &str) -> [String; 2] {
     let budget = "priority = 40\nbudget_us = 2000\nperiod_us = 10000\nbackground = true";
-    let outcome = go(
-        bed,
-        &[
-            domain("capped", "program=spin", budget),
-            domain("other", "program=spin ms=1000", ""),
-        ],
-    )?;
+    [
+        domain("capped", "program=spin", &format!("{budget}\n{keys}")),
+        domain("other", "program=spin ms=1000", keys),
+    ]
+}
+
+fn check_capped(outcome: &Outcome) -> Result<(), Failed> {
     let [capped, other] = [
-        instructions(&outcome, "capped")?,
-        instructions(&outcome, "other")?,
+        instructions(outcome, "capped")?,
+        instructions(outcome, "other")?,
     ];
     check_share(capped / (capped + other), 0.2)
 }
