@@ -5,6 +5,7 @@ mod both_ways;
 mod domains;
 mod faults;
 mod hostile;
+mod leaving;
 mod machine;
 mod model;
 mod monitored;

@@ -19,17 +19,17 @@ const FOUR: &str = "nuncio-plan 1\n\
     domain kernel image=image memory=4194304 vcpus=4 background=no\n";
 
 /// RAM that all vcpus of a domain from a plan use as they like.
-fn board(guest: &Guest) -> &'static Words {
+pub(super) fn board(guest: &Guest) -> &'static Words {
     guest.words(GuestPhysical(0x20_0000)).unwrap()
 }
 
-fn vcpu(info: &BootInfo, number: usize) -> Handle {
+pub(super) fn vcpu(info: &BootInfo, number: usize) -> Handle {
     Handle::from_raw(info.vcpus()[number]).unwrap()
 }
 
 /// Starts another vcpu of the same domain, which is told its number beside the address of the page that
 /// the first is told.
-fn start_own(guest: &mut Guest, number: usize) -> Answered<()> {
+pub(super) fn start_own(guest: &mut Guest, number: usize) -> Answered<()> {
     let info = guest.boot_info();
     let address = guest.start().argument.0 & !0xFFF;
     start(guest, vcpu(&info, number), address + number as u64)
@@ -39,17 +39,17 @@ fn own_number(guest: &Guest) -> usize {
     (guest.start().argument.0 & 0xFFF) as usize
 }
 
-fn stop_vcpu(guest: &mut Guest, object: Handle) -> Answered<()> {
+pub(super) fn stop_vcpu(guest: &mut Guest, object: Handle) -> Answered<()> {
     let call = Call::Stop { object, code: 0 };
     Ok(guest.call(call)?.map(|_| ()))
 }
 
-fn wait(guest: &mut Guest, deadline: Deadline) -> Answered<()> {
+pub(super) fn wait(guest: &mut Guest, deadline: Deadline) -> Answered<()> {
     Ok(guest.call(Call::Wait { deadline })?.map(|_| ()))
 }
 
 /// Waits until a word has a value, in turns with the other vcpus.
-fn until(guest: &mut Guest, place: usize, value: u64) -> ScriptResult {
+pub(super) fn until(guest: &mut Guest, place: usize, value: u64) -> ScriptResult {
     while board(guest)[place].load(Acquire) != value {
         wait(guest, Deadline(1)).map(|_| ())?;
         guest.compute(1_000_000)?;
@@ -470,7 +470,7 @@ fn domains_end_while_their_vcpus_start_and_stop_elsewhere() {
 }
 
 /// The word of its vcpu page in which a child counts: none that means anything.
-const COUNT: usize = 60;
+pub(super) const COUNT: usize = 60;
 
 /// A child whose page is the first of its memory.
 fn counts_in_its_page(guest: &mut Guest) -> ScriptResult {
@@ -479,7 +479,7 @@ fn counts_in_its_page(guest: &mut Guest) -> ScriptResult {
     spins(guest)
 }
 
-fn move_to(guest: &mut Guest, vcpu: Handle, cpu: u8) -> Answered<()> {
+pub(super) fn move_to(guest: &mut Guest, vcpu: Handle, cpu: u8) -> Answered<()> {
     let call = Call::Schedule {
         vcpu,
         priority: Some(7),
