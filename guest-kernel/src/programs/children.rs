@@ -128,7 +128,16 @@ pub(super) struct Counting<'m> {
     pub(super) memory: Memory<'m, Native>,
     /// The page in whose first word it counts, and how its maker looks at it.
     lent: Memory<'m, Native>,
-    pub(super) view: WindowView,
+    view: WindowView,
+}
+
+impl Counting<'_> {
+    /// How far it has counted.
+    pub(super) fn count(&self) -> u64 {
+        let mut count = [0; 8];
+        let _ = self.view.read(0, &mut count);
+        u64::from_le_bytes(count)
+    }
 }
 
 /// Makes a child that counts for ever.
@@ -154,25 +163,20 @@ fn counts_until_revoked<'m>(
     client: &Client<'m, Native>,
     watch: &Ends<Event<'m, Native>>,
 ) -> Result<(), Miss> {
-    let Counting {
-        child,
-        memory,
-        lent,
-        view,
-    } = counting(client, Some((&watch.far, ENDED)))?;
-    child.start(&memory, start(0))?;
-    let mut count = [0; 8];
-    while count == [0; 8] {
-        let _ = view.read(0, &mut count);
+    let counting = counting(client, Some((&watch.far, ENDED)))?;
+    counting.child.start(&counting.memory, start(0))?;
+    let mut count = 0;
+    while count == 0 {
+        count = counting.count();
         rest(client, watch)?;
     }
-    lent.object().close()?;
+    counting.lent.object().close()?;
     // Its next write finds no memory.
     watch.near.wait(ENDED, Deadline::NEVER)?;
-    expect(&child, StopReason::BadMemory, LENT)?;
-    child.destroy()?;
-    memory.object().close()?;
-    if u64::from_le_bytes(count) == 0 {
+    expect(&counting.child, StopReason::BadMemory, LENT)?;
+    counting.child.destroy()?;
+    counting.memory.object().close()?;
+    if count == 0 {
         return Err(Miss::NotCounted);
     }
     Ok(())

@@ -10,8 +10,8 @@ use nuncio_abi::{BudgetChange, Error, StopReason};
 
 use super::children::{counting, start, Counting};
 use super::{Context, ExitCode, FAILED, GOOD};
-use crate::hv::{rest_until, Client, Machine, SharedView};
-use crate::machine::{Native, WindowView};
+use crate::hv::{rest_until, Client, Machine};
+use crate::machine::Native;
 use crate::println;
 
 /// How long the child may take until it counts.
@@ -65,10 +65,10 @@ fn wander(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<u64, Mis
     for round in 1..=moves {
         let cpu = (round % cpus) as u8;
         vcpu.move_to(cpu)?;
-        let before = count(&nomad.view);
+        let before = nomad.count();
         vcpu.start(start(0))?;
         let give_up_ns = machine.now_ns() + PATIENCE_NS;
-        while count(&nomad.view) == before {
+        while nomad.count() == before {
             let now_ns = machine.now_ns();
             if now_ns > give_up_ns {
                 return Err(miss(&nomad, round, cpu)?);
@@ -79,20 +79,14 @@ fn wander(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<u64, Mis
         }
         elsewhere += u64::from(cpu != 0);
         vcpu.stop()?;
-        let stopped = count(&nomad.view);
+        let stopped = nomad.count();
         rest_until(machine, machine.now_ns() + REST_NS);
-        if count(&nomad.view) != stopped {
+        if nomad.count() != stopped {
             return Err(Miss::RunsThoughStopped { moves: round });
         }
     }
     nomad.child.destroy()?;
     Ok(elsewhere)
-}
-
-fn count(view: &WindowView) -> u64 {
-    let mut count = [0; 8];
-    let _ = view.read(0, &mut count);
-    u64::from_le_bytes(count)
 }
 
 fn miss(nomad: &Counting<'_>, moves: u64, cpu: u8) -> Result<Miss, Error> {

@@ -196,7 +196,7 @@ fn run_on<V: Vendor<Vcpu: Subject>>(
         traces: traces.clone(),
     };
     other_cpus::join(shared);
-    let platform = HardwarePlatform::new::<V>(platform, cpu::count() > 1);
+    let platform = HardwarePlatform::new::<V>(platform);
     let mut runner = Runner::new(cpus, CpuIndex::BOOT, vendor, platform, limit_ns);
     traces.begin(&mut runner);
     let machine = Machine {

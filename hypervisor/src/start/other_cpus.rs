@@ -78,7 +78,7 @@ fn serve(shared: &Shared, platform: cpu::Platform) -> Result<Infallible, OutOfFr
 fn serve_on<V: Vendor>(shared: &Shared, vendor: V, platform: cpu::Platform) -> ! {
     let cpus = shared.cpus.clone();
     let index = CpuIndex(platform.index() as u8);
-    let platform = HardwarePlatform::new::<V>(platform, true);
+    let platform = HardwarePlatform::new::<V>(platform);
     let mut runner = Runner::new(cpus, index, vendor, platform, shared.limit_ns);
     shared.traces.begin(&mut runner);
     runner.serve();

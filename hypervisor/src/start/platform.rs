@@ -28,14 +28,14 @@ pub(super) struct PaidState {
 }
 
 impl HardwarePlatform {
-    /// For a CPU beside which others run or none.
-    pub(super) fn new<V: Vendor>(cpu: cpu::Platform, has_others: bool) -> Self {
+    /// Once all CPUs that will run do.
+    pub(super) fn new<V: Vendor>(cpu: cpu::Platform) -> Self {
         let capabilities = Capabilities::detect();
         HardwarePlatform {
             cpu,
-            capabilities: match has_others {
-                true => capabilities.beside_others(),
-                false => capabilities,
+            capabilities: match cpu::count() {
+                1 => capabilities,
+                _ => capabilities.beside_others(),
             },
             // Where guests have to be limited because they may not leave for the timer's interrupt, they
             // may not leave for another CPU's either.

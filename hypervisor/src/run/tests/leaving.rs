@@ -1,29 +1,28 @@
 //! What a vcpu leaves behind on a CPU that it does not run on any more: nothing; and what it takes along.
 
 use alloc::vec;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use nuncio_abi::{BudgetChange, Call, Deadline, Error, Rights, StopReason};
+use nuncio_abi::{BudgetChange, Call, Deadline, Error, Handle, Rights, StopReason};
 
-use super::domains::{grant, make, map, start, ONE};
-use super::machine::{run_on, script};
+use super::domains::{grant, make, start, ONE};
+use super::machine::{run_on, script, Outcome};
 use super::stop;
-use super::vcpus::{board, move_to, start_own, stop_vcpu, until, vcpu, wait, COUNT};
+use super::vcpus::{
+    board, look_into, move_to, start_own, stop_object, until, until_it_counts, vcpu, wait, COUNT,
+};
 use crate::mem::GuestPhysical;
 use crate::vt::fake::{Guest, ScriptResult};
 
 /// Longer than any of these tests runs, on the machine's clock.
 const AN_HOUR: Deadline = Deadline(3_600_000_000_000);
 
-/// Where a maker looks at its child's pages.
-const WINDOW: GuestPhysical = GuestPhysical(0x4000_0000);
-
 fn sleeps_for_an_hour(guest: &mut Guest) -> ScriptResult {
     wait(guest, AN_HOUR).map(drop)
 }
 
 /// Nobody can run any more, which is known at once and not when the hour is over.
-fn ends_at_once(outcome: &super::machine::Outcome) {
+fn ends_at_once(outcome: &Outcome) {
     assert_eq!(outcome.ending(0).0, StopReason::Deadlock);
     assert!(outcome.now_ns < AN_HOUR.0, "{} ns", outcome.now_ns);
 }
@@ -39,7 +38,7 @@ fn nobody_waits_for_the_deadline_of_a_vcpu_that_was_stopped() {
                 until(guest, 1, 1)?;
                 wait(guest, Deadline(1_000_000_000))?.unwrap_err();
                 let second = vcpu(&guest.boot_info(), 1);
-                stop_vcpu(guest, second)?.unwrap();
+                stop_object(guest, second)?.unwrap();
                 wait(guest, Deadline::NEVER).map(drop)
             }),
             script(|guest| {
@@ -61,7 +60,7 @@ fn nobody_waits_for_the_deadline_of_a_domain_that_has_ended() {
                 let child = make(guest, None)?;
                 start(guest, child.vcpu, 0)?.unwrap();
                 wait(guest, Deadline(1_000_000_000))?.unwrap_err();
-                stop_vcpu(guest, child.domain)?.unwrap();
+                stop_object(guest, child.domain)?.unwrap();
                 wait(guest, Deadline::NEVER).map(drop)
             }),
             script(sleeps_for_an_hour),
@@ -83,15 +82,11 @@ fn when_a_domain_has_been_stopped_it_runs_on_no_cpu() {
     for _ in 0..20 {
         let maker = script(|guest| {
             let child = make(guest, None)?;
-            let own = guest.boot_info().handle("space").unwrap().handle().unwrap();
-            map(guest, own, child.memory, WINDOW.0)?.unwrap();
-            let there = guest.words(WINDOW).unwrap();
+            let there = look_into(guest, child.memory)?;
             move_to(guest, child.vcpu, 1)?.unwrap();
             start(guest, child.vcpu, 0)?.unwrap();
-            while there[COUNT].load(Acquire) == 0 {
-                let _ = wait(guest, Deadline::NOW)?;
-            }
-            stop_vcpu(guest, child.domain)?.unwrap();
+            until_it_counts(guest, there)?;
+            stop_object(guest, child.domain)?.unwrap();
             let stopped = there[COUNT].load(Relaxed);
             for _ in 0..100 {
                 let _ = wait(guest, Deadline::NOW)?;
@@ -112,7 +107,7 @@ fn a_vcpu_takes_along_which_priorities_it_may_give() {
     const REFUSED: u64 = 1;
     const DONE: u64 = 2;
     let raises_itself = |guest: &mut Guest| -> ScriptResult {
-        let itself = nuncio_abi::Handle::from_raw(guest.start().argument.0).unwrap();
+        let itself = Handle::from_raw(guest.start().argument.0).unwrap();
         let call = Call::Schedule {
             vcpu: itself,
             priority: Some(8),
@@ -132,16 +127,12 @@ fn a_vcpu_takes_along_which_priorities_it_may_give() {
         vec![
             script(|guest| {
                 let child = make(guest, None)?;
-                let own = guest.boot_info().handle("space").unwrap().handle().unwrap();
-                map(guest, own, child.memory, WINDOW.0)?.unwrap();
-                let there = guest.words(WINDOW).unwrap();
+                let there = look_into(guest, child.memory)?;
                 let itself = grant(guest, child.vcpu, Rights::SCHEDULE, child.domain)?.unwrap();
                 // To 7, and to the other CPU.
                 move_to(guest, child.vcpu, 1)?.unwrap();
                 start(guest, child.vcpu, itself.raw())?.unwrap();
-                while there[COUNT].load(Acquire) == 0 {
-                    let _ = wait(guest, Deadline::NOW)?;
-                }
+                until_it_counts(guest, there)?;
                 assert_eq!(there[COUNT].load(Relaxed), REFUSED);
                 stop(guest, 0)
             }),

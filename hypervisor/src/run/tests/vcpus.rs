@@ -39,7 +39,8 @@ fn own_number(guest: &Guest) -> usize {
     (guest.start().argument.0 & 0xFFF) as usize
 }
 
-pub(super) fn stop_vcpu(guest: &mut Guest, object: Handle) -> Answered<()> {
+/// Stops a vcpu, or ends a domain.
+pub(super) fn stop_object(guest: &mut Guest, object: Handle) -> Answered<()> {
     let call = Call::Stop { object, code: 0 };
     Ok(guest.call(call)?.map(|_| ()))
 }
@@ -141,19 +142,19 @@ fn a_vcpu_that_was_stopped_can_be_started_again() {
             script(move |guest| {
                 let info = guest.boot_info();
                 let second = vcpu(&info, 1);
-                assert_eq!(stop_vcpu(guest, second)?, Err(Error::WrongState));
+                assert_eq!(stop_object(guest, second)?, Err(Error::WrongState));
                 let before = used(guest)?;
                 start_own(guest, 1)?.unwrap();
                 until(guest, 1, 1)?;
-                stop_vcpu(guest, second)?.unwrap();
-                assert_eq!(stop_vcpu(guest, second)?, Err(Error::WrongState));
+                stop_object(guest, second)?.unwrap();
+                assert_eq!(stop_object(guest, second)?, Err(Error::WrongState));
                 assert_eq!(used(guest)?, before, "what it took is free");
                 start_own(guest, 1)?.unwrap();
                 until(guest, 1, 2)?;
                 if cpus == 1 {
                     // Meanwhile it stops by itself.
                     wait(guest, Deadline(1_000_000_000))?.unwrap_err();
-                    assert_eq!(stop_vcpu(guest, second)?, Err(Error::WrongState));
+                    assert_eq!(stop_object(guest, second)?, Err(Error::WrongState));
                 }
                 stop(guest, 0)
             }),
@@ -162,7 +163,7 @@ fn a_vcpu_that_was_stopped_can_be_started_again() {
                 board(guest)[1].fetch_add(1, Release);
                 let own = vcpu(&guest.boot_info(), 1);
                 // It does not come back, unless its domain has ended meanwhile on the other CPU.
-                assert_eq!(stop_vcpu(guest, own)?, Err(Error::PeerGone));
+                assert_eq!(stop_object(guest, own)?, Err(Error::PeerGone));
                 sits_there(guest)
             }),
         ];
@@ -197,7 +198,7 @@ fn stopped_in(sleep: impl FnOnce(&mut Guest, Handle) -> ScriptResult + Send + 's
                 let copy = grant(guest, far, Rights::SEND, child.domain)?.unwrap();
                 start(guest, child.vcpu, copy.raw())?.unwrap();
                 wait(guest, Deadline(50_000_000))?.unwrap_err();
-                stop_vcpu(guest, child.vcpu)?.unwrap();
+                stop_object(guest, child.vcpu)?.unwrap();
                 // Nobody waits for an answer any more, or for room.
                 let receive = Call::Receive {
                     port: near,
@@ -270,7 +271,7 @@ fn the_room_that_a_call_keeps_is_free_when_its_vcpu_is_stopped() {
                 buffer: 0,
             };
             guest.call(receive)?.unwrap();
-            stop_vcpu(guest, other)?.unwrap();
+            stop_object(guest, other)?.unwrap();
         }
         stop(guest, 0)
     })];
@@ -298,12 +299,12 @@ fn a_child_whose_vcpus_have_all_stopped_lives_until_it_is_given_up() {
         vec![
             script(|guest| {
                 let first = vcpu(&guest.boot_info(), 0);
-                assert_eq!(stop_vcpu(guest, first)?, Err(Error::MissingRight));
+                assert_eq!(stop_object(guest, first)?, Err(Error::MissingRight));
                 let child = make_monitored(guest, None, None, None)?;
-                assert_eq!(stop_vcpu(guest, child.vcpu)?, Err(Error::WrongState));
+                assert_eq!(stop_object(guest, child.vcpu)?, Err(Error::WrongState));
                 start(guest, child.vcpu, 0)?.unwrap();
                 wait(guest, Deadline(50_000_000))?.unwrap_err();
-                stop_vcpu(guest, child.vcpu)?.unwrap();
+                stop_object(guest, child.vcpu)?.unwrap();
                 assert_eq!(status(guest, child.domain)?, Ok((0, 0)));
                 close(guest, child.domain)?.unwrap();
                 assert_eq!(start(guest, child.vcpu, 0)?, Err(Error::PeerGone));
@@ -330,7 +331,7 @@ fn a_domain_without_a_vcpu_that_runs_ends_with_the_run() {
                 }),
                 script(|guest| {
                     let own = vcpu(&guest.boot_info(), 1);
-                    stop_vcpu(guest, own).map(|_| ())
+                    stop_object(guest, own).map(|_| ())
                 }),
             ],
         );
@@ -453,7 +454,7 @@ fn domains_end_while_their_vcpus_start_and_stop_elsewhere() {
             for _ in 0..20 {
                 let _ = start_own(guest, 1)?;
                 let second = vcpu(&guest.boot_info(), 1);
-                let _ = stop_vcpu(guest, second)?;
+                let _ = stop_object(guest, second)?;
             }
             let _ = start_own(guest, 1)?;
             stop(guest, 0)
@@ -479,6 +480,22 @@ fn counts_in_its_page(guest: &mut Guest) -> ScriptResult {
     spins(guest)
 }
 
+/// The first page of a child's memory, in the caller's own space.
+pub(super) fn look_into(guest: &mut Guest, memory: Handle) -> Result<&'static Words, Gone> {
+    const WINDOW: GuestPhysical = GuestPhysical(0x4000_0000);
+    let own = guest.boot_info().handle("space").unwrap().handle().unwrap();
+    map(guest, own, memory, WINDOW.0)?.unwrap();
+    Ok(guest.words(WINDOW).unwrap())
+}
+
+/// Waits until a child has said something.
+pub(super) fn until_it_counts(guest: &mut Guest, there: &Words) -> ScriptResult {
+    while there[COUNT].load(Acquire) == 0 {
+        let _ = wait(guest, Deadline::NOW)?;
+    }
+    Ok(())
+}
+
 pub(super) fn move_to(guest: &mut Guest, vcpu: Handle, cpu: u8) -> Answered<()> {
     let call = Call::Schedule {
         vcpu,
@@ -497,10 +514,7 @@ fn a_vcpu_that_does_not_run_moves_to_another_cpu() {
         vec![
             script(|guest| {
                 let child = make_monitored(guest, None, None, None)?;
-                let window = GuestPhysical(0x40_0000_0000 >> 8);
-                let own = guest.boot_info().handle("space").unwrap().handle().unwrap();
-                map(guest, own, child.memory, window.0)?.unwrap();
-                let there = guest.words(window).unwrap();
+                let there = look_into(guest, child.memory)?;
                 let none = move_to(guest, child.vcpu, 2)?;
                 assert_eq!(none, Err(Error::BadArgument), "there are two");
                 move_to(guest, child.vcpu, 1)?.unwrap();
@@ -512,7 +526,7 @@ fn a_vcpu_that_does_not_run_moves_to_another_cpu() {
                     }
                     let running = move_to(guest, child.vcpu, 0)?;
                     assert_eq!(running, Err(Error::WrongState));
-                    stop_vcpu(guest, child.vcpu)?.unwrap();
+                    stop_object(guest, child.vcpu)?.unwrap();
                 }
                 stop(guest, 0)
             }),
