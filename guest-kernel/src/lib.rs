@@ -19,6 +19,7 @@ extern crate std;
 pub mod boot;
 pub mod console;
 pub mod hv;
+pub mod interface;
 pub mod mm;
 pub mod programs;
 pub mod trap;
