@@ -1,16 +1,46 @@
 //! What the kernel learns when it starts.
 //!
-//! [`check`] decides whether a boot-info page is one that this kernel can use; [`CommandLine`]
-//! reads the words of the command line.
-#![forbid(unsafe_code)]
+//! [`Handover`] is what any loader says, and [`read_handover`] finds it by the protocol of the loader: [`pvh`],
+//! [`multiboot2`]. Under Nuncio there is a boot info; [`check`] decides whether it is one that this kernel can
+//! use. [`ram`] divides the memory; [`CommandLine`] reads the words of the command line.
+//!
+//! `entry.S`, where loaders other than Nuncio enter, belongs to the image (`main.rs`).
 
 mod command_line;
+mod handover;
+#[cfg(feature = "bare-metal")]
+pub mod identity;
+mod list;
+pub mod multiboot2;
+pub mod physical;
+pub mod pvh;
+pub mod ram;
 
 use core::fmt;
 
 use nuncio_abi::{BootInfo, Version, BOOT_INFO_MAGIC, PAGE_BYTES, VERSION};
 
 pub use command_line::CommandLine;
+pub use handover::{
+    Handover, HandoverProblem, LoadedModule, Loader, MemoryKind, MemoryRange, RootPointer,
+};
+use physical::PhysicalBytes;
+
+/// Reads what a loader hands over that names its protocol by `magic` and its information by `address`.
+///
+/// # Errors
+/// See [`HandoverProblem`].
+pub fn read_handover(
+    memory: &impl PhysicalBytes,
+    magic: u32,
+    address: u64,
+) -> Result<Handover, HandoverProblem> {
+    match magic {
+        pvh::MAGIC => pvh::read(memory, address),
+        multiboot2::MAGIC => multiboot2::read(memory, address),
+        other => Err(HandoverProblem::UnknownLoader(other)),
+    }
+}
 
 /// Why a boot-info page cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
