@@ -105,3 +105,27 @@ pub fn enable_interrupts_and_halt() {
     // SAFETY: as for the two functions above.
     unsafe { asm!("sti", "hlt", options(nostack)) }
 }
+
+/// Writes a byte to an I/O port.
+///
+/// # Safety
+/// What the device does with it takes nothing away that Rust code relies on.
+pub unsafe fn write_port(port: u16, byte: u8) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        asm!("out dx, al", in("dx") port, in("al") byte, options(nostack, preserves_flags));
+    }
+}
+
+/// Reads a byte from an I/O port.
+///
+/// # Safety
+/// What the device does at that takes nothing away that Rust code relies on.
+pub unsafe fn read_port(port: u16) -> u8 {
+    let byte;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        asm!("in al, dx", in("dx") port, out("al") byte, options(nostack, preserves_flags));
+    }
+    byte
+}

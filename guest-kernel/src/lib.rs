@@ -1,9 +1,10 @@
-//! The guest kernel: an ordinary small kernel whose hardware is the Nuncio guest ABI.
+//! The guest kernel: an ordinary small kernel whose hardware is the Nuncio guest ABI, or a PC.
 //!
 //! - [`boot`] reads what the loader hands over; [`mm`] builds page tables; `trap` takes exceptions
 //!   and upcalls; [`console`] and `time` do what their names say.
 //! - [`hv`] is the client of the ABI. It knows the hypervisor only through the [`hv::Machine`]
 //!   trait, so everything above it runs on the host against a fake.
+//! - [`native`] is the devices of a PC, for when the kernel runs on one without a hypervisor.
 //! - [`programs`] is what the kernel runs; the command line picks one.
 //! - `kernel` puts the parts together on a CPU.
 //!
@@ -21,6 +22,8 @@ pub mod console;
 pub mod hv;
 pub mod interface;
 pub mod mm;
+#[path = "pv/native/mod.rs"]
+pub mod native;
 pub mod programs;
 pub mod trap;
 

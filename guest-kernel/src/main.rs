@@ -1,13 +1,14 @@
-//! The image: the note for the loader, the entry, the allocator and the panic handler.
+//! The image: the notes for the loaders, the entries, the allocator and the panic handler.
 #![no_std]
 #![no_main]
-// UNSAFETY: the entry runs without a stack, and its symbol is what the note names.
+// UNSAFETY: the entries run without a stack, and their symbols are what the notes name.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
 use buddy_system_allocator::LockedHeap;
+use guest_kernel::boot::{identity::IdentityMap, pvh};
 use guest_kernel::{kernel, trap};
 use nuncio_abi::{ImageNote, NOTE_NAME, NOTE_TYPE, VERSION};
 
@@ -44,11 +45,36 @@ global_asm!(
     start = sym start,
 );
 
+/// `XEN_ELFNOTE_PHYS32_ENTRY` of Xen's public/elfnote.h: the entry for 32-bit mode.
+const PVH_NOTE_TYPE: u32 = 18;
+/// Multiboot2 2.0, section 3.1.1.
+const MULTIBOOT2_HEADER_MAGIC: u32 = 0xE852_50D6;
+
+global_asm!(
+    ".pushsection .text.entry, \"ax\", @progbits",
+    include_str!("boot/entry.S"),
+    ".popsection",
+    pvh_note_type = const PVH_NOTE_TYPE,
+    pvh_magic = const pvh::MAGIC,
+    multiboot2_header_magic = const MULTIBOOT2_HEADER_MAGIC,
+    stack = sym trap::MAIN_STACK,
+    stack_bytes = const trap::STACK_BYTES,
+    start = sym start_bare,
+);
+
 extern "C" fn start(boot_info: u64) -> ! {
-    kernel::run(boot_info, |start, bytes| {
-        // SAFETY: the kernel names RAM that is mapped, that holds nothing, and does so once.
-        unsafe { HEAP.lock().init(start, bytes) }
-    })
+    kernel::nuncio::run(boot_info, add_heap)
+}
+
+extern "C" fn start_bare(magic: u32, information: u32) -> ! {
+    // SAFETY: the tables of the entry are loaded, and the kernel reads nothing this way once it has its own.
+    let memory = unsafe { IdentityMap::new() };
+    kernel::bare::run(&memory, magic, information, add_heap)
+}
+
+fn add_heap(start: usize, bytes: usize) {
+    // SAFETY: the kernel names RAM that is mapped and holds nothing, each piece once.
+    unsafe { HEAP.lock().add_to_heap(start, start + bytes) }
 }
 
 #[panic_handler]

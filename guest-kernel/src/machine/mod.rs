@@ -77,11 +77,6 @@ impl Native {
         self.number
     }
 
-    /// The stacks of its vcpu.
-    pub const fn stacks(&self) -> &Stacks {
-        &self.stacks
-    }
-
     /// What upcalls on its vcpu have collected.
     pub const fn collected(&self) -> &Collected {
         &self.collected

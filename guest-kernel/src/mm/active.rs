@@ -1,18 +1,21 @@
-//! The tables in use: filled for this image and this domain, then loaded.
+//! The tables in use: filled for this image and this machine, then loaded.
 // UNSAFETY: linker symbols, CR3 and EFER.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use core::ops::Range;
 
-use nuncio_abi::{BootInfo, PAGE_BYTES};
+use nuncio_abi::PAGE_BYTES;
 use spin::{Mutex, Once};
 
 use super::{Access, MapProblem, Mapper, Table, TablePool};
+use crate::boot::{ram, Handover};
 use crate::instructions::{read_msr, write_msr, MSR_EFER};
 use crate::trap;
 
-/// Enough for RAM of 40 GiB and a few windows.
-const TABLES: usize = 64;
+/// Enough for the RAM up to its limit, a table for each GiB, and a few windows.
+const TABLES: usize = 96;
+const _: () = assert!(TABLES as u64 >= (ram::RAM_LIMIT >> 30) + 32);
 static POOL: [Table; TABLES] = [const { Table::new() }; TABLES];
 static MAPPER: Once<Mutex<Mapper<'static>>> = Once::new();
 
@@ -43,14 +46,25 @@ pub fn user_code_range() -> (u64, u64) {
     (start, address(&raw const user_code_end))
 }
 
-/// Builds the kernel's address space and changes to it.
+/// Where the image lies.
+pub fn image_range() -> Range<u64> {
+    address(&raw const image_start)..address(&raw const image_end)
+}
+
+/// Builds the kernel's address space and changes to it: the RAM, what else `map_more` maps, the modules, and
+/// the image. The first page stays out, so that a null pointer is a fault.
 ///
 /// # Errors
-/// If the RAM is too large for the pool of tables.
-pub fn install(boot: &BootInfo) -> Result<(), MapProblem> {
+/// If all that is too much for the pool of tables.
+pub fn install(
+    handover: &Handover,
+    map_more: impl FnOnce(&mut Mapper<'_>) -> Result<(), MapProblem>,
+) -> Result<(), MapProblem> {
     let pool = TablePool::new(&POOL, address(POOL.as_ptr().cast()));
     let mut mapper = Mapper::new(pool);
-    map_domain(&mut mapper, boot)?;
+    map_ram(&mut mapper, handover)?;
+    map_more(&mut mapper)?;
+    mapper.unmap(0, PAGE_BYTES)?;
     map_image(&mut mapper)?;
     let root = mapper.root_address();
     MAPPER.call_once(|| Mutex::new(mapper));
@@ -65,6 +79,17 @@ pub fn install(boot: &BootInfo) -> Result<(), MapProblem> {
     }
     set_write_protect();
     Ok(())
+}
+
+/// Maps the pages with the registers of a device where they are, uncached.
+///
+/// # Errors
+/// As [`Mapper::map`].
+pub fn map_device(address: u64, bytes: u64) -> Result<(), MapProblem> {
+    let end = address.checked_add(bytes);
+    let end = end.and_then(|end| end.checked_next_multiple_of(PAGE_BYTES));
+    let start = address & !(PAGE_BYTES - 1);
+    map(start, end.ok_or(MapProblem::Range)?, Access::Device)
 }
 
 /// Maps a range where it is, later than at the start. All vcpus reach it: a CPU does not remember that
@@ -90,27 +115,19 @@ pub fn unmap(start: u64, end: u64) -> Result<(), MapProblem> {
     Ok(())
 }
 
-/// The RAM, the modules and the pages of the hypervisor.
-fn map_domain(mapper: &mut Mapper<'_>, boot: &BootInfo) -> Result<(), MapProblem> {
-    let ram_end = boot.ram_bytes & !(PAGE_BYTES - 1);
-    mapper.map(0, ram_end, Access::Write)?;
-    for module in boot.modules() {
-        let end = module.address.checked_add(module.length);
-        let end = end.and_then(|end| end.checked_next_multiple_of(PAGE_BYTES));
-        let start = module.address & !(PAGE_BYTES - 1);
+/// The RAM, and the modules in it or behind it.
+fn map_ram(mapper: &mut Mapper<'_>, handover: &Handover) -> Result<(), MapProblem> {
+    let mut mapped = Ok(());
+    ram::all(handover, |range| {
+        mapped = mapped.and_then(|()| mapper.map(range.start, range.end, Access::Write));
+    });
+    mapped?;
+    for module in handover.modules() {
+        let end = module.end.checked_next_multiple_of(PAGE_BYTES);
+        let start = module.start & !(PAGE_BYTES - 1);
         mapper.map(start, end.ok_or(MapProblem::Range)?, Access::Read)?;
     }
-    let boot_info = core::ptr::from_ref(boot).addr() as u64;
-    let vcpus = boot.vcpus().len().max(1) as u64;
-    for (page, pages, access) in [
-        (boot_info, 1, Access::Read),
-        (boot.vcpu_page, vcpus, Access::Write),
-        (boot.time_page, 1, Access::Read),
-        (boot.text_page, 1, Access::Execute),
-    ] {
-        mapper.map(page, page + pages * PAGE_BYTES, access)?;
-    }
-    mapper.unmap(0, PAGE_BYTES)
+    Ok(())
 }
 
 /// The image, each segment with the access that it needs, and the holes below the stacks.

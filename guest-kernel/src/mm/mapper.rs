@@ -166,7 +166,7 @@ fn entry(table: &[AtomicU64; ENTRIES], address: u64, shift: u32) -> Option<&Atom
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mm::table::{Table, NO_EXECUTE};
+    use crate::mm::table::{Table, NO_EXECUTE, UNCACHED};
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -177,13 +177,13 @@ mod tests {
     }
 
     fn access_bits(access: Access) -> u64 {
-        access.bits() & (WRITABLE | USER | NO_EXECUTE)
+        access.bits() & (WRITABLE | USER | NO_EXECUTE | UNCACHED)
     }
 
     fn found(mapper: &Mapper<'_>, address: u64) -> Option<u64> {
         let (leads_to, bits) = mapper.lookup(address)?;
         assert_eq!(leads_to, address, "every address is mapped where it is");
-        Some(bits & (WRITABLE | USER | NO_EXECUTE))
+        Some(bits & (WRITABLE | USER | NO_EXECUTE | UNCACHED))
     }
 
     #[test]
@@ -225,9 +225,9 @@ mod tests {
         /// The tables say of every page what the last wish that named it said.
         #[test]
         fn the_last_wish_counts(
-            wishes in proptest::collection::vec((0u64..1600, 0u64..1600, 0usize..6), 1..12)
+            wishes in proptest::collection::vec((0u64..1600, 0u64..1600, 0usize..7), 1..12)
         ) {
-            let kinds = [Access::Read, Access::Write, Access::Execute, Access::UserExecute, Access::UserWrite];
+            let kinds = [Access::Read, Access::Write, Access::Execute, Access::UserExecute, Access::UserWrite, Access::Device];
             let tables = tables(12);
             let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
             let mut model = std::vec![None; 1600];

@@ -10,6 +10,9 @@ pub(super) const ENTRIES: usize = 512;
 pub(super) const PRESENT: u64 = 1 << 0;
 pub(super) const WRITABLE: u64 = 1 << 1;
 pub(super) const USER: u64 = 1 << 2;
+/// Write-through and no cache at all: with what the page attribute table holds at a reset, these two make
+/// memory uncacheable (Intel SDM 3A, 11.12.4; AMD APM 2, 7.8.2).
+pub(super) const UNCACHED: u64 = 1 << 3 | 1 << 4;
 pub(super) const ACCESSED_AND_DIRTY: u64 = 1 << 5 | 1 << 6;
 pub(super) const LARGE: u64 = 1 << 7;
 pub(super) const NO_EXECUTE: u64 = 1 << 63;
@@ -69,6 +72,8 @@ pub enum Access {
     Write,
     /// Reading and executing.
     Execute,
+    /// Reading and writing the registers of a device.
+    Device,
     /// Reading and executing, at CPL 3 too.
     UserExecute,
     /// Reading and writing, at CPL 3 too.
@@ -80,6 +85,7 @@ impl Access {
         match self {
             Access::Read => NO_EXECUTE,
             Access::Write => WRITABLE | NO_EXECUTE,
+            Access::Device => WRITABLE | NO_EXECUTE | UNCACHED,
             Access::Execute => 0,
             Access::UserExecute => USER,
             Access::UserWrite => USER | WRITABLE | NO_EXECUTE,

@@ -48,6 +48,8 @@ mod table;
 mod timers;
 
 #[cfg(feature = "bare-metal")]
+pub(crate) use hostile::memory::descend;
+#[cfg(feature = "bare-metal")]
 pub use table::run_by_name;
 
 /// What a program passes to the stop verb.

@@ -6,10 +6,9 @@ use core::fmt::Write;
 use nuncio_abi::PAGE_BYTES;
 
 use super::stubs::Frame;
-use super::{current_vcpu, OOPS_EXIT_CODE};
+use super::{current_vcpu, guard_pages, interrupts, EXCEPTIONS, OOPS_EXIT_CODE};
 use crate::instructions::{control_registers, page_fault_address};
 use crate::kernel;
-use crate::machine::Native;
 
 const PAGE_FAULT: u64 = 14;
 
@@ -30,12 +29,16 @@ fn print_lines(console: &mut dyn Write, frame: &Frame) -> core::fmt::Result {
     let address = page_fault_address();
     writeln!(
         console,
-        "\noops on vcpu {}: {} (vector {}), error code {:#x}",
+        "\noops on CPU {}: {} (vector {}), error code {:#x}",
         current_vcpu(),
         name(frame.vector),
         frame.vector,
         frame.error_code
     )?;
+    if frame.vector >= EXCEPTIONS {
+        let count = interrupts::unexpected();
+        writeln!(console, "nobody takes it; {count} such have come")?;
+    }
     if frame.vector == PAGE_FAULT {
         writeln!(
             console,
@@ -60,9 +63,8 @@ fn print_lines(console: &mut dyn Write, frame: &Frame) -> core::fmt::Result {
 
 /// Whether it lies below a stack of this vcpu.
 fn is_guard_page(address: u64) -> bool {
-    let guard_pages = Native::current().map(|machine| machine.stacks().guard_pages());
-    let mut guard_pages = guard_pages.iter().flatten();
-    guard_pages.any(|page| address.wrapping_sub(*page) < PAGE_BYTES)
+    let mut guard_pages = guard_pages().into_iter().filter(|page| *page != 0);
+    guard_pages.any(|page| address.wrapping_sub(page) < PAGE_BYTES)
 }
 
 fn page_fault_text(error_code: u64) -> &'static str {
@@ -99,6 +101,7 @@ fn name(vector: u64) -> &'static str {
         19 => "SIMD floating-point exception",
         20 => "virtualization exception",
         21 => "control protection",
+        EXCEPTIONS.. => "interrupt",
         _ => "exception",
     }
 }

@@ -7,13 +7,11 @@
 
 use core::arch::global_asm;
 
-use super::{attempt, oops, upcall, UPCALL_VECTOR};
+use super::{attempt, interrupts, oops, upcall, EXCEPTIONS, UPCALL_VECTOR};
 
-/// One stub for each exception and one for upcalls, which take the vector after them.
-pub(super) const STUBS: usize = 33;
+/// One for each vector.
+pub(super) const STUBS: usize = 256;
 const STUB_BYTES: usize = 16;
-
-const _: () = assert!(UPCALL_VECTOR as usize == STUBS - 1);
 
 /// What is on the stack when Rust is called.
 #[derive(Clone, Debug)]
@@ -56,8 +54,12 @@ global_asm!(
     ".rept {stubs}",
     ".balign 16",
     // Vectors 8, 10 to 14, 17, 21, 29 and 30 come with an error code.
+    ".if trap_vector >= 32",
+    "push 0",
+    ".else",
     ".ifeq (0x60227D00 >> trap_vector) & 1",
     "push 0",
+    ".endif",
     ".endif",
     "push trap_vector",
     "jmp trap_common",
@@ -105,9 +107,14 @@ global_asm!(
 );
 
 extern "C" fn handle(frame: &mut Frame) {
-    if frame.vector == u64::from(UPCALL_VECTOR) {
-        upcall::collect();
-    } else if !attempt::recover(frame) {
+    if frame.vector == u64::from(UPCALL_VECTOR) && upcall::collect() {
+        return;
+    }
+    let is_answered = match frame.vector {
+        0..EXCEPTIONS => attempt::recover(frame),
+        vector => interrupts::deliver(vector as u8),
+    };
+    if !is_answered {
         oops::stop(frame);
     }
 }

@@ -12,9 +12,8 @@ use super::descriptor::{
 };
 use super::stacks::Stacks;
 use super::stubs::{stub_address, STUBS};
-use super::VCPUS;
+use super::{EXCEPTIONS, VCPUS};
 
-const EXCEPTIONS: usize = 32;
 const DOUBLE_FAULT: usize = 8;
 const EXCEPTION_STACK_NUMBER: u8 = 1;
 const DOUBLE_FAULT_STACK_NUMBER: u8 = 2;
@@ -26,6 +25,8 @@ const SEGMENT_WORDS: usize = PLAIN_SEGMENTS + 2 * VCPUS;
 // Atomics, because the CPU marks a task state segment busy in its descriptor.
 static SEGMENTS: [AtomicU64; SEGMENT_WORDS] = [const { AtomicU64::new(0) }; SEGMENT_WORDS];
 static GATES: [AtomicU64; 2 * STUBS] = [const { AtomicU64::new(0) }; 2 * STUBS];
+/// The page below each stack of each vcpu, for the oops.
+static GUARD_PAGES: [[AtomicU64; 3]; VCPUS] = [const { [const { AtomicU64::new(0) }; 3] }; VCPUS];
 static TASKS: [Task; VCPUS] = [const { [const { AtomicU32::new(0) }; 26] }; VCPUS];
 
 type Task = [AtomicU32; 26];
@@ -53,7 +54,7 @@ pub fn install() {
     for (vector, places) in GATES.as_chunks::<2>().0.iter().enumerate() {
         let stack = match vector {
             DOUBLE_FAULT => DOUBLE_FAULT_STACK_NUMBER,
-            0..EXCEPTIONS => EXCEPTION_STACK_NUMBER,
+            _ if (vector as u64) < EXCEPTIONS => EXCEPTION_STACK_NUMBER,
             _ => 0,
         };
         for (place, word) in places
@@ -70,6 +71,9 @@ pub fn install() {
 /// A vcpu that was stopped left its task state segment marked as busy; it is written anew.
 pub fn load(vcpu: usize, stacks: &Stacks) {
     let task = set_task(vcpu, stacks);
+    for (place, page) in GUARD_PAGES[vcpu].iter().zip(stacks.guard_pages()) {
+        place.store(page, Ordering::Relaxed);
+    }
     let segments = TablePointer::to(&SEGMENTS);
     let gates = TablePointer::to(&GATES);
     // SAFETY: the tables are complete and live for ever; the new code segment is like the old one,
@@ -116,6 +120,14 @@ pub fn current_vcpu() -> usize {
     // SAFETY: reads a register.
     unsafe { asm!("str {}", out(reg) selector, options(nomem, nostack, preserves_flags)) }
     usize::from(vcpu_of_selector(selector as u16))
+}
+
+/// The pages below the stacks of the vcpu that asks.
+pub fn guard_pages() -> [u64; 3] {
+    let pages = GUARD_PAGES.get(current_vcpu());
+    pages.map_or([0; 3], |[main, exception, double_fault]| {
+        [main, exception, double_fault].map(|page| page.load(Ordering::Relaxed))
+    })
 }
 
 /// Describes the vcpu's stacks to the CPU; the value is the selector.

@@ -48,12 +48,15 @@ pub fn count() -> u64 {
     UPCALLS.load(Ordering::Relaxed)
 }
 
+/// Takes an upcall; false if there is no Nuncio that could have made one.
 #[cfg(feature = "bare-metal")]
-pub(super) fn collect() {
+pub(super) fn collect() -> bool {
     use crate::hv::Machine;
-    if let Some(machine) = crate::machine::Native::current() {
-        machine.collected().take_from(machine.vcpu_page());
-    }
+    let Some(machine) = crate::machine::Native::current() else {
+        return false;
+    };
+    machine.collected().take_from(machine.vcpu_page());
+    true
 }
 
 #[cfg(test)]

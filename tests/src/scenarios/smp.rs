@@ -92,7 +92,7 @@ fn faults(bed: &Bed, program: &str) -> Result<Outcome, Failed> {
     outcome.exits("kernel", PAGE_FAULT)?;
     says(
         &outcome,
-        "oops on vcpu 3: page fault (vector 14), error code 0x2",
+        "oops on CPU 3: page fault (vector 14), error code 0x2",
     )?;
     Ok(outcome)
 }

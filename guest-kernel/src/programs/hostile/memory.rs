@@ -73,7 +73,7 @@ pub(super) fn touch_unmapped() {
 }
 
 /// Calls itself until the stack has no page left.
-pub(super) fn descend(depth: u64) -> ExitCode {
+pub(crate) fn descend(depth: u64) -> ExitCode {
     let page = black_box([depth; 64]);
     if depth == u64::MAX {
         return SURVIVED;

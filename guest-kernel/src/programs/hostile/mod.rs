@@ -8,7 +8,7 @@ mod control;
 mod ends;
 mod flood;
 mod fuzz;
-mod memory;
+pub(crate) mod memory;
 mod registers;
 mod secondary;
 mod user_call;
