@@ -129,3 +129,12 @@ pub unsafe fn read_port(port: u16) -> u8 {
     }
     byte
 }
+
+/// Whether interrupts are let in.
+#[inline]
+pub fn interrupts_are_enabled() -> bool {
+    let flags: u64;
+    // SAFETY: reads the flags, by way of the stack.
+    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) }
+    flags & 1 << 9 != 0
+}

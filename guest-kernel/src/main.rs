@@ -7,14 +7,13 @@
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 
-use buddy_system_allocator::LockedHeap;
 use guest_kernel::boot::{identity::IdentityMap, pvh};
+use guest_kernel::mm::heap::{self, KernelHeap};
 use guest_kernel::{kernel, trap};
 use nuncio_abi::{ImageNote, NOTE_NAME, NOTE_TYPE, VERSION};
 
-/// Orders 0 to 32: blocks of up to 4 GiB.
 #[global_allocator]
-static HEAP: LockedHeap<33> = LockedHeap::empty();
+static HEAP: KernelHeap = KernelHeap;
 
 // The stack below which the loader leaves us is in RAM that will be heap, so we change to our own
 // before anything else. RBP is zero there: a walk along the frames ends.
@@ -74,7 +73,7 @@ extern "C" fn start_bare(magic: u32, information: u32) -> ! {
 
 fn add_heap(start: usize, bytes: usize) {
     // SAFETY: the kernel names RAM that is mapped and holds nothing, each piece once.
-    unsafe { HEAP.lock().add_to_heap(start, start + bytes) }
+    unsafe { heap::add(start, bytes) }
 }
 
 #[panic_handler]

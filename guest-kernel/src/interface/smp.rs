@@ -27,6 +27,8 @@ pub enum StartError {
     NoSuchCpu,
     /// It has been started already.
     Running,
+    /// There is no memory for its stacks.
+    NoMemory,
     /// It was told to start and did not.
     Silent,
     /// The hypervisor refused, with its number for that.
@@ -38,6 +40,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::NoSuchCpu => formatter.write_str("there is no such CPU"),
             StartError::Running => formatter.write_str("it runs already"),
+            StartError::NoMemory => formatter.write_str("there is no memory for its stacks"),
             StartError::Silent => formatter.write_str("it does not come up"),
             StartError::Hypervisor(number) => write!(formatter, "the hypervisor's error {number}"),
         }

@@ -9,9 +9,9 @@ use super::{begin_on, memory, start_log, stop, Platform};
 use crate::boot::physical::PhysicalBytes;
 use crate::boot::{self, ram, CommandLine, Handover};
 use crate::instructions::halt_for_ever;
-use crate::native::exit::Exit;
-use crate::native::{self_test, Serial};
 use crate::programs::{BAD_COMMAND_LINE, GOOD};
+use crate::pv::native::exit::Exit;
+use crate::pv::native::{self_test, Serial};
 use crate::{println, trap};
 
 /// How often who gives up looks whether another CPU's line has ended.

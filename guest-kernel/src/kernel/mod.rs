@@ -1,7 +1,8 @@
 //! Puts the parts together: from what is handed over to the exit code.
 //!
 //! `nuncio` and `bare` are the two ways, in a domain and on a machine; [`Platform`] is what differs between them
-//! once the kernel runs. Printing, the log and the last words are the same.
+//! once the kernel runs. Printing, the log and the last words are the same. As soon as `system` has chosen a console,
+//! that is used; the first and the last words go to the platform.
 //!
 //! The console is everybody's, behind a lock; who waits for it lets others run. No upcall, interrupt or exception
 //! that returns takes a lock, so a CPU never waits for itself.
@@ -20,7 +21,9 @@ use spin::Once;
 
 use crate::boot::CommandLine;
 use crate::instructions::halt_for_ever;
-use crate::trap;
+use crate::interface::Console;
+use crate::sync::IrqLock;
+use crate::{system, trap};
 
 /// Exit code of a kernel that panicked.
 pub const PANIC_EXIT_CODE: u64 = 101;
@@ -93,10 +96,33 @@ impl Write for ConsoleWriter {
         self.write_fmt(format_args!("{text}"))
     }
 
+    /// All of it at once, so that CPUs do not write into each other's lines.
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> fmt::Result {
-        if let Some(platform) = PLATFORM.get() {
-            platform.print(text);
-        }
+        let Some(console) = system::console() else {
+            print_by_platform(text);
+            return Ok(());
+        };
+        let _whole = WHOLE_TEXTS.lock();
+        ServedConsole(console).write_fmt(text)
+    }
+}
+
+/// Prints without the services, which a console may itself be served by.
+pub fn print_by_platform(text: fmt::Arguments<'_>) {
+    if let Some(platform) = PLATFORM.get() {
+        platform.print(text);
+    }
+}
+
+/// One text after the other.
+static WHOLE_TEXTS: IrqLock<()> = IrqLock::new(());
+
+/// What serves as console.
+struct ServedConsole(&'static dyn Console);
+
+impl Write for ServedConsole {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ use crate::instructions::halt_for_ever;
 use crate::machine::{self, Native};
 use crate::mm::{Access, MapProblem, Mapper};
 use crate::programs::{self, Context};
+use crate::pv::Place;
+use crate::system;
 use crate::trap;
 
 /// How long who waits for a lock lets others run before it looks again.
@@ -50,6 +52,13 @@ pub fn run(boot_info: u64, add_heap: impl FnMut(usize, usize)) -> ! {
         boot.name.as_str(),
         boot.ram_bytes
     );
+    if words.value("program").is_none() && words.value("do").is_some() {
+        let place = Place {
+            nuncio: Some(machine),
+            irq_chip: None,
+        };
+        system::run(&place, words)
+    }
     let code = programs::run_by_name(&mut Context {
         machine,
         boot,

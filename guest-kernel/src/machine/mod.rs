@@ -16,7 +16,7 @@ use crate::hv::{Gate, Machine, Memory, MessageBuffers, Space};
 use crate::mm::{active, Access};
 use crate::time;
 use crate::trap::upcall::Collected;
-use crate::trap::{current_vcpu, Stacks, FIRST_STACKS};
+use crate::trap::{current_vcpu, VCPUS};
 
 pub use secondary::Secondary;
 pub use text_page::{boot_info, Clock, TextPage};
@@ -25,8 +25,8 @@ pub use view::WindowView;
 /// Windows begin on a boundary of 2 MiB, with a gap of that size between them.
 const WINDOW_ALIGN_BYTES: u64 = 2 << 20;
 
-/// The machine of the first vcpu.
-static FIRST: Once<Native> = Once::new();
+/// The machine of each vcpu that has begun, or is about to.
+static MACHINES: [Once<Native>; VCPUS] = [const { Once::new() }; VCPUS];
 /// From where on all vcpus find room for windows.
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(0);
 
@@ -39,7 +39,6 @@ pub struct Native {
     buffers: MessageBuffers,
     collected: Collected,
     number: usize,
-    stacks: Stacks,
     boot: &'static BootInfo,
 }
 
@@ -47,10 +46,20 @@ impl Native {
     /// Takes the pages that a checked boot info names, on the first vcpu.
     pub fn install(boot: &'static BootInfo) -> &'static Native {
         NEXT_WINDOW.store(boot.mapped_end, Ordering::Relaxed);
-        FIRST.call_once(|| Native::new(boot, 0, boot.vcpu_page, FIRST_STACKS))
+        MACHINES[0].call_once(|| Native::new(boot, 0, boot.vcpu_page))
     }
 
-    fn new(boot: &'static BootInfo, number: usize, vcpu_page: u64, stacks: Stacks) -> Native {
+    /// Takes the page of another vcpu, before that begins.
+    ///
+    /// # Errors
+    /// `BadArgument` if there is no such vcpu.
+    pub fn install_other(&self, number: usize) -> Result<&'static Native, Error> {
+        let page = self.boot.vcpu_page_of(number).ok_or(Error::BadArgument)?;
+        let place = MACHINES.get(number).ok_or(Error::BadArgument)?;
+        Ok(place.call_once(|| Native::new(self.boot, number, page)))
+    }
+
+    fn new(boot: &'static BootInfo, number: usize, vcpu_page: u64) -> Native {
         Native {
             text: TextPage::at(boot),
             clock: Clock::at(boot),
@@ -59,17 +68,13 @@ impl Native {
             buffers: MessageBuffers::new(),
             collected: Collected::new(),
             number,
-            stacks,
             boot,
         }
     }
 
     /// The machine of the vcpu that asks, once it is installed.
     pub fn current() -> Option<&'static Native> {
-        match current_vcpu() {
-            0 => FIRST.get(),
-            number => secondary::machine(number),
-        }
+        MACHINES.get(current_vcpu())?.get()
     }
 
     /// The number of its vcpu, counted from 0.

@@ -6,13 +6,12 @@
 //! nothing.
 #![forbid(unsafe_code)]
 
-use nuncio_abi::{Error, PAGE_BYTES};
+use nuncio_abi::Error;
 use spin::Once;
 
 use super::Native;
 use crate::hv::{Client, Start, Vcpu};
 use crate::instructions::{control_registers, halt_for_ever};
-use crate::mm::active;
 use crate::trap::{self, Stacks, VCPUS};
 
 /// What runs on a vcpu. When it returns the vcpu stops itself.
@@ -22,7 +21,8 @@ static SEATS: [Once<Seat>; VCPUS] = [const { Once::new() }; VCPUS];
 
 /// What a vcpu needs to begin.
 struct Seat {
-    machine: Native,
+    machine: &'static Native,
+    stacks: Stacks,
     entry: Entry,
 }
 
@@ -42,15 +42,16 @@ impl Secondary {
         let machine = Native::current().ok_or(Error::WrongState)?;
         let boot = machine.boot_info();
         let vcpu = Client::new(machine, boot).vcpu(number)?;
-        let page = boot.vcpu_page_of(number).ok_or(Error::BadArgument)?;
+        let own = machine.install_other(number)?;
         let place = SEATS.get(number).filter(|_| number != 0);
         let place = place.ok_or(Error::BadArgument)?;
         if place.is_completed() {
             return Err(Error::WrongState);
         }
-        let stacks = guarded_stacks()?;
+        let stacks = Stacks::allocate().ok_or(Error::QuotaExhausted)?;
         let seat = place.call_once(|| Seat {
-            machine: Native::new(boot, number, page, stacks),
+            machine: own,
+            stacks,
             entry,
         });
         Ok(Secondary { seat, vcpu })
@@ -65,7 +66,7 @@ impl Secondary {
         self.vcpu.start(Start {
             entry: begin as *const () as u64,
             // As after a call: a multiple of 16 less the return address.
-            stack: self.seat.machine.stacks.main.top() - 8,
+            stack: self.seat.stacks.main.top() - 8,
             argument: self.seat.machine.number as u64,
             page_table,
         })
@@ -80,29 +81,13 @@ impl Secondary {
     }
 }
 
-/// The machine of a vcpu that has been prepared.
-pub(super) fn machine(number: usize) -> Option<&'static Native> {
-    let seat = SEATS.get(number).and_then(Once::get);
-    seat.map(|seat| &seat.machine)
-}
-
-/// Stacks whose guard pages are not mapped any more.
-fn guarded_stacks() -> Result<Stacks, Error> {
-    let stacks = Stacks::allocate().ok_or(Error::QuotaExhausted)?;
-    for guard in stacks.guard_pages() {
-        active::unmap(guard, guard + PAGE_BYTES).map_err(|_| Error::QuotaExhausted)?;
-    }
-    Ok(stacks)
-}
-
 /// The first that a vcpu does, with no descriptor tables yet.
 extern "C" fn begin(number: u64) -> ! {
     let seat = SEATS.get(number as usize).and_then(Once::get);
-    let Some(Seat { machine, entry }) = seat else {
-        halt_for_ever()
-    };
-    trap::load(machine.number, &machine.stacks);
-    entry(machine);
+    let Some(seat) = seat else { halt_for_ever() };
+    let machine = seat.machine;
+    trap::load(machine.number, &seat.stacks);
+    (seat.entry)(machine);
     let client = Client::new(machine, machine.boot_info());
     // It does not come back from this.
     let _ = client.vcpu(machine.number).map(|own| own.stop());

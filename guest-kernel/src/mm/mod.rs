@@ -5,6 +5,8 @@
 
 #[cfg(feature = "bare-metal")]
 pub mod active;
+#[cfg(feature = "bare-metal")]
+pub mod heap;
 mod mapper;
 mod table;
 

@@ -23,6 +23,12 @@ pub fn hand_to(handler: Handler) -> bool {
     is_new
 }
 
+/// Whether somebody takes them.
+#[cfg(feature = "bare-metal")]
+pub(super) fn are_taken() -> bool {
+    HANDLER.is_completed()
+}
+
 /// How many interrupts have come that nobody takes.
 pub fn unexpected() -> u64 {
     UNEXPECTED.load(Ordering::Relaxed)

@@ -8,6 +8,8 @@ use core::cell::UnsafeCell;
 
 use nuncio_abi::PAGE_BYTES;
 
+use crate::mm::active;
+
 /// Bytes in a stack with its guard page.
 pub const STACK_BYTES: usize = 64 << 10;
 
@@ -66,13 +68,17 @@ pub const FIRST_STACKS: Stacks = Stacks {
 };
 
 impl Stacks {
-    /// Stacks from the heap, never given back; `None` if there is no room. The guard pages are still mapped.
+    /// Stacks from the heap, never given back; `None` if there is no room.
     pub fn allocate() -> Option<Stacks> {
-        Some(Stacks {
+        let stacks = Stacks {
             main: Stack::allocate()?,
             exception: Stack::allocate()?,
             double_fault: Stack::allocate()?,
-        })
+        };
+        for guard in stacks.guard_pages() {
+            active::unmap(guard, guard + PAGE_BYTES).ok()?;
+        }
+        Some(stacks)
     }
 
     /// The pages that must not be mapped.

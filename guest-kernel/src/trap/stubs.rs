@@ -7,6 +7,8 @@
 
 use core::arch::global_asm;
 
+use crate::ops::step_over;
+
 use super::{attempt, interrupts, oops, upcall, EXCEPTIONS, UPCALL_VECTOR};
 
 /// One for each vector.
@@ -107,7 +109,9 @@ global_asm!(
 );
 
 extern "C" fn handle(frame: &mut Frame) {
-    if frame.vector == u64::from(UPCALL_VECTOR) && upcall::collect() {
+    frame.rip = step_over(frame.rip);
+    let is_programs = !interrupts::are_taken() && frame.vector == u64::from(UPCALL_VECTOR);
+    if is_programs && upcall::collect() {
         return;
     }
     let is_answered = match frame.vector {

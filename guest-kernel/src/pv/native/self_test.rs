@@ -11,7 +11,9 @@ use crate::mm::active;
 use crate::programs::{descend, ExitCode, BAD_COMMAND_LINE, FAILED, GOOD};
 use crate::{attempt, println};
 
-const TESTS: [(&str, fn() -> ExitCode); 8] = [
+type Test = fn() -> ExitCode;
+
+const TESTS: [(&str, Test); 8] = [
     ("panic", || {
         panic!("this panic was asked for on the command line")
     }),
