@@ -12,7 +12,8 @@ use crate::instructions::halt_for_ever;
 use crate::programs::{BAD_COMMAND_LINE, GOOD};
 use crate::pv::native::exit::Exit;
 use crate::pv::native::{self_test, Serial};
-use crate::{println, trap};
+use crate::pv::Place;
+use crate::{println, system, trap};
 
 /// How often who gives up looks whether another CPU's line has ended.
 const LAST_PATIENCE: u32 = 1 << 20;
@@ -49,6 +50,13 @@ pub fn run(
     if exit.is_none() {
         println!("no such exit=; there are: halt qemu bochs");
         stop(BAD_COMMAND_LINE)
+    }
+    if words.value("do").is_some() {
+        let place = Place {
+            handover: Some(handover),
+            ..Place::default()
+        };
+        system::run(&place, words)
     }
     stop(work(words))
 }

@@ -55,7 +55,7 @@ pub fn run(boot_info: u64, add_heap: impl FnMut(usize, usize)) -> ! {
     if words.value("program").is_none() && words.value("do").is_some() {
         let place = Place {
             nuncio: Some(machine),
-            irq_chip: None,
+            ..Place::default()
         };
         system::run(&place, words)
     }

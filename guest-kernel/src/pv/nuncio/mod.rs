@@ -56,6 +56,7 @@ fn machine(place: &Place) -> Result<&'static Native, Refusal> {
 
 /// The same for what interrupts by the event.
 fn machine_with_event(place: &Place) -> Result<&'static Native, Refusal> {
+    let machine = machine(place)?;
     let own = Identity {
         backend: NAME,
         server: IRQ_CHIP,
@@ -63,5 +64,5 @@ fn machine_with_event(place: &Place) -> Result<&'static Native, Refusal> {
     if place.irq_chip != Some(own) {
         return Err(Refusal("it interrupts by Nuncio's events only"));
     }
-    machine(place)
+    Ok(machine)
 }
