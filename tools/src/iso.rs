@@ -1,5 +1,5 @@
 //! Makes a bootable image (ISO 9660) of a run directory, for machines that start from a disc or a
-//! stick: GRUB loads the hypervisor and the boot modules by the second multiboot protocol.
+//! stick: GRUB loads an image and its boot modules by the second multiboot protocol.
 //!
 //! `grub-mkrescue` makes the image bootable by every firmware that it has files for: BIOS, UEFI or
 //! both.
@@ -33,15 +33,16 @@ pub fn need() -> Need {
     }
 }
 
-/// Writes to `target` an image of `run_dir`: its `hypervisor`, which is handed `arguments`, and
-/// the boot modules of these names.
+/// Writes to `target` an image of `run_dir`: the file `image` in it, which is booted and handed `arguments`,
+/// and the boot modules of these names.
 pub fn write(
     run_dir: &Path,
+    image: &str,
     modules: &[String],
     arguments: Option<&str>,
     target: &Path,
 ) -> Result<(), Verdict> {
-    fill_tree(run_dir, modules, arguments).map_err(|error| {
+    fill_tree(run_dir, image, modules, arguments).map_err(|error| {
         failed(format!(
             "cannot write {}: {error}; make room there, or name another directory for temporary files in TMPDIR",
             run_dir.display()
@@ -71,21 +72,26 @@ fn failed(text: String) -> Verdict {
     Verdict::new(Kind::Missing, text)
 }
 
-fn fill_tree(run_dir: &Path, modules: &[String], arguments: Option<&str>) -> io::Result<()> {
+fn fill_tree(
+    run_dir: &Path,
+    image: &str,
+    modules: &[String],
+    arguments: Option<&str>,
+) -> io::Result<()> {
     let boot = run_dir.join(TREE).join("boot");
     fs::create_dir_all(boot.join("grub"))?;
     let names = modules.iter().map(String::as_str);
-    for name in std::iter::once("hypervisor").chain(names) {
+    for name in std::iter::once(image).chain(names) {
         // The same file system: no byte is copied.
         fs::hard_link(run_dir.join(name), boot.join(name))?;
     }
-    fs::write(boot.join("grub/grub.cfg"), menu(modules, arguments))
+    fs::write(boot.join("grub/grub.cfg"), menu(image, modules, arguments))
 }
 
 /// GRUB's script: no menu, nothing but the boot. Its output goes to the screen, never to the serial
-/// line, which is the hypervisor's.
-fn menu(modules: &[String], arguments: Option<&str>) -> String {
-    let mut text = String::from("terminal_output console\nmultiboot2 /boot/hypervisor");
+/// line, which is the image's.
+fn menu(image: &str, modules: &[String], arguments: Option<&str>) -> String {
+    let mut text = format!("terminal_output console\nmultiboot2 /boot/{image}");
     for word in arguments.unwrap_or_default().split(' ') {
         if !word.is_empty() {
             let _ = write!(text, " {}", quoted(word));
@@ -114,7 +120,7 @@ mod tests {
     fn the_menu_names_every_module_last() {
         let modules = ["nuncio-plan".to_owned(), "input".to_owned()];
         assert_eq!(
-            menu(&modules, None),
+            menu("hypervisor", &modules, None),
             "terminal_output console\n\
              multiboot2 /boot/hypervisor\n\
              module2 --nounzip /boot/nuncio-plan nuncio-plan\n\
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn words_for_the_hypervisor_are_no_commands_of_grub() {
-        let text = menu(&[], Some("test=panic  $x; it's"));
+        let text = menu("hypervisor", &[], Some("test=panic  $x; it's"));
         let line = "multiboot2 /boot/hypervisor 'test=panic' '$x;' 'it'\\''s'\n";
         assert!(text.contains(line), "{text}");
     }
@@ -136,12 +142,18 @@ mod tests {
         for name in ["hypervisor", "nuncio-plan"] {
             fs::write(run_dir.path().join(name), name).unwrap();
         }
-        fill_tree(run_dir.path(), &["nuncio-plan".to_owned()], None).unwrap();
+        fill_tree(
+            run_dir.path(),
+            "hypervisor",
+            &["nuncio-plan".to_owned()],
+            None,
+        )
+        .unwrap();
         let boot = run_dir.path().join("iso/boot");
         for name in ["hypervisor", "nuncio-plan"] {
             assert_eq!(fs::read_to_string(boot.join(name)).unwrap(), name);
         }
         assert!(boot.join("grub/grub.cfg").is_file());
-        assert!(fill_tree(run_dir.path(), &["none".to_owned()], None).is_err());
+        assert!(fill_tree(run_dir.path(), "none", &[], None).is_err());
     }
 }

@@ -71,6 +71,9 @@ const START: &str = "exec bochs -q -f bochsrc -rc debugger.rc 3>&1 >bochs.out";
 const SERIAL_LINE: &str = "/dev/fd/3";
 
 impl Bochs {
+    /// The first of them.
+    pub const FIRST: Bochs = BEDS[0];
+
     fn configuration(&self, machine: &Machine) -> String {
         let memory = machine.memory_mib;
         let cpus = machine.cpus.max(1);
@@ -162,8 +165,14 @@ impl TestBed for Bochs {
                 Verdict::new(Kind::Missing, text)
             })?;
         }
-        let arguments = machine.hypervisor_arguments.as_deref();
-        iso::write(dir, &machine.modules, arguments, &dir.join(ISO))
+        let arguments = machine.arguments.as_deref();
+        iso::write(
+            dir,
+            &machine.image,
+            &machine.modules,
+            arguments,
+            &dir.join(ISO),
+        )
     }
 
     fn command(&self, _: &Machine) -> Command {

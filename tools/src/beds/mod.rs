@@ -18,11 +18,35 @@ use crate::verdict::Verdict;
 pub use bochs::Bochs;
 pub use qemu::{Accelerator, Qemu};
 
+/// The board of a machine, where there is a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Board {
+    /// With Intel's 440FX.
+    Pc,
+    /// With Intel's Q35.
+    #[default]
+    Q35,
+}
+
+impl Board {
+    /// QEMU's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Board::Pc => "pc",
+            Board::Q35 => "q35",
+        }
+    }
+}
+
 /// The machine that a bed is asked to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// The directory with `hypervisor` and the boot modules.
+    /// The directory with the image and the boot modules.
     pub run_dir: PathBuf,
+    /// The name of the image that is booted: a file in `run_dir`.
+    pub image: String,
+    /// The board, if the bed has several.
+    pub board: Board,
     /// Memory of the machine.
     pub memory_mib: u64,
     /// Names of the boot modules: files in `run_dir`.
@@ -33,8 +57,8 @@ pub struct Machine {
     pub cpus: u64,
     /// Another CPU than the bed's own choice.
     pub cpu: Option<String>,
-    /// The command line of the hypervisor.
-    pub hypervisor_arguments: Option<String>,
+    /// The command line of the image.
+    pub arguments: Option<String>,
 }
 
 /// What the exit status of a bed says.

@@ -113,7 +113,8 @@ impl TestBed for Qemu {
             Accelerator::Kvm => ("kvm", "host"),
         };
         let cpu = machine.cpu.as_deref().unwrap_or(own_cpu);
-        command.args(["-accel", accelerator, "-cpu", cpu, "-M", "q35"]);
+        command.args(["-accel", accelerator, "-cpu", cpu]);
+        command.args(["-M", machine.board.name()]);
         command.args(["-m", &machine.memory_mib.to_string()]);
         command.args(["-smp", &machine.cpus.max(1).to_string()]);
         command.args([
@@ -137,8 +138,11 @@ impl TestBed for Qemu {
         // that the hypervisor sees as the last word.
         let modules = machine.modules.iter().map(|name| format!("{name} {name}"));
         let modules: Vec<_> = modules.collect();
-        command.args(["-kernel", "hypervisor", "-initrd", &modules.join(",")]);
-        if let Some(words) = &machine.hypervisor_arguments {
+        command.args(["-kernel", &machine.image]);
+        if !modules.is_empty() {
+            command.args(["-initrd", &modules.join(",")]);
+        }
+        if let Some(words) = &machine.arguments {
             command.args(["-append", words]);
         }
         command
@@ -209,12 +213,13 @@ mod tests {
         assert!(plain.windows(2).any(|pair| pair == ["-m", "300"]));
         assert!(plain.windows(2).any(|pair| pair == ["-smp", "4"]));
         assert!(plain.windows(2).any(|pair| pair == ["-cpu", "max"]));
+        assert!(plain.windows(2).any(|pair| pair == ["-M", "q35"]));
         assert!(!plain.contains(&"-icount".to_owned()));
         assert!(!plain.contains(&"-append".to_owned()));
 
         machine.count = true;
         machine.cpu = Some("max,-svm".to_owned());
-        machine.hypervisor_arguments = Some("test=panic a,b".to_owned());
+        machine.arguments = Some("test=panic a,b".to_owned());
         let counted = arguments(&machine);
         assert!(counted
             .windows(2)

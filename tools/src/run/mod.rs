@@ -9,7 +9,7 @@
 mod input;
 mod serial;
 mod stage;
-mod watch;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 pub use input::Copied;
 use stage::{Sources, Staged};
 pub use watch::Ending;
-use watch::{Limits, Output};
+use watch::{Followed, Limits};
 
-use crate::beds::{self, Counting, Machine, Need, TestBed};
+use crate::beds::{self, Board, Counting, Machine, Need, TestBed};
 use crate::iso;
 use crate::judge::{judge, Case, Expected};
 use crate::manifest::{self, Manifest};
@@ -86,9 +86,7 @@ pub const DEFAULT_LIMIT_SECONDS: u64 = 120;
 /// The word that makes the hypervisor record calls.
 const TRACE_CALLS: &str = "trace=calls";
 /// How long a machine may take to stop when the hypervisor has ended the run.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How often a bed is started that fails for a reason that passes.
-const MOST_STARTS: usize = 5;
+pub const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a manifest on a bed. An error is a run that could not be started.
 pub fn run(options: &Options, screen: &Screen) -> Result<Run, Verdict> {
@@ -112,7 +110,8 @@ pub fn image(target: &Path, what: &What) -> Result<usize, Verdict> {
     let target = std::path::absolute(target)
         .map_err(|error| invalid(format!("{}: {error}; name a file", target.display())))?;
     let arguments = what.hypervisor_arguments.as_deref();
-    iso::write(staged.dir.path(), &staged.modules, arguments, &target)?;
+    let dir = staged.dir.path();
+    iso::write(dir, stage::IMAGE, &staged.modules, arguments, &target)?;
     Ok(staged.modules.len())
 }
 
@@ -141,7 +140,7 @@ fn sources(what: &What) -> Sources {
     }
 }
 
-fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
+pub(crate) fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
     if count && bed.counting() == Counting::Never {
         return Err(invalid(format!(
             "{} cannot count instructions; leave --count out, or name a bed that can: {}",
@@ -180,46 +179,29 @@ fn boot(
 ) -> Result<Run, Verdict> {
     let names = manifest.domains.iter().map(|domain| domain.name.as_str());
     let mut report = Report::new(names, manifest.digest.as_deref());
-    let mut bed_error = String::new();
     let machine = machine(options, manifest, staged);
     bed.prepare(&machine)?;
 
     screen.start(format!("running on {}", bed.name()));
     let start = Instant::now();
-    let limit = bed.wall_limit(Duration::from_secs(options.limit_seconds));
-    let mut follow = || {
-        let mut command = bed.command(&machine);
-        command.current_dir(staged.dir.path());
-        let limits = Limits {
-            run: limit,
-            silence: options.silence_seconds.map(Duration::from_secs),
-            stop: STOP_LIMIT,
-        };
-        let ending = watch::follow(command, &limits, |output| {
-            match output {
-                Output::Serial(text) => take_line(&mut report, screen, &text),
-                Output::Bed(text) if bed.is_message(&text) => bed_error = text,
-                Output::Bed(_) => {}
-            }
-            report.end.is_some()
-        });
-        let status = ending.as_ref().ok().and_then(status);
-        let again = status.is_some_and(|status| bed.may_start_again(status, &bed_error));
-        (ending, again)
+    let limits = Limits {
+        run: bed.wall_limit(Duration::from_secs(options.limit_seconds)),
+        silence: options.silence_seconds.map(Duration::from_secs),
+        stop: STOP_LIMIT,
     };
-    let (mut ending, mut again) = follow();
-    for _ in 1..MOST_STARTS {
-        if again {
-            (ending, again) = follow();
-        }
-    }
+    let followed = watch::follow_bed(bed, &machine, &limits, |text| {
+        take_line(&mut report, screen, &text);
+        report.end.is_some()
+    });
     screen.finish();
-    let ending = ending.map_err(|error| cannot_start(bed, &error))?;
+    let Followed { ending, bed_error } = followed?;
 
     let verdict = judge(&Case {
         bed: bed.name(),
         ending: &ending,
-        meaning: status(&ending).map(|status| bed.meaning(status, &bed_error)),
+        meaning: ending
+            .status()
+            .map(|status| bed.meaning(status, &bed_error)),
         bed_error: &bed_error,
         report: &report,
         foreground: &foreground(manifest),
@@ -244,12 +226,14 @@ fn machine(options: &Options, manifest: &Manifest, staged: &Staged) -> Machine {
     let memory_mib = staged.memory_mib.saturating_add(cpus / 2);
     Machine {
         run_dir: staged.dir.path().to_owned(),
+        image: stage::IMAGE.to_owned(),
+        board: Board::default(),
         memory_mib: options.memory_mib.unwrap_or(memory_mib),
         modules: staged.modules.clone(),
         count: options.count,
         cpus,
         cpu: options.cpu.clone(),
-        hypervisor_arguments: hypervisor_arguments(options),
+        arguments: hypervisor_arguments(options),
     }
 }
 
@@ -271,13 +255,6 @@ fn take_line(report: &mut Report, screen: &Screen, text: &str) {
     report.take(&line);
 }
 
-fn status(ending: &Ending) -> Option<i32> {
-    match ending {
-        Ending::Exited(status) => Some(*status),
-        _ => None,
-    }
-}
-
 fn expected(manifest: &Manifest, staged: &Staged) -> Option<Expected> {
     let (domain, input) = (manifest.digest.clone()?, staged.input.as_ref()?);
     Some(Expected {
@@ -285,15 +262,4 @@ fn expected(manifest: &Manifest, staged: &Staged) -> Option<Expected> {
         sha256: input.sha256.clone(),
         bytes: input.bytes,
     })
-}
-
-fn cannot_start(bed: &dyn TestBed, error: &std::io::Error) -> Verdict {
-    Verdict::new(
-        Kind::BedFailed,
-        format!(
-            "cannot start {}: {error}; check the installation of the test bed {}",
-            bed.program().display(),
-            bed.name()
-        ),
-    )
 }

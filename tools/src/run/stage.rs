@@ -20,8 +20,10 @@ const PORT_BYTES: u64 = 64 << 10;
 const IN_SLACK_BYTES: u64 = 40 << 20;
 /// No machine is smaller.
 const LEAST_MIB: u64 = 256;
-/// The name of the hypervisor's image, and of its file in the run directory.
-const HYPERVISOR: (&str, &str) = ("nuncio-hypervisor", "hypervisor");
+/// The name of the hypervisor's image as it is built.
+const HYPERVISOR: &str = "nuncio-hypervisor";
+/// The name of its file in the run directory.
+pub const IMAGE: &str = "hypervisor";
 /// The name of the guest kernel's image as it is built.
 const GUEST_KERNEL: &str = "nuncio-guest-kernel";
 
@@ -48,7 +50,7 @@ pub struct Staged {
 impl Sources {
     /// The hypervisor as it was built, with its symbols.
     pub fn hypervisor(&self) -> PathBuf {
-        self.images.join(HYPERVISOR.0)
+        self.images.join(HYPERVISOR)
     }
 
     /// The image of each domain, by the domain's name.
@@ -75,11 +77,7 @@ pub fn stage(manifest: &Manifest, plan: &Plan, sources: &Sources) -> Result<Stag
     let dir = dir.map_err(|error| unwritable(&std::env::temp_dir(), &error))?;
     let hypervisor = sources.hypervisor();
     check_built(&hypervisor)?;
-    let copied = input::copy(
-        "the hypervisor",
-        &hypervisor,
-        &dir.path().join(HYPERVISOR.1),
-    )?;
+    let copied = input::copy("the hypervisor", &hypervisor, &dir.path().join(IMAGE))?;
     let plan_path = dir.path().join(PLAN_NAME);
     fs::write(&plan_path, &plan.text).map_err(|error| unwritable(&plan_path, &error))?;
 

@@ -10,6 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::serial::Lines;
+use crate::beds::{Machine, TestBed};
+use crate::verdict::{Kind, Verdict};
 
 /// How a bed's process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,27 @@ pub enum Ending {
     /// Killed here: the user interrupted the run.
     Interrupted,
 }
+
+impl Ending {
+    /// The exit status, if there is one.
+    pub fn status(&self) -> Option<i32> {
+        match self {
+            Ending::Exited(status) => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// What came of following a bed.
+pub struct Followed {
+    /// How its process ended.
+    pub ending: Ending,
+    /// The last thing that it said on its standard error.
+    pub bed_error: String,
+}
+
+/// How often a bed is started that fails for a reason that passes.
+const MOST_STARTS: usize = 5;
 
 /// A line from the process.
 pub enum Output {
@@ -62,6 +85,48 @@ pub struct Limits {
     pub silence: Option<Duration>,
     /// To end behind its last line.
     pub stop: Duration,
+}
+
+/// Starts `machine` on a bed and follows it; again, if the bed has failed for a reason that passes. `take` is
+/// handed every line of the serial output and says whether it was the last.
+pub fn follow_bed(
+    bed: &dyn TestBed,
+    machine: &Machine,
+    limits: &Limits,
+    mut take: impl FnMut(String) -> bool,
+) -> Result<Followed, Verdict> {
+    let mut starts = 0;
+    loop {
+        starts += 1;
+        let mut command = bed.command(machine);
+        command.current_dir(&machine.run_dir);
+        let (mut bed_error, mut is_last) = (String::new(), false);
+        let ending = follow(command, limits, |output| {
+            match output {
+                Output::Serial(text) => is_last = take(text),
+                Output::Bed(text) if bed.is_message(&text) => bed_error = text,
+                Output::Bed(_) => {}
+            }
+            is_last
+        });
+        let ending = ending.map_err(|error| cannot_start(bed, &error))?;
+        let mut status = ending.status().into_iter();
+        let may_again = status.any(|status| bed.may_start_again(status, &bed_error));
+        if !may_again || starts == MOST_STARTS {
+            return Ok(Followed { ending, bed_error });
+        }
+    }
+}
+
+fn cannot_start(bed: &dyn TestBed, error: &io::Error) -> Verdict {
+    Verdict::new(
+        Kind::BedFailed,
+        format!(
+            "cannot start {}: {error}; check the installation of the test bed {}",
+            bed.program().display(),
+            bed.name()
+        ),
+    )
 }
 
 /// Runs `command` within these limits; `take` is handed every line and says whether it was the last.
