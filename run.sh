@@ -18,6 +18,7 @@ Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, 
        ./run.sh compare [OPTIONS]         run on several beds and compare what the domains observe
        ./run.sh soak [OPTIONS]            make, message and kill domains at random: is anything lost?
        ./run.sh costs [--json FILE]       what calls cost on both vendors, beside KVM and NOVA
+       ./run.sh kernel [OPTIONS] [WORDS]  boot the guest kernel without Nuncio, with this command line
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh abi header|describe|...   the guest ABI: its C header, what a call means
        ./run.sh beds                      list the test beds and what they need
@@ -57,6 +58,9 @@ bed; without --bed it takes every installed bed that counts.
 A soak takes --minutes N [default: 10] or --seconds N, --seed N, --cpus N [default: 4], --bed NAME,
 --count, --json FILE and --images DIR.
 
+A kernel takes --host qemu or bochs [default: qemu], --machine pc or q35 [default: q35 on qemu], --cpus N,
+--memory MIB [default: 256], --timeout SECONDS [default: 60], --json FILE and --images DIR.
+
 Examples:
   ./run.sh                                   two domains stream README.md and compute its digest
   ./run.sh --input photo.jpg --json out.json
@@ -64,6 +68,7 @@ Examples:
   ./run.sh test stream                       the tests with `stream` in their names
   ./run.sh test --bed qemu-svm --bed bochs-svm faults::   what guests may do wrong, on two beds
   ./run.sh test --junit report.xml           every test, with a report for a CI system
+  ./run.sh kernel --host bochs -- log=info   the guest kernel says hello on bare metal
   ./run.sh image disc.iso --input photo.jpg  a disc that does what the first example does
 
 Exit codes of a run: 0 it worked; 1 a domain failed or the digest is wrong; 2 wrong options, manifest
@@ -322,6 +327,15 @@ need_beds() {
     done
 }
 
+# need_host OPTION...: what the emulator needs that a run of the kernel alone names.
+need_host() {
+    if [[ " $* " =~ \ --host[=\ ]bochs\  ]]; then
+        need_bed bochs-svm
+    else
+        need_bed qemu-svm
+    fi
+}
+
 # Runs the host tool where the user stands, so that file names mean what they say.
 nuncio() {
     local here=$PWD
@@ -352,6 +366,7 @@ case ${1:-} in
     manifest | beds | abi) nuncio "$@" ;;
     fuzz) shift && fuzz "$@" ;;
     costs) need_beds --bed qemu-svm --bed bochs-vmx-min && nuncio "$@" ;;
+    kernel) need_host "$@" && nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
     *) need_beds "$@" && nuncio "$@" ;;
 esac

@@ -91,6 +91,20 @@ impl Run {
         Ok(run.option("--seconds", &seconds.to_string()))
     }
 
+    /// The guest kernel without Nuncio, with these words on its command line.
+    pub fn kernel(host: &str, words: &[&str]) -> Result<Self, Failed> {
+        let mut arguments = vec!["kernel".to_owned()];
+        arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        let run = Run {
+            dir: tempfile::tempdir()?,
+            arguments,
+            environment: Vec::new(),
+            input: None,
+        };
+        let run = run.option("--host", host).option("--json", "report.json");
+        Ok(run.option("--timeout", TIMEOUT_SECONDS))
+    }
+
     /// Adds an option with a value; a later one replaces an earlier one.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         if let Some(index) = self.arguments.iter().position(|known| known == name) {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{
-    AbiAction, Action, Cli, CompareArguments, CostsArguments, ImageArguments, ManifestAction,
-    RunArguments, SoakArguments,
+    AbiAction, Action, Cli, CompareArguments, CostsArguments, ImageArguments, KernelArguments,
+    ManifestAction, RunArguments, SoakArguments,
 };
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
@@ -13,7 +13,7 @@ use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{abi, backtrace, beds, compare, costs, fold, json, soak, table};
+use crate::{abi, backtrace, beds, compare, costs, fold, json, kernel, soak, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -25,6 +25,7 @@ pub fn main(cli: &Cli) -> u8 {
         Some(Action::Costs(arguments)) => costs(arguments),
         Some(Action::Soak(arguments)) => soak(arguments),
         Some(Action::Image(arguments)) => image(arguments),
+        Some(Action::Kernel(arguments)) => kernel(arguments),
         Some(Action::Beds) => list_beds(),
         Some(Action::Abi { action }) => abi(action),
     }
@@ -112,6 +113,27 @@ fn soak(arguments: &SoakArguments) -> u8 {
     });
     let verdict = match &outcome {
         Ok(soaked) => &soaked.verdict,
+        Err(verdict) => verdict,
+    };
+    match written {
+        Err(error) if verdict.is_ok() => conclude(&screen, &error),
+        _ => conclude(&screen, verdict),
+    }
+}
+
+fn kernel(arguments: &KernelArguments) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let request = arguments.request();
+    let json = arguments.json.as_deref();
+    if let Err(verdict) = json.map_or(Ok(()), |path| write_json(path, "")) {
+        return conclude(&screen, &verdict);
+    }
+    let outcome = kernel::run(&request, &screen);
+    let written = json.map_or(Ok(()), |path| {
+        write_json(path, &kernel::json(&request, &outcome))
+    });
+    let verdict = match &outcome {
+        Ok(ran) => &ran.verdict,
         Err(verdict) => verdict,
     };
     match written {

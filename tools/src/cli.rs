@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::beds;
+use crate::beds::{self, Board};
 use crate::compare::Request;
 use crate::costs;
+use crate::kernel;
 use crate::manifest::limits;
 use crate::project;
 use crate::run::{Options, What, DEFAULT_LIMIT_SECONDS};
@@ -25,6 +26,7 @@ Examples:
   nuncio costs                        what calls cost on both vendors, beside KVM and NOVA
   nuncio soak --minutes 10            make and kill domains at random: is anything lost?
   nuncio image out.iso --input FILE   write an image that boots on any machine
+  nuncio kernel --host bochs -- log=info   boot the guest kernel without Nuncio
   nuncio beds                         list the test beds and what each one lacks here
   nuncio abi header nuncio.h          write the C header of the guest ABI
   nuncio abi describe notify 0x10005 1   show what the registers of a call mean
@@ -73,6 +75,8 @@ pub enum Action {
     Soak(SoakArguments),
     /// Write a bootable image (ISO 9660) that runs a manifest on any machine
     Image(Box<ImageArguments>),
+    /// Boot the guest kernel without Nuncio and show its serial line
+    Kernel(Box<KernelArguments>),
     /// List the test beds
     Beds,
     /// What the tables of the guest ABI say, for people who write guests
@@ -203,6 +207,49 @@ pub struct SoakArguments {
     pub images: Option<PathBuf>,
 }
 
+/// The options of a kernel without Nuncio.
+#[derive(Clone, Debug, Args)]
+pub struct KernelArguments {
+    /// What the kernel runs on
+    #[arg(long, value_name = "NAME", default_value = "qemu", value_parser = clap::builder::PossibleValuesParser::new(kernel::names()))]
+    pub host: String,
+
+    /// The board of the machine, "pc" or "q35" [default: the host's]
+    #[arg(long, value_name = "NAME", value_parser = board)]
+    pub machine: Option<Board>,
+
+    /// CPUs of the machine, 1 to 256
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=limits::CPUS))]
+    pub cpus: u64,
+
+    /// Memory of the machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = kernel::DEFAULT_MEMORY_MIB, value_parser = clap::value_parser!(u64).range(8..=1_048_576))]
+    pub memory: u64,
+
+    /// Time limit in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = kernel::DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Write the result to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
+
+    /// The kernel's command line
+    #[arg(value_name = "WORDS", value_parser = printable)]
+    pub words: Vec<String>,
+}
+
+fn board(name: &str) -> Result<Board, &'static str> {
+    let mut boards = [Board::Pc, Board::Q35].into_iter();
+    boards
+        .find(|board| board.name() == name)
+        .ok_or("the machines are pc and q35")
+}
+
 /// The options of a comparison.
 #[derive(Clone, Debug, Args)]
 pub struct CompareArguments {
@@ -284,7 +331,7 @@ fn printable(words: &str) -> Result<String, &'static str> {
     {
         return Ok(words.to_owned());
     }
-    Err("only printable ASCII characters and spaces can be handed to the hypervisor")
+    Err("only printable ASCII characters and spaces can be handed over")
 }
 
 impl WhatArguments {
@@ -309,6 +356,21 @@ impl CostsArguments {
             manifest: project::bench_manifest(),
             images: self.images.clone().unwrap_or_else(project::default_images),
             limit_seconds: self.timeout,
+        }
+    }
+}
+
+impl KernelArguments {
+    /// The options with every default filled in.
+    pub fn request(&self) -> kernel::Request {
+        kernel::Request {
+            host: self.host.clone(),
+            board: self.machine,
+            cpus: self.cpus,
+            memory_mib: self.memory,
+            limit_seconds: self.timeout,
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            words: self.words.clone(),
         }
     }
 }
@@ -418,6 +480,29 @@ mod tests {
         for words in ["test=panic\n", "tab\tbed", "\u{e9}", "\u{7f}"] {
             assert!(parse(words).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_kernel_gets_its_words_with_and_without_dashes() {
+        let parse = |arguments: &[&str]| {
+            let all = ["nuncio", "kernel"].iter().chain(arguments);
+            match Cli::try_parse_from(all).map(|cli| cli.action) {
+                Ok(Some(Action::Kernel(arguments))) => Ok(arguments.request()),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let request = parse(&["--host", "bochs", "--cpus", "4", "log=info", "x"]).unwrap();
+        assert_eq!((request.host.as_str(), request.cpus), ("bochs", 4));
+        assert_eq!(request.words, ["log=info", "x"]);
+        let request = parse(&["--machine", "pc", "--", "--log"]).unwrap();
+        assert_eq!(request.board, Some(Board::Pc));
+        assert_eq!(request.words, ["--log"]);
+        assert!(parse(&["--host", "vmware"]).is_err());
+        assert!(parse(&["--machine", "mac"])
+            .unwrap_err()
+            .contains("pc and q35"));
+        assert!(parse(&["a\nb"]).is_err());
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! `judge` -> `table` and `json`. Dependencies point the same way; `verdict` and `screen` are used
 //! by all.
 //!
-//! Invariant: nothing but [`judge::judge`] decides that a run has worked.
+//! Invariant: nothing but [`judge::judge`] decides that a run has worked; of the guest kernel without Nuncio
+//! ([`kernel`]) its own `judge` does.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod fold;
 pub mod iso;
 pub mod json;
 pub mod judge;
+pub mod kernel;
 pub mod manifest;
 pub mod project;
 pub mod report;

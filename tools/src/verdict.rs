@@ -12,6 +12,8 @@ pub enum Kind {
     Ok,
     /// A domain did not do its work.
     DomainFailed,
+    /// The kernel that ran alone says that it has failed.
+    KernelFailed,
     /// No digest was printed.
     DigestMissing,
     /// The digest is not the input's.
@@ -46,6 +48,7 @@ impl Kind {
         match self {
             Kind::Ok => "ok",
             Kind::DomainFailed => "domain-failed",
+            Kind::KernelFailed => "kernel-failed",
             Kind::DigestMissing => "digest-missing",
             Kind::DigestDiffers => "digest-differs",
             Kind::BedsDiffer => "beds-differ",
@@ -66,6 +69,7 @@ impl Kind {
     pub const fn exit_code(self) -> u8 {
         match self {
             Kind::Ok => 0,
+            Kind::KernelFailed => 1,
             Kind::DomainFailed | Kind::DigestMissing | Kind::DigestDiffers | Kind::BedsDiffer => 1,
             Kind::Invalid => 2,
             Kind::Refused | Kind::Missing | Kind::BedFailed => 3,

@@ -15,6 +15,7 @@ mod faults;
 mod fixtures;
 mod flushes;
 mod image;
+mod kernel;
 mod monitors;
 mod panics;
 mod refusals;
@@ -82,6 +83,12 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     if soak::BEDS.contains(&bed.name) {
         themes.push(("soak", soak::SCENARIOS));
         themes.push(("scale", scale::COSTS));
+    }
+    // Once on each emulator: it does not matter there what the CPU could virtualize.
+    match bed.name {
+        "qemu-svm" => themes.push(("kernel", kernel::ON_QEMU)),
+        "bochs-svm" => themes.push(("kernel", kernel::ON_BOCHS)),
+        _ => {}
     }
     if bed.qemu.is_some() {
         themes.push(("checked", checked::SCENARIOS));

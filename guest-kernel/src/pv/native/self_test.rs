@@ -68,22 +68,30 @@ fn interrupt() -> ExitCode {
     FAILED
 }
 
-/// Takes all of the heap in pieces of a MiB, and writes to the ends of each.
+/// Takes all of the heap in pieces of a MiB, and writes to both ends of each.
 fn use_heap() -> ExitCode {
     const PIECE_BYTES: usize = 1 << 20;
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     loop {
-        let mut piece = Vec::new();
+        let (number, mut piece) = (pieces.len() as u8, Vec::new());
         if pieces.try_reserve(1).is_err() || piece.try_reserve_exact(PIECE_BYTES).is_err() {
             break;
         }
-        piece.resize(PIECE_BYTES, pieces.len() as u8);
+        for end in [0, PIECE_BYTES - 1] {
+            piece.spare_capacity_mut()[end].write(number);
+        }
         pieces.push(piece);
     }
-    let mut numbered = pieces.iter().enumerate();
-    let is_kept = numbered.all(|(number, piece)| piece.iter().all(|byte| *byte == number as u8));
+    let is_kept = |(number, piece): (usize, &mut Vec<u8>)| {
+        [0, PIECE_BYTES - 1].iter().all(|end| {
+            // SAFETY: it was written above.
+            let byte = unsafe { piece.spare_capacity_mut()[*end].assume_init_read() };
+            byte == number as u8
+        })
+    };
+    let all_kept = pieces.iter_mut().enumerate().all(is_kept);
     println!("heap: {} MiB", pieces.len());
-    if is_kept {
+    if all_kept {
         GOOD
     } else {
         FAILED
