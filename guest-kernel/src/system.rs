@@ -23,6 +23,8 @@ static ARRIVED: AtomicU64 = AtomicU64::new(1);
 
 /// How long a CPU may take to come up.
 const START_PATIENCE_NS: u64 = 1_000_000_000;
+/// How often that is looked at.
+const START_LOOK_NS: u64 = 100_000;
 
 /// What serves the kernel here.
 ///
@@ -79,13 +81,15 @@ pub fn run(place: &Place, words: CommandLine<'static>) -> ! {
         }
     }
     start_this_cpu();
-    start_other_cpus();
     let script = words.value("do");
-    let shell = move || match script {
-        Some(script) => shell::run_script(script),
-        None => shell::run(),
+    let first = move || {
+        start_other_cpus();
+        match script {
+            Some(script) => shell::run_script(script),
+            None => shell::run(),
+        }
     };
-    if task::spawn_on(0, "shell", shell).is_err() {
+    if task::spawn_on(0, "shell", first).is_err() {
         panic!("there is no memory for the first thread");
     }
     task::idle()
@@ -136,7 +140,7 @@ fn start_cpu(cpu: CpuNumber) -> Result<(), StartError> {
         if now_ns() > give_up_ns {
             return Err(StartError::Silent);
         }
-        core::hint::spin_loop();
+        task::sleep_until(now_ns() + START_LOOK_NS);
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ pub fn run(
 ) -> ! {
     trap::install();
     trap::load(0, &trap::FIRST_STACKS);
-    MACHINE.serial.call_once(|| Serial::probe().map(Mutex::new));
+    MACHINE.serial.call_once(|| Serial::find().map(Mutex::new));
     begin_on(&MACHINE);
     let handover = match boot::read_handover(memory, magic, information.into()) {
         Ok(handover) => HANDOVER.call_once(|| handover),
@@ -133,7 +133,7 @@ impl Platform for Bare {
             Some(serial) => print(&mut Text(serial)),
             // Whoever holds the lock will not run again.
             None => {
-                if let Some(serial) = Serial::probe() {
+                if let Some(serial) = Serial::find() {
                     print(&mut Text(&serial));
                 }
             }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use spin::mutex::{Mutex, MutexGuard};
+use spin::Mutex;
 
 use super::life;
 use super::switch::switch;
@@ -42,43 +42,48 @@ pub fn this_cpu() -> CpuNumber {
 pub fn start_cpu() {
     let cpu = this_cpu();
     let idle = Arc::new(Thread::new(0, String::from("idle"), cpu, 0));
-    let _off = InterruptsOff::new();
-    CPUS[cpu].queue.lock().start(idle, now_ns());
+    with_queue(cpu, |queue| queue.start(idle, now_ns()));
 }
 
 /// The thread that asks; `None` before the CPU has threads.
 pub fn current() -> Option<Arc<Thread>> {
-    let _off = InterruptsOff::new();
-    CPUS[this_cpu()].queue.lock().current().cloned()
+    with_queue(this_cpu(), |queue| queue.current().cloned())
 }
 
 /// A new thread can run on its CPU.
 pub(super) fn add(thread: Arc<Thread>) {
-    let _off = InterruptsOff::new();
     let cpu = thread.cpu();
-    let mut queue = CPUS[cpu].queue.lock();
-    queue.add(thread);
-    set_timer_or_tell(cpu, queue);
+    with_queue(cpu, |queue| queue.add(thread));
+    tell(cpu);
 }
 
 /// Wakes a thread: it goes on if it is parked, or its next park returns at once.
 pub fn unpark(thread: &Arc<Thread>) {
-    let _off = InterruptsOff::new();
     let cpu = thread.cpu();
-    let mut queue = CPUS[cpu].queue.lock();
-    queue.unpark(thread);
-    set_timer_or_tell(cpu, queue);
+    if with_queue(cpu, |queue| queue.unpark(thread)) {
+        tell(cpu);
+    }
+}
+
+/// Does something with the queue of a CPU. The lock is let go before interrupts are let in again: a handler on
+/// this CPU would wait for it for ever.
+fn with_queue<R>(cpu: CpuNumber, work: impl FnOnce(&mut Queue) -> R) -> R {
+    let off = InterruptsOff::new();
+    let result = work(&mut CPUS[cpu].queue.lock());
+    drop(off);
+    result
 }
 
 /// Somebody of that CPU has become ready.
-fn set_timer_or_tell(cpu: CpuNumber, queue: MutexGuard<'_, Queue>) {
-    drop(queue);
+fn tell(cpu: CpuNumber) {
     // Also to this CPU: it looks as soon as interrupts are let in.
     if let Some(smp) = services().smp.get() {
         smp.signal(cpu, Signal::Reschedule);
     } else {
         // This one is the only one. It looks when the timer says so: at once.
+        let off = InterruptsOff::new();
         set_timer(Some(0));
+        drop(off);
     }
 }
 
@@ -126,11 +131,7 @@ pub fn preempt() {
 
 /// How many threads of a CPU are ready and do not run.
 pub fn queue_lengths() -> [usize; VCPUS] {
-    core::array::from_fn(|cpu| {
-        let _off = InterruptsOff::new();
-        let count = CPUS[cpu].queue.lock().ready_count();
-        count
-    })
+    core::array::from_fn(|cpu| with_queue(cpu, |queue| queue.ready_count()))
 }
 
 fn take_turn(choose: impl FnOnce(&mut Queue, u64) -> Option<Turn>) {

@@ -10,6 +10,8 @@ use super::{Deadlines, Thread, ThreadState};
 /// The threads of one CPU.
 pub struct Queue {
     ready: VecDeque<Arc<Thread>>,
+    /// How many of them, from the first on, were woken and come before all others.
+    woken: usize,
     sleepers: Deadlines<Arc<Thread>>,
     /// Who runs. Nobody does before the CPU has its idle thread.
     current: Option<Arc<Thread>>,
@@ -32,6 +34,7 @@ impl Queue {
     pub const fn new() -> Self {
         Queue {
             ready: VecDeque::new(),
+            woken: 0,
             sleepers: Deadlines::new(),
             current: None,
             idle: None,
@@ -63,7 +66,7 @@ impl Queue {
     }
 
     /// Wakes a thread of this CPU: if it is parked it is ready, else its next park returns at once. Whether it
-    /// is the next to run; one that has used up its slice is the last.
+    /// has become ready, so that the CPU has to look; one that has used up its slice is the last in line.
     pub fn unpark(&mut self, thread: &Arc<Thread>) -> bool {
         if thread.state() != ThreadState::Parked {
             thread.give_permit();
@@ -72,7 +75,8 @@ impl Queue {
         if let Some(deadline_ns) = thread.take_deadline() {
             self.sleepers.remove(deadline_ns, thread.number());
         }
-        self.make_ready(thread.clone())
+        self.make_ready(thread.clone());
+        true
     }
 
     /// The current thread parks, until somebody wakes it or the time has come. `None` if that is so already.
@@ -134,16 +138,17 @@ impl Queue {
         events.into_iter().flatten().min()
     }
 
-    /// Whether it is the next to run.
+    /// Whether it comes before the one that runs: behind those that were woken earlier.
     fn make_ready(&mut self, thread: Arc<Thread>) -> bool {
         thread.set_state(ThreadState::Ready);
-        let is_first = !thread.take_used_up();
-        if is_first {
-            self.ready.push_front(thread);
+        let comes_first = !thread.take_used_up();
+        if comes_first {
+            self.ready.insert(self.woken, thread);
+            self.woken += 1;
         } else {
             self.ready.push_back(thread);
         }
-        is_first
+        comes_first
     }
 
     fn is_idle(&self) -> bool {
@@ -160,15 +165,20 @@ impl Queue {
         }
     }
 
-    /// The current thread is ready: behind all others, or right behind the first.
+    /// The current thread is ready: behind all others, or right behind those that were woken.
     fn requeue(&mut self, now_ns: u64, is_last: bool) -> Option<Turn> {
-        if self.ready.is_empty() {
+        let stays = !is_last && self.woken == 0 && !self.is_idle();
+        if self.ready.is_empty() || stays {
             return None;
         }
         let current = self.current.clone()?;
         current.set_state(ThreadState::Ready);
         if !self.is_idle() {
-            let place = if is_last { self.ready.len() } else { 1 };
+            let place = if is_last {
+                self.ready.len()
+            } else {
+                self.woken
+            };
             self.ready.insert(place, current);
         }
         self.switch(now_ns)
@@ -178,6 +188,7 @@ impl Queue {
     fn switch(&mut self, now_ns: u64) -> Option<Turn> {
         self.charge(now_ns);
         let to = self.ready.pop_front().or_else(|| self.idle.clone())?;
+        self.woken = self.woken.saturating_sub(1);
         to.set_state(ThreadState::Running);
         let from = self.current.replace(to.clone())?;
         Some(Turn { from, to })

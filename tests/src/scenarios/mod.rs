@@ -25,6 +25,7 @@ mod several_cpus;
 mod smp;
 mod soak;
 mod stream;
+mod threads;
 mod time;
 
 use libtest_mimic::Failed;
@@ -78,6 +79,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         ("scheduling", scheduling::SCENARIOS),
         ("several-cpus", several_cpus::SCENARIOS),
         ("smp", smp::SCENARIOS),
+        ("threads", threads::SCENARIOS),
         ("time", time::SCENARIOS),
     ];
     if soak::BEDS.contains(&bed.name) {
@@ -86,8 +88,10 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
     }
     // Once on each emulator: it does not matter there what the CPU could virtualize.
     match bed.name {
-        "qemu-svm" => themes.push(("kernel", kernel::ON_QEMU)),
-        "bochs-svm" => themes.push(("kernel", kernel::ON_BOCHS)),
+        "qemu-svm" => themes.extend([("kernel", kernel::ON_QEMU), ("threads", threads::ON_QEMU)]),
+        "bochs-svm" => {
+            themes.extend([("kernel", kernel::ON_BOCHS), ("threads", threads::ON_BOCHS)])
+        }
         _ => {}
     }
     if bed.qemu.is_some() {
@@ -97,6 +101,7 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         themes.push(("panics", panics::DISTURBED));
         themes.push(("several-cpus", several_cpus::FAST));
         themes.push(("smp", smp::MANY));
+        themes.push(("threads", threads::MANY));
         themes.push(("time", time::WITHOUT_PIT));
     }
     let plain = themes.into_iter().flat_map(|(theme, scenarios)| {

@@ -32,6 +32,6 @@ static SERIAL: spin::Once<Serial> = spin::Once::new();
 
 pub(super) fn open(place: &Place) -> Result<&'static dyn Console, Refusal> {
     place.devices()?;
-    let serial = Serial::probe().ok_or(Refusal("there is no serial port at 0x3F8"))?;
+    let serial = Serial::find().ok_or(Refusal("there is no serial port at 0x3F8"))?;
     Ok(SERIAL.call_once(|| serial))
 }

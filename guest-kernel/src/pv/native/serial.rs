@@ -5,6 +5,8 @@
 // UNSAFETY: port I/O.
 #![allow(unsafe_code)]
 
+use spin::Once;
+
 use crate::instructions::{read_port, write_port};
 
 const PORT: u16 = 0x3F8;
@@ -41,9 +43,17 @@ const MOST_READS: u32 = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Serial(());
 
+/// What a look at the port has shown. There is one look only: another would disturb what is being sent.
+static FOUND: Once<Option<Serial>> = Once::new();
+
 impl Serial {
-    /// The port, if there is one: it must receive what it sends to itself.
-    pub fn probe() -> Option<Self> {
+    /// The port, if there is one.
+    pub fn find() -> Option<Self> {
+        *FOUND.call_once(Serial::probe)
+    }
+
+    /// Looks for the port: it must receive what it sends to itself.
+    fn probe() -> Option<Self> {
         let serial = Serial(());
         serial.set(INTERRUPTS, 0);
         serial.set(LINE, LINE_DIVISOR);

@@ -60,6 +60,22 @@ fn who_is_woken_runs_at_once_and_the_other_goes_on_after_it() {
 }
 
 #[test]
+fn who_is_due_at_once_runs_in_the_order_of_the_times() {
+    let (mut queue, threads) = queue(4);
+    queue.preempt(0);
+    for deadline_ns in [300, 100, 200] {
+        queue.park(Some(deadline_ns), 0);
+    }
+    // Only thread 4 is left, and all others are due when it is interrupted.
+    assert_eq!(shown(queue.preempt(1000)), "4>2");
+    assert_eq!(shown(queue.park(None, 1000)), "2>3");
+    queue.unpark(&threads[2]);
+    assert_eq!(shown(queue.park(None, 1000)), "3>1");
+    assert_eq!(shown(queue.park(None, 1000)), "1>2");
+    assert_eq!(shown(queue.park(None, 1000)), "2>4");
+}
+
+#[test]
 fn a_waking_that_comes_first_is_kept() {
     let (mut queue, threads) = queue(1);
     assert_eq!(shown(queue.preempt(0)), "0>1");

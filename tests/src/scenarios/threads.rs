@@ -1,0 +1,148 @@
+//! The guest kernel with its threads: the same image judges the same behaviours in a domain and on a machine
+//! without Nuncio, and says who has served it.
+
+use libtest_mimic::Failed;
+
+use super::{Bed, Scenario};
+use crate::run::{Outcome, Run};
+
+/// In a domain.
+pub const SCENARIOS: &[Scenario] = &[
+    ("on_one_vcpu", |bed| in_a_domain(bed, 1, 1, "0")),
+    ("two_vcpus_on_one_cpu", |bed| in_a_domain(bed, 2, 1, "0")),
+    ("two_vcpus_on_two_cpus", |bed| {
+        in_a_domain(bed, 2, 2, "[0, 1]")
+    }),
+];
+
+/// More CPUs than Bochs has time for.
+pub const MANY: &[Scenario] = &[
+    ("the_manifest_that_comes_with_it", as_it_comes),
+    ("another_backend_is_forced", native_is_forced),
+];
+
+/// On QEMU's machine, without Nuncio.
+pub const ON_QEMU: &[Scenario] = &[
+    ("on_bare_metal_pc", |_| on_bare_metal("qemu", "pc")),
+    ("on_bare_metal_q35", |_| on_bare_metal("qemu", "q35")),
+    ("on_bare_metal_with_nuncio_forced", nuncio_is_forced),
+];
+
+/// On Bochs's machine, without Nuncio.
+pub const ON_BOCHS: &[Scenario] = &[("on_bare_metal", |_| on_bare_metal("bochs", "pc"))];
+
+const MANIFEST: &str = include_str!("../../../tools/manifests/kernel.toml");
+const COMMAND_LINE: &str = "log=info do=why,run,stress,ps,mem,time,why";
+
+/// What the suite says, whoever serves the kernel: the traces are equal if they equal this.
+const BEHAVIOURS: [&str; 8] = [
+    "clock",
+    "order",
+    "lateness",
+    "preemption",
+    "wake-ups",
+    "signals",
+    "idle",
+    "many-threads",
+];
+
+const BY_NUNCIO: [(&str, &str); 5] = [
+    ("console", "nuncio:port"),
+    ("clock-source", "nuncio:time-page"),
+    ("irq-chip", "nuncio:event"),
+    ("clock-event", "nuncio:timer"),
+    ("smp", "nuncio:vcpus"),
+];
+const BY_MACHINE: [(&str, &str); 4] = [
+    ("console", "native:serial"),
+    ("clock-source", "native:tsc"),
+    ("irq-chip", "native:local-apic"),
+    ("clock-event", "native:apic-timer"),
+];
+
+fn in_a_domain(bed: &Bed, vcpus: u64, cpus: u64, cpu: &str) -> Result<(), Failed> {
+    let text = MANIFEST.replace(COMMAND_LINE, "do=run,why");
+    let text = text.replace("\ncpus = 4\n", &format!("\ncpus = {cpus}\n"));
+    let text = text.replace("\nvcpus = 4\n", &format!("\nvcpus = {vcpus}\n"));
+    let text = text.replace("cpu = [0, 1, 2, 3]", &format!("cpu = {cpu}"));
+    let outcome = Run::new(bed)?.manifest(&text)?.go()?;
+    outcome
+        .ends(0, "ok")?
+        .returns_frames()?
+        .exits("kernel", 0)?;
+    behaves(&outcome, vcpus)?;
+    is_served(&outcome, &BY_NUNCIO)
+}
+
+fn as_it_comes(bed: &Bed) -> Result<(), Failed> {
+    let outcome = Run::new(bed)?.manifest(MANIFEST)?.go()?;
+    outcome
+        .ends(0, "ok")?
+        .returns_frames()?
+        .exits("kernel", 0)?;
+    behaves(&outcome, 4)?;
+    is_served(&outcome, &BY_NUNCIO)
+}
+
+/// In a domain there is no device that the native backend could use, and it must not look for one: that would end
+/// the domain otherwise.
+fn native_is_forced(bed: &Bed) -> Result<(), Failed> {
+    let text = MANIFEST.replace(COMMAND_LINE, "pv=native do=why");
+    let outcome = Run::new(bed)?.manifest(&text)?.go()?;
+    outcome.exits("kernel", 101)?;
+    let says_why = outcome.stdout.contains(
+        "nothing here serves as clock-source: native:tsc not used: a domain of Nuncio's has no devices;",
+    );
+    outcome.check(says_why, "the kernel should say what is missing")?;
+    Ok(())
+}
+
+fn on_bare_metal(host: &str, machine: &str) -> Result<(), Failed> {
+    let run = Run::kernel(host, &["do=run,why"])?;
+    let outcome = run.option("--machine", machine).go()?;
+    outcome.ends(0, "ok")?;
+    behaves(&outcome, 1)?;
+    is_served(&outcome, &BY_MACHINE)
+}
+
+fn nuncio_is_forced(_: &Bed) -> Result<(), Failed> {
+    let outcome = Run::kernel("qemu", &["pv=nuncio", "do=why"])?.go()?;
+    outcome.ends(0, "ok")?;
+    is_served(&outcome, &BY_MACHINE)?;
+    let says_why = outcome
+        .stdout
+        .contains("nuncio:timer not used: this is no domain of Nuncio's");
+    outcome.check(says_why, "the kernel should say why it does without Nuncio")?;
+    Ok(())
+}
+
+/// Every behaviour is judged once and found good, in the same order.
+fn behaves(outcome: &Outcome, cpus: u64) -> Result<(), Failed> {
+    let judged = outcome.stdout.lines().filter_map(|line| {
+        let (_, judged) = line.split_once("suite ")?;
+        Some(judged.split('#').next().unwrap_or(judged).trim_end())
+    });
+    let expected = BEHAVIOURS.map(|name| format!("{name} ok"));
+    outcome.check(
+        judged.eq(expected.iter()),
+        "all behaviours should be judged, and good",
+    )?;
+    outcome.check(
+        outcome
+            .stdout
+            .contains(&format!("suite clock ok # {cpus} CPUs")),
+        "all CPUs should have come up",
+    )?;
+    Ok(())
+}
+
+fn is_served(outcome: &Outcome, by: &[(&str, &str)]) -> Result<(), Failed> {
+    for (interface, server) in by {
+        let line = format!("{interface}: {server}, used ");
+        outcome.check(
+            outcome.stdout.contains(&line),
+            &format!("{server} should serve as {interface}"),
+        )?;
+    }
+    Ok(())
+}
