@@ -10,7 +10,7 @@ mod command_line;
 mod handover;
 #[cfg(feature = "bare-metal")]
 pub mod identity;
-mod list;
+pub mod list;
 pub mod multiboot2;
 pub mod physical;
 pub mod pvh;

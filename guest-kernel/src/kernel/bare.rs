@@ -10,6 +10,7 @@ use crate::boot::physical::PhysicalBytes;
 use crate::boot::{self, ram, CommandLine, Handover};
 use crate::instructions::halt_for_ever;
 use crate::programs::{BAD_COMMAND_LINE, GOOD};
+use crate::pv::native::acpi::{self, Hardware};
 use crate::pv::native::exit::Exit;
 use crate::pv::native::{self_test, Serial};
 use crate::pv::Place;
@@ -23,6 +24,7 @@ static MACHINE: Bare = Bare {
     exit: Once::new(),
 };
 static HANDOVER: Once<Handover> = Once::new();
+static HARDWARE: Once<Hardware> = Once::new();
 
 /// Runs the kernel on the first CPU, in the tables of `entry.S` and with interrupts off; `memory` is
 /// read before these tables are given up, and `add_heap` is given the free RAM (start, bytes).
@@ -44,9 +46,15 @@ pub fn run(
     let exit = words.value("exit").map_or(Some(Exit::Halt), Exit::named);
     MACHINE.exit.call_once(|| exit.unwrap_or_default());
     start_log(words);
+    // They lie in memory that the kernel's own tables do not map.
+    let hardware = acpi::read(memory, handover.root_pointer);
     memory::take(handover, |_| Ok(()), add_heap);
     warn(handover);
     say_hello(handover);
+    match hardware {
+        Ok(hardware) => show(HARDWARE.call_once(|| hardware)),
+        Err(problem) => log::warn!("{problem}"),
+    }
     if exit.is_none() {
         println!("no such exit=; there are: halt qemu bochs");
         stop(BAD_COMMAND_LINE)
@@ -64,6 +72,35 @@ pub fn run(
 /// What the loader has handed over, for as long as the kernel runs; nothing in a domain.
 pub fn handover() -> Option<&'static Handover> {
     HANDOVER.get()
+}
+
+/// What the firmware's tables say of the machine, if they say anything; nothing in a domain.
+pub fn hardware() -> Option<&'static Hardware> {
+    HARDWARE.get()
+}
+
+/// What the machine has, for the log.
+fn show(hardware: &Hardware) {
+    match &hardware.interrupts {
+        Some(interrupts) => log::info!(
+            "{} CPUs, local APICs at {:#x}, {} I/O APICs, {} overrides",
+            interrupts.cpus().len(),
+            interrupts.local_apic,
+            interrupts.io_apics().len(),
+            interrupts.overrides().len()
+        ),
+        None => log::warn!("the firmware does not say which CPUs there are"),
+    }
+    if let Some(timer) = hardware.pm_timer {
+        log::info!(
+            "power-management timer at port {:#x}, {} bits",
+            timer.port,
+            timer.bits
+        );
+    }
+    if let Some(address) = hardware.hpet {
+        log::info!("HPET at {address:#x}");
+    }
 }
 
 fn warn(handover: &Handover) {

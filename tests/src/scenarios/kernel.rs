@@ -80,6 +80,8 @@ fn says_hello(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
         keys["host"] == host && keys["machine"] == machine && keys["cpus"] == cpus,
         "the JSON should say what it ran on",
     )?;
+    let found = format!("\n{cpus} CPUs, local APICs at 0xfee00000, 1 I/O APICs, ");
+    says(&outcome, &[&found, "\npower-management timer at port 0x"])?;
     outcome.check(keys["wall_ms"].as_u64() > Some(0), "it should take time")?;
     Ok(())
 }

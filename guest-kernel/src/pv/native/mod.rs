@@ -1,6 +1,7 @@
 //! On a PC: the devices that every PC has, and what the kernel needs of them when nothing stands between it and
-//! the machine.
+//! the machine. What the machine has stands in the firmware's tables ([`acpi`]).
 
+pub mod acpi;
 pub mod exit;
 
 pub mod calibration;
