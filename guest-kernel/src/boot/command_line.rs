@@ -1,4 +1,5 @@
 //! The command line: words separated by spaces, most of them `name=value`.
+#![forbid(unsafe_code)]
 
 /// The words of a command line.
 #[derive(Clone, Copy, Debug)]

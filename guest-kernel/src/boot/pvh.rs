@@ -16,6 +16,8 @@ const INFO_BYTES: usize = 40;
 const MAP_BYTES: usize = 12;
 const MODULE_BYTES: u64 = 32;
 const ENTRY_BYTES: u64 = 24;
+/// Entries of a memory map, empty ones too, that are looked at; bounds the work.
+const MOST_ENTRIES: u32 = 4096;
 
 /// Reads the start info at `address`.
 ///
@@ -66,6 +68,9 @@ fn read_map(
     start: u64,
     count: u32,
 ) -> Result<(), HandoverProblem> {
+    if count > MOST_ENTRIES {
+        return Err(HandoverProblem::TooMany("memory ranges"));
+    }
     for number in 0..u64::from(count) {
         let unreadable = HandoverProblem::Unreadable("memory map", start);
         let at = start.checked_add(number * ENTRY_BYTES).ok_or(unreadable)?;
@@ -180,7 +185,7 @@ mod tests {
         ));
         assert!(matches!(
             broken(48, &[255; 4]),
-            HandoverProblem::Unreadable("memory map", _)
+            HandoverProblem::TooMany("memory ranges")
         ));
         let nowhere = HandoverProblem::Unreadable("start info", 8);
         assert_eq!(read(&good(), 8).unwrap_err(), nowhere);

@@ -149,8 +149,7 @@ mod tests {
             (RAM_LIMIT - MIB, 3 * MIB, MemoryKind::Free),
         ]);
         pc.add_module(8 * MIB + 1, MIB).unwrap();
-        let image = 2 * MIB..3 * MIB;
-        let found = free_ranges(&pc, core::slice::from_ref(&image));
+        let found = free_ranges(&pc, core::slice::from_ref(&(2 * MIB..3 * MIB)));
         let expected = [
             MIB..2 * MIB,
             3 * MIB..8 * MIB,

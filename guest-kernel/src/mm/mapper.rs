@@ -206,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_neither_cached_nor_executed() {
+        let tables = tables(8);
+        let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
+        // As a part of a large page, and as one.
+        mapper.map(0, 0x40_0000, Access::Write).unwrap();
+        mapper.map(0x1000, 0x2000, Access::Device).unwrap();
+        mapper.map(0x20_0000, 0x40_0000, Access::Device).unwrap();
+        for (address, flags) in [(0x1000, 0x18), (0x2000, 0), (0x20_0000, 0x18)] {
+            let (_, bits) = mapper.lookup(address).unwrap();
+            assert_eq!(bits & 0x18, flags, "PWT and PCD at {address:#x}");
+            assert_eq!(bits >> 63, 1);
+        }
+    }
+
+    #[test]
     fn an_empty_pool_and_bad_ranges_are_told() {
         let tables = tables(3);
         let mut mapper = Mapper::new(TablePool::new(&tables, POOL));
