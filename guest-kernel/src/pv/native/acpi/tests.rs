@@ -125,7 +125,13 @@ fn entries_end_with_the_table() {
     let cut: &[u8] = &[0, 8, 1];
     let zero: &[u8] = &[0, 0, 0, 0, 1, 0, 0, 0];
     let short: &[u8] = &[0, 4, 1, 7];
-    for (last, cpus) in [(cut, &[0u32][..]), (zero, &[0]), (short, &[0])] {
+    let long: &[u8] = &[0, 40, 1, 7, 1, 0, 0, 0];
+    for (last, cpus) in [
+        (cut, &[0u32][..]),
+        (zero, &[0]),
+        (short, &[0]),
+        (long, &[0]),
+    ] {
         let memory = machine(2, &[madt(&[CPU_0, last])]);
         let hardware = read(&memory, None).unwrap();
         assert_eq!(hardware.interrupts.unwrap().cpus(), cpus);
