@@ -62,6 +62,7 @@ pub fn run(
     if words.value("do").is_some() {
         let place = Place {
             handover: Some(handover),
+            hardware: HARDWARE.get(),
             ..Place::default()
         };
         system::run(&place, words)

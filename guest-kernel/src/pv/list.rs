@@ -5,6 +5,7 @@ use crate::boot::Handover;
 use crate::interface::{Backend, Facts, Identity, Refusal};
 use crate::machine::Native;
 
+use super::native::acpi::Hardware;
 use super::{native, nuncio};
 
 /// All backends. Of equal ratings the first is asked first.
@@ -21,6 +22,8 @@ pub struct Place {
     pub nuncio: Option<&'static Native>,
     /// What the boot loader has handed over, on a machine.
     pub handover: Option<&'static Handover>,
+    /// What the firmware says of the machine, if it says anything.
+    pub hardware: Option<&'static Hardware>,
     /// What brings interrupts, once that is chosen.
     pub irq_chip: Option<Identity>,
 }

@@ -23,13 +23,24 @@ pub const MANY: &[Scenario] = &[
 
 /// On QEMU's machine, without Nuncio.
 pub const ON_QEMU: &[Scenario] = &[
-    ("on_bare_metal_pc", |_| on_bare_metal("qemu", "pc")),
-    ("on_bare_metal_q35", |_| on_bare_metal("qemu", "q35")),
+    ("on_a_bare_pc", |_| on_bare_metal("qemu", "pc", 1)),
+    ("on_a_bare_pc_with_four_cpus", |_| {
+        on_bare_metal("qemu", "pc", 4)
+    }),
+    ("on_a_bare_q35", |_| on_bare_metal("qemu", "q35", 1)),
+    ("on_a_bare_q35_with_four_cpus", |_| {
+        on_bare_metal("qemu", "q35", 4)
+    }),
     ("on_bare_metal_with_nuncio_forced", nuncio_is_forced),
 ];
 
 /// On Bochs's machine, without Nuncio.
-pub const ON_BOCHS: &[Scenario] = &[("on_bare_metal", |_| on_bare_metal("bochs", "pc"))];
+pub const ON_BOCHS: &[Scenario] = &[
+    ("on_a_bare_pc", |_| on_bare_metal("bochs", "pc", 1)),
+    ("on_a_bare_pc_with_four_cpus", |_| {
+        on_bare_metal("bochs", "pc", 4)
+    }),
+];
 
 const MANIFEST: &str = include_str!("../../../tools/manifests/kernel.toml");
 const COMMAND_LINE: &str = "log=info do=why,run,stress,ps,mem,time,why";
@@ -53,11 +64,12 @@ const BY_NUNCIO: [(&str, &str); 5] = [
     ("clock-event", "nuncio:timer"),
     ("smp", "nuncio:vcpus"),
 ];
-const BY_MACHINE: [(&str, &str); 4] = [
+const BY_MACHINE: [(&str, &str); 5] = [
     ("console", "native:serial"),
     ("clock-source", "native:tsc"),
     ("irq-chip", "native:local-apic"),
     ("clock-event", "native:apic-timer"),
+    ("smp", "native:init-sipi"),
 ];
 
 fn in_a_domain(bed: &Bed, vcpus: u64, cpus: u64, cpu: &str) -> Result<(), Failed> {
@@ -97,11 +109,12 @@ fn native_is_forced(bed: &Bed) -> Result<(), Failed> {
     Ok(())
 }
 
-fn on_bare_metal(host: &str, machine: &str) -> Result<(), Failed> {
-    let run = Run::kernel(host, &["do=run,why"])?;
+fn on_bare_metal(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
+    let run = Run::kernel(host, &["do=run,stress,why"])?;
+    let run = run.option("--cpus", &cpus.to_string());
     let outcome = run.option("--machine", machine).go()?;
     outcome.ends(0, "ok")?;
-    behaves(&outcome, 1)?;
+    behaves(&outcome, cpus)?;
     is_served(&outcome, &BY_MACHINE)
 }
 

@@ -24,6 +24,8 @@ mod pit;
 pub mod self_test;
 #[cfg(feature = "bare-metal")]
 pub mod serial;
+#[cfg(feature = "bare-metal")]
+mod smp;
 
 #[cfg(feature = "bare-metal")]
 pub use offers::BACKEND;

@@ -1,7 +1,7 @@
 //! What the backend offers.
 #![forbid(unsafe_code)]
 
-use super::{clock_event, clock_source, console, irq_chip, IRQ_CHIP, NAME};
+use super::{clock_event, clock_source, console, irq_chip, smp, IRQ_CHIP, NAME};
 use crate::interface::{Backend, Offer, Rating};
 use crate::pv::Place;
 
@@ -34,5 +34,10 @@ pub const BACKEND: Backend<Place> = Backend {
             open: clock_event::open_one_shot,
         },
     ],
+    smps: &[Offer {
+        server: "init-sipi",
+        rating: Rating(250),
+        open: smp::open,
+    }],
     ..Backend::new(NAME)
 };
