@@ -70,7 +70,10 @@ pub enum LocalApic {
 static APIC: Once<LocalApic> = Once::new();
 
 impl LocalApic {
-    /// The one of the CPU that asks. All CPUs are used alike, so x2APIC is switched on by `start_cpu` of each.
+    /// The one of the CPU that asks, switched on: as x2APIC its registers are there only then.
+    ///
+    /// # Errors
+    /// If there is none, or its registers cannot be mapped.
     pub fn find() -> Result<LocalApic, Refusal> {
         if let Some(apic) = APIC.get() {
             return Ok(*apic);
@@ -88,6 +91,7 @@ impl LocalApic {
             mapped.map_err(|_| Refusal("its registers cannot be mapped"))?;
             LocalApic::Memory(base)
         };
+        found.switch_on();
         Ok(*APIC.call_once(|| found))
     }
 
