@@ -40,11 +40,12 @@ pub(super) fn judge() -> Judgement {
     }
 }
 
-/// Has as many threads at a time as there will be, so that all their stacks are made: they are kept for others.
+/// Has more threads at a time than there will be, so that all stacks are made: they are kept for others. Twice as
+/// many, because a thread that has ended keeps its stack until its CPU has another one to run.
 fn make_all_stacks() -> Result<(), alloc::string::String> {
     let may_end = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
-    for _ in 0..THREADS {
+    for _ in 0..2 * THREADS {
         let may_end = may_end.clone();
         threads.push(spawn_on(0, "waiting", move || {
             while !may_end.load(Relaxed) {
