@@ -56,6 +56,30 @@ impl ClockScale {
         })
     }
 
+    /// The scale that multiplies by `multiplier` / 2^(32 - `shift`), as KVM's and Xen's clocks say it.
+    ///
+    /// `None` if that is no scale for 64 bits.
+    pub const fn of_fraction(multiplier: u32, shift: i8) -> Option<Self> {
+        let shift_right = 32 - shift as i32;
+        if shift_right >= 128 {
+            return None;
+        }
+        if shift_right >= 0 {
+            return Some(ClockScale {
+                multiplier: multiplier as u64,
+                shift: shift_right as u32,
+            });
+        }
+        let shift_left = -shift_right as u32;
+        if shift_left > multiplier.leading_zeros() + 32 {
+            return None;
+        }
+        Some(ClockScale {
+            multiplier: (multiplier as u64) << shift_left,
+            shift: 0,
+        })
+    }
+
     /// Converts a count; a result of more than 64 bits is cut to `u64::MAX`.
     #[inline]
     pub const fn convert(self, count: u64) -> u64 {
@@ -256,6 +280,19 @@ mod tests {
                 let back = ClockScale::ns_to_ticks(hz).unwrap().convert(ns);
                 let slack = 2 + hz / NANOSECONDS_PER_SECOND;
                 prop_assert!(back <= ticks && ticks - back <= slack, "{ticks} {ns} {back}");
+            }
+        }
+
+        #[test]
+        fn a_fraction_is_what_its_numbers_say(multiplier: u32, shift in -60i8..=60, ticks in 0u64..1 << 40) {
+            let product = u128::from(ticks) * u128::from(multiplier);
+            let exact = match 32 - i32::from(shift) {
+                right @ 0.. => product >> right,
+                left => product.saturating_mul(1 << -left),
+            };
+            match ClockScale::of_fraction(multiplier, shift) {
+                Some(scale) => prop_assert_eq!(u128::from(scale.convert(ticks)), exact.min(u64::MAX.into())),
+                None => prop_assert!(u128::from(multiplier) << (shift - 32) > u64::MAX.into()),
             }
         }
 

@@ -6,10 +6,10 @@ use crate::interface::{Backend, Facts, Identity, Refusal};
 use crate::machine::Native;
 
 use super::native::acpi::Hardware;
-use super::{native, nuncio};
+use super::{kvm, native, nuncio};
 
 /// All backends. Of equal ratings the first is asked first.
-pub const BACKENDS: &[&Backend<Place>] = &[&nuncio::BACKEND, &native::BACKEND];
+pub const BACKENDS: &[&Backend<Place>] = &[&nuncio::BACKEND, &kvm::BACKEND, &native::BACKEND];
 
 /// The backend that serves what a forced one cannot.
 pub const FALLBACK: &str = native::NAME;

@@ -4,7 +4,11 @@
 //! without both, the kernel builds and runs, served by the others.
 
 pub mod native;
+pub mod pvclock;
+pub mod signature;
 
+#[cfg(feature = "bare-metal")]
+mod kvm;
 #[cfg(feature = "bare-metal")]
 mod list;
 #[cfg(feature = "bare-metal")]
