@@ -58,7 +58,7 @@ bed; without --bed it takes every installed bed that counts.
 A soak takes --minutes N [default: 10] or --seconds N, --seed N, --cpus N [default: 4], --bed NAME,
 --count, --json FILE and --images DIR.
 
-A kernel takes --host qemu or bochs [default: qemu], --machine pc or q35 [default: q35 on qemu], --cpus N,
+A kernel takes --host qemu, bochs or kvm [default: qemu], --machine pc or q35 [default: pc on bochs, else q35], --cpus N,
 --memory MIB [default: 256], --timeout SECONDS [default: 60], --json FILE and --images DIR.
 
 Examples:

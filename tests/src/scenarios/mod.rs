@@ -133,7 +133,21 @@ fn of_bed(bed: &'static Bed) -> Vec<BootTest> {
         .chain(fatal)
         .chain(refused)
         .chain(kept(bed))
+        .chain(on_kvm(bed))
         .collect()
+}
+
+/// What runs on this computer's own CPU, once.
+fn on_kvm(bed: &'static Bed) -> Vec<BootTest> {
+    if bed.name != "qemu-svm" {
+        return Vec::new();
+    }
+    let obstacle = threads::kvm_obstacle();
+    let tests = threads::ON_KVM.iter().map(|(name, scenario)| BootTest {
+        ignored: obstacle,
+        ..test(bed, "threads", name, move || scenario(bed))
+    });
+    tests.collect()
 }
 
 /// A test for each image that was kept; one that fails if they cannot be listed.

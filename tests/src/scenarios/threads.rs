@@ -1,6 +1,8 @@
 //! The guest kernel with its threads: the same image judges the same behaviours in a domain and on a machine
 //! without Nuncio, and says who has served it.
 
+use std::fs::File;
+
 use libtest_mimic::Failed;
 
 use super::{Bed, Scenario};
@@ -41,6 +43,20 @@ pub const ON_BOCHS: &[Scenario] = &[
         on_bare_metal("bochs", "pc", 4)
     }),
 ];
+
+/// On the CPU of this computer, where there is a KVM that can be used.
+pub const ON_KVM: &[Scenario] = &[
+    ("on_kvm", |_| on_kvm(1)),
+    ("on_kvm_with_two_cpus", |_| on_kvm(2)),
+];
+
+/// Why nothing can be run on this computer's KVM, if so.
+pub fn kvm_obstacle() -> Option<&'static str> {
+    let device = File::options().read(true).write(true).open("/dev/kvm");
+    device
+        .is_err()
+        .then_some("/dev/kvm cannot be opened on this computer")
+}
 
 const MANIFEST: &str = include_str!("../../../tools/manifests/kernel.toml");
 const COMMAND_LINE: &str = "log=info do=why,run,stress,ps,mem,time,why";
@@ -116,6 +132,27 @@ fn on_bare_metal(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
     outcome.ends(0, "ok")?;
     behaves(&outcome, cpus)?;
     is_served(&outcome, &BY_MACHINE)
+}
+
+/// Which of its clocks KVM gives depends on the computer; everything else is the machine's.
+fn on_kvm(cpus: u64) -> Result<(), Failed> {
+    let run = Run::kernel("kvm", &["do=run,stress,why"])?;
+    let outcome = run.option("--cpus", &cpus.to_string()).go()?;
+    outcome.ends(0, "ok")?;
+    behaves(&outcome, cpus)?;
+    let is_kvms = is_served(&outcome, &[("clock-source", "kvm:kvmclock")]);
+    let says_why = "kvm:kvmclock not used: it is not the same for all CPUs here";
+    if is_kvms.is_err() && !outcome.stdout.contains(says_why) {
+        return is_kvms;
+    }
+    is_served(
+        &outcome,
+        &[
+            ("console", "native:serial"),
+            ("irq-chip", "native:local-apic"),
+            ("smp", "native:init-sipi"),
+        ],
+    )
 }
 
 fn nuncio_is_forced(_: &Bed) -> Result<(), Failed> {

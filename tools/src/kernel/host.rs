@@ -1,12 +1,22 @@
 //! What the kernel can be run on.
 
-use super::{bochs, qemu};
+use super::{bochs, kvm, qemu};
 use crate::beds::{Board, TestBed};
 
 /// Something that the kernel runs on.
 pub trait Host {
-    /// Its name for `--host`, and for the kernel's word `exit=`.
+    /// Its name for `--host`.
     fn name(&self) -> &'static str;
+
+    /// How the kernel ends such a machine: the value of its word `exit=`.
+    fn exit_word(&self) -> &'static str {
+        self.name()
+    }
+
+    /// What of this computer keeps it from running here, and what to do about it.
+    fn obstacle(&self) -> Option<String> {
+        self.bed().obstacle()
+    }
 
     /// The bed that starts such a machine.
     fn bed(&self) -> &dyn TestBed;
@@ -19,10 +29,11 @@ pub trait Host {
     fn agrees(&self, code: u64, status: i32, said: &str) -> bool;
 }
 
-fn all() -> [Box<dyn Host>; 2] {
+fn all() -> [Box<dyn Host>; 3] {
     [
         Box::new(qemu::Qemu::from_environment()),
         Box::new(bochs::Bochs::new()),
+        Box::new(kvm::Kvm::from_environment()),
     ]
 }
 

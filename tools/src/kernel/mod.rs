@@ -6,6 +6,7 @@
 mod bochs;
 mod host;
 mod judge;
+mod kvm;
 mod qemu;
 
 use std::fs;
@@ -71,7 +72,11 @@ pub fn run(request: &Request, screen: &Screen) -> Result<Ran, Verdict> {
     let host = host::named(&request.host).map_err(invalid)?;
     let board = board(host.as_ref(), request.board)?;
     let arguments = command_line(host.as_ref(), &request.words)?;
-    run::check_usable(host.bed(), false)?;
+    if let Some(obstacle) = host.obstacle() {
+        let text = format!("the kernel cannot run on {}: {obstacle}", host.name());
+        return Err(missing(text));
+    }
+    run::check_installed(host.name(), host.bed().needs())?;
     let dir = tempfile::Builder::new().prefix("nuncio-").tempdir();
     let dir = dir.map_err(|error| missing(format!("cannot make a directory: {error}")))?;
     let image = request.images.join(IMAGE);
@@ -144,7 +149,7 @@ fn board(host: &dyn Host, wanted: Option<Board>) -> Result<Board, Verdict> {
 
 /// The words, and behind them how the kernel is to end the machine.
 fn command_line(host: &dyn Host, words: &[String]) -> Result<String, Verdict> {
-    let end = format!("exit={}", host.name());
+    let end = format!("exit={}", host.exit_word());
     let mut all: Vec<&str> = words.iter().map(String::as_str).collect();
     all.push(&end);
     let line = all.join(" ");

@@ -27,10 +27,15 @@ impl Host for Qemu {
     }
 
     fn agrees(&self, code: u64, status: i32, _: &str) -> bool {
-        // The device takes a byte; a process has 8 bits of what comes of it.
-        let code = i32::from(code as u8);
-        status == (code << 1 | 1) & 0xFF
+        status_agrees(code, status)
     }
+}
+
+/// Whether QEMU ends with that status if the kernel writes that code to isa-debug-exit.
+pub(super) fn status_agrees(code: u64, status: i32) -> bool {
+    // The device takes a byte; a process has 8 bits of what comes of it.
+    let code = i32::from(code as u8);
+    status == (code << 1 | 1) & 0xFF
 }
 
 #[cfg(test)]

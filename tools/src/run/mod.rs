@@ -140,7 +140,7 @@ fn sources(what: &What) -> Sources {
     }
 }
 
-pub(crate) fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
+fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict> {
     if count && bed.counting() == Counting::Never {
         return Err(invalid(format!(
             "{} cannot count instructions; leave --count out, or name a bed that can: {}",
@@ -155,7 +155,7 @@ pub(crate) fn check_usable(bed: &dyn TestBed, count: bool) -> Result<(), Verdict
     check_installed(bed.name(), bed.needs())
 }
 
-fn check_installed(what: &str, needs: Vec<Need>) -> Result<(), Verdict> {
+pub(crate) fn check_installed(what: &str, needs: Vec<Need>) -> Result<(), Verdict> {
     let Some(need) = beds::missing(needs) else {
         return Ok(());
     };
