@@ -46,6 +46,8 @@ mod spin;
 mod table;
 #[cfg(feature = "bare-metal")]
 mod timers;
+#[cfg(feature = "bare-metal")]
+mod worker;
 
 #[cfg(feature = "bare-metal")]
 pub(crate) use hostile::memory::descend;

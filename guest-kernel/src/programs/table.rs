@@ -3,7 +3,7 @@
 use super::producer;
 use super::{
     bench, borrower, children, clock, conformance, consumer, echo, hostile, lender, monitor, nomad,
-    punctual, smp, soak, spin, timers,
+    punctual, smp, soak, spin, timers, worker,
 };
 use super::{Context, ExitCode, BAD_COMMAND_LINE};
 use crate::machine::Native;
@@ -12,7 +12,7 @@ use crate::machine::Native;
 pub(super) type Program = fn(&mut Context<'_, Native>) -> ExitCode;
 
 /// What `program=NAME` may name, besides the hostile ones.
-const PROGRAMS: [(&str, Program); 19] = [
+const PROGRAMS: [(&str, Program); 21] = [
     ("producer", producer::run),
     ("consumer", consumer::run),
     ("echo", echo::run),
@@ -28,6 +28,8 @@ const PROGRAMS: [(&str, Program); 19] = [
     ("monitor", monitor::run),
     ("spin", spin::run),
     ("punctual", punctual::run),
+    ("worker", worker::run),
+    ("caller", worker::call),
     ("smp", smp::run),
     ("conformance", conformance::run),
     ("partner", conformance::partner::run),

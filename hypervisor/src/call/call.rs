@@ -9,6 +9,7 @@ use crate::object::{
     Wake,
 };
 
+use super::lend::lend_to_busy;
 use super::message::{deliver_handles, fetch, pack, short};
 use super::send::close;
 use super::{block_until, Answer, Caller, Effects, Outcome};
@@ -109,15 +110,17 @@ fn begin_long(
             wake.into_iter().for_each(|wake| effects.hand_over(wake));
             // A receiver that has waited for the call takes it. If it had something else to do, another
             // CPU may have closed the circle at the same moment; then both see it.
-            let is_taken = matches!(wake, Some(Wake::Blocked(_)));
-            let may_be_circle = waits_for_ever && !is_taken;
-            if may_be_circle && port.leads_to(sleeper, MOST_CALLS_IN_A_CIRCLE) {
+            if matches!(wake, Some(Wake::Blocked(_))) {
+                return Ok(());
+            }
+            if waits_for_ever && port.leads_to(sleeper, MOST_CALLS_IN_A_CIRCLE) {
                 if let Some(awaited) = sleeper.take_awaited_answer() {
                     table.release(MESSAGE_HANDLES);
                     awaited.cancel();
                     return Err(Error::WrongState);
                 }
             }
+            lend_to_busy(caller.vcpu.id(), &port, effects);
             Ok(())
         }
         Err((error, carried)) => {
@@ -131,17 +134,18 @@ fn begin_long(
 
 /// Goes on sleeping until the answer comes, unless the deadline has passed.
 #[inline(always)]
-pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &impl Effects) -> Outcome {
+pub(super) fn wait(caller: Caller<'_>, deadline: Deadline, effects: &mut impl Effects) -> Outcome {
     match block_until(deadline, Error::TimedOut, effects) {
         Outcome::Block(deadline) => Outcome::Block(deadline),
-        _ => give_up(caller, deadline),
+        _ => give_up(caller, deadline, effects),
     }
 }
 
 /// The deadline has passed. An answer that has come at the last moment counts: whoever has left it
 /// wakes the caller, which finds it then.
 #[cold]
-fn give_up(caller: Caller<'_>, deadline: Deadline) -> Outcome {
+fn give_up(caller: Caller<'_>, deadline: Deadline, effects: &mut impl Effects) -> Outcome {
+    effects.end_lending(caller.vcpu.id());
     let Some(awaited) = caller.vcpu.sleeper().take_awaited_answer() else {
         return Outcome::Block(deadline);
     };

@@ -24,6 +24,7 @@ mod close;
 mod create;
 mod grant;
 mod hello;
+mod lend;
 mod map;
 mod message;
 mod notify;
@@ -52,6 +53,7 @@ use crate::object::{
 };
 
 pub use abandon::abandon;
+pub use lend::lend_to_busy;
 pub use resume::resume;
 pub use schedule::ScheduleTerms;
 pub use submit::{Entry as RingEntry, Submission, Then};
@@ -80,6 +82,17 @@ pub trait Effects {
 
     /// Tells it, and gives it the CPU if the caller goes to sleep now: it has got what it waited for.
     fn hand_back(&mut self, wake: Wake);
+
+    /// The caller goes to sleep now, and lends what it runs with to a vcpu that is busy. The lender is the
+    /// caller, or a vcpu for which it waits and which waits for the borrower.
+    fn lend(&mut self, lender: VcpuId, to: VcpuId);
+
+    /// The caller does not go to sleep, or no more: it lends nothing to anybody.
+    fn end_lending(&mut self, caller: VcpuId);
+
+    /// The calling vcpu has taken the call of that caller, who has slept before it, out of a queue. The
+    /// call of the next one is the first now.
+    fn serve(&mut self, caller: VcpuId, next: Option<VcpuId>);
 
     /// The CPU on which the call is made, and on which what it makes is to run.
     fn cpu(&self) -> CpuIndex;

@@ -2,11 +2,11 @@
 
 use alloc::sync::Arc;
 
-use nuncio_abi::{Deadline, Error, Handle, Rights, MAX_VALUES, MESSAGE_HANDLES};
+use nuncio_abi::{CallToken, Deadline, Error, Handle, Rights, MAX_VALUES, MESSAGE_HANDLES};
 
 use crate::object::{
     deliver, fits_registers, AwaitedMessage, Buffer, Delivery, HandleTable, Place, Port, Queued,
-    Sleeper, Traffic, Waiting,
+    Sleeper, Taken, Traffic, Waiting,
 };
 
 use super::message::deliver_handles;
@@ -119,7 +119,7 @@ pub(super) fn conclude(
     let received = match delivery {
         Ok(Delivery::Awaited) => return Outcome::Block(wanted.deadline),
         Ok(Delivery::Done) => Ok(()),
-        Ok(Delivery::DoneInLine) => wake_next(table, wanted, effects),
+        Ok(Delivery::DoneFor(call)) => finish(table, wanted, call, effects),
         Ok(Delivery::Refused) => receive_handles(caller, table, wanted, answer, effects),
         Err(error) => Err(error),
     };
@@ -129,15 +129,23 @@ pub(super) fn conclude(
     received.into()
 }
 
-/// Somebody waits for the room that the message has left.
+/// Somebody waits for the answer to the message, or for the room that it has left.
 #[cold]
-fn wake_next(
+fn finish(
     table: &HandleTable,
     wanted: &Wanted,
+    call: Option<CallToken>,
     effects: &mut impl Effects,
 ) -> Result<(), Error> {
     let (port, _) = table.port(wanted.port, Rights::RECEIVE)?;
-    let sender = port.next_sender();
+    let Taken {
+        caller,
+        next,
+        sender,
+    } = port.taken(call);
+    if let Some(caller) = caller {
+        effects.serve(caller, next);
+    }
     sender.into_iter().for_each(|sender| effects.wake(sender));
     Ok(())
 }
@@ -156,7 +164,7 @@ fn receive_handles(
     check(buffer)?;
     let mut registers = [0; MAX_VALUES];
     let mut length = 0;
-    let (handles, sender) = port.receive_handles(|queued| {
+    let (handles, call) = port.receive_handles(|queued| {
         length = queued.message.length;
         if buffer.is_none() && !fits_registers(&queued.message, queued.handles.len()) {
             return Err(Error::BufferTooSmall);
@@ -168,8 +176,7 @@ fn receive_handles(
     })?;
     deliver_handles(table, handles, length, buffer, &mut registers);
     answer.full(&registers);
-    sender.into_iter().for_each(|sender| effects.wake(sender));
-    Ok(())
+    finish(table, wanted, call, effects)
 }
 
 #[inline]

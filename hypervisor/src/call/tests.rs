@@ -133,6 +133,12 @@ impl Effects for World<'_> {
         (self.meanwhile)();
     }
 
+    fn lend(&mut self, _: VcpuId, _: VcpuId) {}
+
+    fn end_lending(&mut self, _: VcpuId) {}
+
+    fn serve(&mut self, _: VcpuId, _: Option<VcpuId>) {}
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }

@@ -57,15 +57,15 @@ pub use event::{Event, Notified, Release};
 pub use handles::{HandleTable, Held, MAX_DOMAIN_HANDLES};
 pub use memory::Memory;
 pub use monitor::{Monitor, Next, Order, Runner};
-pub use port::{Delivery, Port, Queued, Refused, Sent};
+pub use port::{Delivery, Port, Queued, Refused, Sent, Taken};
 pub use space::{Mapping, Space, MAX_REGIONS};
 pub use throttle::Throttle;
 pub use timer::Timer;
 pub use vcpu::{Target, Vcpu};
 pub use vcpus::VcpuNumber;
 pub use waiting::{
-    Arrival, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found, PackedAnswer,
-    Sleeper, Waiting,
+    Arrival, Awaited, AwaitedAnswer, AwaitedMessage, AwaitedResume, AwaitedRoom, Found,
+    PackedAnswer, Sleeper, Waiting,
 };
 
 use crate::sched::TimerId;

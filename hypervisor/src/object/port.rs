@@ -348,39 +348,55 @@ impl Port {
             state.set_blocked(Some(sleeper));
             return Ok(Delivery::Awaited);
         };
+        let token = first.token;
         let delivery = accept(first)?;
         if delivery != Delivery::Done {
             return Ok(delivery);
         }
         state.queue.pop();
-        Ok(if state.queue.is_open() {
+        Ok(if token.is_none() && state.queue.is_open() {
             delivery
         } else {
-            Delivery::DoneInLine
+            Delivery::DoneFor(token)
         })
     }
 
     /// Takes the first message if `accept` delivers it but for its handles, which are returned and
-    /// count as held until they are closed; and so is the sender that has room then.
+    /// count as held until they are closed; and so is the call that it was, if it was one.
     ///
     /// # Errors
     /// `QueueEmpty`, and what `accept` returns.
     pub fn receive_handles(
         &self,
         accept: impl FnOnce(&Queued) -> Result<(), Error>,
-    ) -> Result<(Vec<Held>, Option<Wake>), Error> {
+    ) -> Result<(Vec<Held>, Option<CallToken>), Error> {
         let mut state = self.state.lock();
-        accept(state.queue.front().ok_or(Error::QueueEmpty)?)?;
+        let first = state.queue.front().ok_or(Error::QueueEmpty)?;
+        let token = first.token;
+        accept(first)?;
         let handles = state.queue.take_handles();
         state.queue.pop();
-        Ok((handles, state.next_sender()))
+        Ok((handles, token))
+    }
+
+    /// Who has to do with it that a message was taken, which was a call if it had a token.
+    #[cold]
+    pub fn taken(&self, token: Option<CallToken>) -> Taken {
+        let state = self.state.lock();
+        let caller = |token| Some(state.calls.get(token)?.vcpu);
+        let first = state.queue.front().and_then(|first| first.token);
+        Taken {
+            caller: token.and_then(caller),
+            next: first.and_then(caller),
+            sender: state.next_sender(),
+        }
     }
 
     /// Whether an answer from here has to wait for that sleeper: its receiver is that one, or waits for
     /// ever for an answer that leads there. Looks along so many calls at most.
     #[inline(never)]
     pub fn leads_to(&self, caller: &Arc<Sleeper>, calls: usize) -> bool {
-        let Some(receiver) = self.busy_receiver() else {
+        let Some((_, Some(receiver))) = self.busy_receiver() else {
             return false;
         };
         if Arc::ptr_eq(&receiver, caller) {
@@ -391,14 +407,14 @@ impl Port {
         next.is_some_and(|port| calls > 1 && port.leads_to(caller, calls.saturating_sub(1)))
     }
 
-    /// The receiver, if it does not wait for a message from here.
-    fn busy_receiver(&self) -> Option<Arc<Sleeper>> {
+    /// The receiver, if it does not wait for a message from here, and what it sleeps for.
+    pub fn busy_receiver(&self) -> Option<(VcpuId, Option<Arc<Sleeper>>)> {
         match &self.state.lock().receiver {
             Receiver::Vcpu {
                 blocked: None,
                 sleeper,
-                ..
-            } => sleeper.upgrade(),
+                target,
+            } => Some((target.vcpu, sleeper.upgrade())),
             _ => None,
         }
     }
@@ -465,13 +481,24 @@ pub enum Sent {
     Awaits(Vec<Held>),
 }
 
+/// Who has to do with it that a message was taken out of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Whose call it was, if he waits for the answer.
+    pub caller: Option<VcpuId>,
+    /// Whose call is the first now.
+    pub next: Option<VcpuId>,
+    /// Whoever stands first in the line, and has room now.
+    pub sender: Option<Wake>,
+}
+
 /// What became of the first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// It is delivered, and had no handles.
     Done,
-    /// So it is, and somebody stands in the line: the next sender has to be told.
-    DoneInLine,
+    /// So it is, and others have to do with that: see [`Port::taken`]. The call that it was, if it was one.
+    DoneFor(Option<CallToken>),
     /// It stays the first: it has handles, which the caller was not ready for.
     Refused,
     /// There is none, and the receiver waits for one.

@@ -153,6 +153,14 @@ pub enum Found {
     Taken(Waiting),
 }
 
+/// For whom a vcpu waits.
+pub enum Awaited {
+    /// Whoever is to answer at that port.
+    Answer(Arc<Port>),
+    /// The vcpu that it runs.
+    Exit(VcpuId),
+}
+
 /// What one vcpu sleeps for, where those that wake it find it.
 ///
 /// Others leave something here at any time, also while the vcpu runs its handler on another CPU. So a
@@ -355,6 +363,18 @@ impl Sleeper {
             *waiting = Waiting::Settled(result);
         }
         waits
+    }
+
+    /// For whom it waits until they have done something for it.
+    pub fn awaited(&self) -> Option<Awaited> {
+        match &*self.0.lock() {
+            Waiting::Answer(AwaitedAnswer {
+                port: Some(port), ..
+            })
+            | Waiting::Monitor(AwaitedResume { port, .. }) => Some(Awaited::Answer(port.clone())),
+            Waiting::Run(monitor) => monitor.vcpu().map(Awaited::Exit),
+            _ => None,
+        }
     }
 
     /// The port from which it waits for an answer without a deadline.

@@ -44,7 +44,7 @@ impl<P: Platform> Context<P> {
     /// Of that CPU, without vcpus.
     pub(super) fn new(cpus: Arc<Cpus>, index: CpuIndex, platform: P) -> Self {
         Context {
-            scheduler: Scheduler::new(cpus.cpu(index).attention().clone()),
+            scheduler: Scheduler::new(cpus.cpu(index).attention().clone(), cpus.offers().clone()),
             states: RunStates::default(),
             platform,
             here: cpus.cpu(index).clone(),
@@ -141,9 +141,34 @@ impl<P: Platform> Context<P> {
         }
     }
 
+    /// A vcpu of another CPU has got what the one that runs waits for now, which lends it what it has.
+    #[cold]
+    #[inline(never)]
+    fn hand_over_afar(&mut self, id: VcpuId) {
+        let lender = self.scheduler.turn_id();
+        let news = match self.offer_afar(lender, id, true) {
+            true => News::BLOCKED | News::LOAN,
+            false => News::BLOCKED,
+        };
+        self.post(id, news);
+    }
+
+    /// Offers a vcpu of another CPU what the one that runs has. Whether it has to be told.
+    fn offer_afar(&mut self, lender: VcpuId, to: VcpuId, is_served: bool) -> bool {
+        let now_ns = self.platform.now_ns();
+        self.elsewhere(to).is_some() && self.scheduler.offer_afar(lender, to, is_served, now_ns)
+    }
+
     /// A vcpu that is not this CPU's has news, if there still is one of that number.
     #[cold]
     fn post(&mut self, id: VcpuId, news: News) {
+        if news.contains(News::BLOCKED) {
+            // It waits no longer. What it has lent to the one that runs is over before that goes on.
+            self.cpus.offers().end(id);
+            if !self.scheduler.is_plain() {
+                self.scheduler.attend_again();
+            }
+        }
         if let Some(cpu) = self.cpus.mailboxes().post(id, news) {
             self.tell(cpu, Told::MAIL);
         }
@@ -183,6 +208,10 @@ impl<P: Platform> Context<P> {
         // The number may be another CPU's vcpu's by now, whose news have come along.
         if self.elsewhere(id).is_some() {
             return self.post(id, news);
+        }
+        if news.contains(News::LOAN) {
+            // First, so that who is woken stands where that belongs.
+            self.scheduler.borrow_afar(id);
         }
         if news.contains(News::BLOCKED) {
             self.rouse(id, Scheduler::wake);
@@ -319,7 +348,7 @@ impl<P: Platform> Effects for Context<P> {
                     self.note_passed_over();
                 }
                 if !self.scheduler.hand_over(id) {
-                    self.post(id, News::BLOCKED);
+                    self.hand_over_afar(id);
                 }
             }
             wake => self.apply(wake),
@@ -339,6 +368,25 @@ impl<P: Platform> Effects for Context<P> {
             }
             wake => self.apply(wake),
         }
+    }
+
+    fn lend(&mut self, lender: VcpuId, to: VcpuId) {
+        if !self.scheduler.is_known(lender) {
+            // What one of another CPU lends is its own CPU's business.
+        } else if self.scheduler.is_known(to) {
+            self.scheduler.lend_to_busy(lender, to);
+        } else if self.offer_afar(lender, to, false) {
+            self.post(to, News::LOAN);
+        }
+    }
+
+    fn end_lending(&mut self, caller: VcpuId) {
+        self.scheduler.end_lending(caller);
+    }
+
+    fn serve(&mut self, caller: VcpuId, next: Option<VcpuId>) {
+        let now_ns = self.platform.now_ns();
+        self.scheduler.serve(caller, next, now_ns);
     }
 
     fn cpu(&self) -> CpuIndex {

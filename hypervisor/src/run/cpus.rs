@@ -15,7 +15,7 @@ use spin::Once;
 use crate::lock::{rank, Mutex};
 use crate::mem::OutOfFrames;
 use crate::object::DomainId;
-use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, Standing, VcpuId, MAX_VCPUS};
+use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, Offers, Standing, VcpuId, MAX_VCPUS};
 
 use super::domains::Domains;
 use super::launching::{Launched, Planned};
@@ -27,6 +27,7 @@ use super::DomainReport;
 pub struct Cpus {
     cpus: Box<[Arc<Cpu>]>,
     mailboxes: Mailboxes,
+    offers: Arc<Offers>,
     vcpu_numbers: Mutex<Numbers, rank::VcpuNumbers>,
     domains: Mutex<Domains, rank::Domains>,
     /// Foreground domains that still live; the run is over when there are none.
@@ -70,6 +71,7 @@ impl Cpus {
                 .map(|index| Arc::new(Cpu::new(CpuIndex(index))))
                 .collect(),
             mailboxes: Mailboxes::new(count),
+            offers: Arc::default(),
             vcpu_numbers: Mutex::new(Numbers::new(MAX_VCPUS as u32)),
             domains: Mutex::default(),
             foreground: AtomicUsize::new(0),
@@ -112,6 +114,11 @@ impl Cpus {
         &self.mailboxes
     }
 
+    /// What vcpus of different CPUs lend each other.
+    pub(super) fn offers(&self) -> &Arc<Offers> {
+        &self.offers
+    }
+
     pub(super) fn domains(&self) -> &Mutex<Domains, rank::Domains> {
         &self.domains
     }
@@ -123,7 +130,7 @@ impl Cpus {
     /// A number for a vcpu of that CPU; `None` if there are too many.
     pub fn new_vcpu_id(&self, cpu: CpuIndex) -> Option<VcpuId> {
         let id = VcpuId(self.vcpu_numbers.lock().take()?);
-        self.mailboxes.open(id, cpu).then_some(id)
+        (self.offers.reserve(id) && self.mailboxes.open(id, cpu)).then_some(id)
     }
 
     /// Nobody has the vcpu's number any more.

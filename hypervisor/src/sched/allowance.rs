@@ -30,6 +30,26 @@ impl Allowance {
         self.budget
     }
 
+    /// How many numbers it is made of.
+    pub(super) const WORDS: usize = 3;
+
+    /// Itself as numbers.
+    pub(super) const fn to_words(self) -> [u64; Self::WORDS] {
+        // Neither is longer than a second.
+        let budget = self.budget.budget_ns() << u32::BITS | self.budget.period_ns();
+        [budget, self.left_ns.cast_unsigned(), self.period_end_ns]
+    }
+
+    /// The one with these numbers, if they are one's.
+    pub(super) fn from_words(words: [u64; Self::WORDS]) -> Option<Self> {
+        let [budget, left, period_end_ns] = words;
+        Some(Allowance {
+            budget: Budget::new(budget >> u32::BITS, u64::from(budget as u32))?,
+            left_ns: left.cast_signed(),
+            period_end_ns,
+        })
+    }
+
     /// The time from one moment to another was used, without a gap.
     pub fn charge(&mut self, from_ns: u64, to_ns: u64) {
         self.renew(from_ns);
@@ -86,7 +106,8 @@ impl Allowance {
         self.left_ns = self.left_ns.saturating_add(more_ns).min(budget_ns);
     }
 
-    fn use_up(&mut self, ns: u64) {
+    /// So much was used, of which nobody knows when: as if it was in the period that was begun last.
+    pub(super) fn use_up(&mut self, ns: u64) {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         self.left_ns = self.left_ns.saturating_sub(ns);
     }

@@ -8,8 +8,7 @@ use alloc::boxed::Box;
 use core::ops::BitOr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Once;
-
+use super::pieces::Pieces;
 use super::{CpuIndex, VcpuId};
 
 /// What is new for a vcpu: a set of bits.
@@ -23,6 +22,8 @@ impl News {
     pub const EVENT: News = News(1 << 1);
     /// The same, which matters only if it sleeps.
     pub const QUIET: News = News(1 << 2);
+    /// Somebody who waits for it lends it something.
+    pub const LOAN: News = News(1 << 3);
 
     /// Whether all of these are among them.
     pub const fn contains(self, news: News) -> bool {
@@ -38,22 +39,12 @@ impl BitOr for News {
     }
 }
 
-/// Vcpus in one piece of the table.
-const PIECE: usize = 256;
-
-/// Pieces of the table.
-const PIECES: usize = 256;
-
-/// Vcpus that there can be at a time.
-pub const MAX_VCPUS: usize = PIECE * PIECES;
-
 /// The end of a list.
 const NOBODY: u32 = u32::MAX;
 
 /// The mailboxes of all CPUs.
 pub struct Mailboxes {
-    /// Never moved, so that it is read without a lock while it grows.
-    pieces: Box<[Once<Box<[Place; PIECE]>>]>,
+    places: Pieces<Place>,
     /// For each CPU the vcpu that was told something last; the others hang on it.
     first: Box<[AtomicU32]>,
 }
@@ -66,30 +57,31 @@ struct Place {
     next: AtomicU32,
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Place {
+            cpu: AtomicU32::new(NOBODY),
+            news: AtomicU32::new(0),
+            next: AtomicU32::new(NOBODY),
+        }
+    }
+}
+
 impl Mailboxes {
     /// A mailbox for each of so many CPUs.
     pub fn new(cpus: usize) -> Self {
         Mailboxes {
-            pieces: (0..PIECES).map(|_| Once::new()).collect(),
+            places: Pieces::new(),
             first: (0..cpus).map(|_| AtomicU32::new(NOBODY)).collect(),
         }
     }
 
     /// From now on news for the vcpu go to that CPU; false if there are too many vcpus.
     pub fn open(&self, id: VcpuId, cpu: CpuIndex) -> bool {
-        let Some(piece) = self.pieces.get(id.0 as usize / PIECE) else {
+        let Some(place) = self.places.make(id) else {
             return false;
         };
-        let piece = piece.call_once(|| {
-            Box::new(core::array::from_fn(|_| Place {
-                cpu: AtomicU32::new(NOBODY),
-                news: AtomicU32::new(0),
-                next: AtomicU32::new(NOBODY),
-            }))
-        });
-        piece[id.0 as usize % PIECE]
-            .cpu
-            .store(u32::from(cpu.0), Ordering::Release);
+        place.cpu.store(u32::from(cpu.0), Ordering::Release);
         true
     }
 
@@ -150,13 +142,13 @@ impl Mailboxes {
     }
 
     fn place(&self, id: VcpuId) -> Option<&Place> {
-        let piece = self.pieces.get(id.0 as usize / PIECE)?.get()?;
-        piece.get(id.0 as usize % PIECE)
+        self.places.get(id)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_VCPUS;
     use super::*;
     use alloc::vec;
     use alloc::vec::Vec;

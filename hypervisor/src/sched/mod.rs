@@ -3,8 +3,8 @@
 //! [`RunQueue`] is round robin for each [`Priority`]; [`DeadlineQueue`] holds one deadline for each sleeping
 //! vcpu, or for each armed timer. Both know nothing of vcpus and timers but their numbers. An [`Allowance`] is
 //! what a vcpu has left of its budget. [`Scheduler`] puts them together with each vcpu's state; a CPU's run
-//! loop owns one. [`Mailboxes`] take news from the loop of one CPU to that of another. [`RunStates`] tells
-//! guests of their turns.
+//! loop owns one. [`Mailboxes`] take news from the loop of one CPU to that of another, and [`Offers`] what
+//! vcpus lend from one CPU to another. [`RunStates`] tells guests of their turns.
 //!
 //! Invariant: after `reserve` no operation allocates, so none can fail.
 
@@ -13,8 +13,12 @@
 mod allowance;
 mod attention;
 mod deadlines;
+mod lending;
+mod loans;
 mod mailbox;
 mod numbers;
+mod offers;
+mod pieces;
 mod priority;
 mod run_queue;
 mod run_state;
@@ -25,8 +29,10 @@ mod terms;
 pub use allowance::Allowance;
 pub use attention::{Attention, Place, Told};
 pub use deadlines::DeadlineQueue;
-pub use mailbox::{Mailboxes, News, MAX_VCPUS};
+pub use mailbox::{Mailboxes, News};
 pub use numbers::Numbers;
+pub use offers::Offers;
+pub use pieces::MAX_VCPUS;
 pub use priority::Priority;
 pub use run_queue::RunQueue;
 pub use run_state::RunStates;

@@ -8,8 +8,9 @@ use core::num::NonZeroU32;
 
 use nuncio_abi::Deadline;
 
+use super::loans::Loans;
 use super::slot::{Ledger, Payer, Slot, State};
-use super::{Attention, DeadlineQueue, Priority, RunQueue, Told, VcpuId};
+use super::{Attention, DeadlineQueue, Offers, Priority, RunQueue, Told, VcpuId};
 
 /// How long a vcpu runs while others of its priority wait, in nanoseconds.
 pub(super) const SLICE_NS: i32 = 5_000_000;
@@ -36,6 +37,10 @@ pub struct Scheduler {
     /// A vcpu to which it was handed over for nothing, until the loop has asked.
     passed_over: Option<VcpuId>,
     pub(super) turn: Turn,
+    /// What vcpus of different CPUs lend each other.
+    pub(super) offers: Arc<Offers>,
+    /// How many of them this CPU's have been lent.
+    pub(super) loans_from_afar: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -70,9 +75,10 @@ impl Default for Turn {
 
 impl Scheduler {
     /// A scheduler without vcpus, which calls for that CPU's attention.
-    pub fn new(attention: Arc<Attention>) -> Self {
+    pub fn new(attention: Arc<Attention>, offers: Arc<Offers>) -> Self {
         Scheduler {
             attention,
+            offers,
             ..Self::default()
         }
     }
@@ -86,6 +92,7 @@ impl Scheduler {
     /// Adds a vcpu that is ready to run.
     pub fn add(&mut self, id: VcpuId) {
         self.reserve(id);
+        self.publish(id);
         self.queue_up(id);
     }
 
@@ -104,8 +111,14 @@ impl Scheduler {
     /// A vcpu with a reserved number is ready to run.
     pub fn start(&mut self, id: VcpuId) {
         self.clear_upcall(id);
+        self.publish(id);
         self.queue_up(id);
         self.attend_again();
+    }
+
+    /// The vcpu that runs.
+    pub const fn turn_id(&self) -> VcpuId {
+        self.turn.id
     }
 
     /// Takes the next vcpu to run; [`Scheduler::begin`] says whether it does.
@@ -219,21 +232,28 @@ impl Scheduler {
     /// of its budget.
     pub fn stop(&mut self, id: VcpuId) {
         self.take_out(id);
+        self.end_lending(id);
         if let Some(slot) = self.slot_mut(id) {
             slot.state = State::Retired;
             slot.upcall = false;
             slot.has_loan = false;
-            slot.wakings = slot.wakings.wrapping_add(1);
+        }
+        if let Some(ledger) = self.ledgers.get_mut(id.0 as usize) {
+            ledger.loans = Loans::default();
         }
     }
 
     /// The vcpu never runs again.
     pub fn retire(&mut self, id: VcpuId) {
         self.take_out(id);
+        self.end_lending(id);
         if let Some(slot) = self.slot_mut(id) {
+            let life = slot.life.checked_add(1);
             *slot = Slot {
-                life: slot.life.checked_add(1).unwrap_or(NonZeroU32::MIN),
-                wakings: slot.wakings.wrapping_add(1),
+                life: life
+                    .filter(|it| *it < Payer::AFAR)
+                    .unwrap_or(NonZeroU32::MIN),
+                wakings: slot.wakings,
                 ..Slot::ABSENT
             };
         }
@@ -294,8 +314,12 @@ impl Scheduler {
     /// What the vcpu has lent is its own again: it does not wait for it any longer.
     #[inline]
     pub fn end_lending(&mut self, id: VcpuId) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.wakings = slot.wakings.wrapping_add(1);
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        slot.wakings = slot.wakings.wrapping_add(1);
+        if slot.lends_afar {
+            self.end_offer(id);
         }
     }
 
@@ -323,6 +347,9 @@ impl Scheduler {
             State::Blocked | State::Parked => {
                 slot.wakings = slot.wakings.wrapping_add(1);
                 slot.state = State::Ready;
+                if slot.lends_afar {
+                    self.end_offer(to);
+                }
                 self.deadlines.clear(to);
             }
             State::Ready => self.queue.remove(to),
@@ -332,6 +359,10 @@ impl Scheduler {
         self.handed_over = Some(HandedOver { to, is_lent });
         self.attention.call(Told::OFFER);
         true
+    }
+
+    pub(super) fn is_handed_over(&self, id: VcpuId) -> bool {
+        self.handed_over.is_some_and(|next| next.to == id)
     }
 
     /// Whether the CPU is handed over to a vcpu.
@@ -371,7 +402,7 @@ impl Scheduler {
         if is_lent {
             self.lend(to);
         } else {
-            self.forget_loan(to);
+            self.forget_loans(to);
         }
         let terms = self.terms(to);
         if terms.payer != self.turn.payer || self.queue.has_above(terms.priority) {

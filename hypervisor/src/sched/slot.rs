@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU32;
 
+use super::loans::Loans;
 use super::{Allowance, Priority, VcpuId};
 
 /// What is looked at all the time; a power of two in size, so that it is found by a shift.
@@ -15,6 +16,8 @@ pub(super) struct Slot {
     pub(super) ceiling: Priority,
     /// Whether it has been lent something, which may be over.
     pub(super) has_loan: bool,
+    /// Whether it lends something to another CPU.
+    pub(super) lends_afar: bool,
     /// What is left of its time slice; less than nothing if it has kept the CPU for longer.
     pub(super) slice_left_ns: i32,
     /// Whose budget it uses, if not as much as it can get.
@@ -32,8 +35,10 @@ const _: () = assert!(size_of::<Slot>() == 32);
 pub(super) struct Ledger {
     /// What is left of its own budget.
     pub(super) allowance: Option<Allowance>,
-    /// What it was lent last.
-    pub(super) loan: Option<Loan>,
+    /// What it has been lent.
+    pub(super) loans: Loans,
+    /// Who pays for what it lends to another CPU.
+    pub(super) lent_on: Option<Payer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,19 +51,60 @@ pub(super) enum State {
     Retired,
 }
 
-/// The vcpu whose budget is used.
+/// The vcpu whose budget is used; or the one that has been lent a budget from another CPU, which is kept with
+/// the loan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Payer {
     pub(super) vcpu: VcpuId,
-    /// Which of all that have had the number.
+    /// Which of all that have had the number; or which of all loans, with [`Payer::AFAR`].
     pub(super) life: NonZeroU32,
+}
+
+impl Payer {
+    /// Marks a loan from another CPU. No number has that many lives.
+    pub(super) const AFAR: NonZeroU32 = NonZeroU32::new(1 << 31).expect("not 0");
+
+    /// Whoever pays for that loan of a vcpu's.
+    pub(super) fn afar(borrower: VcpuId, loan: u32) -> Self {
+        Payer {
+            vcpu: borrower,
+            life: Self::AFAR | loan,
+        }
+    }
+
+    /// Whether the budget is another CPU's.
+    pub(super) fn is_afar(self) -> bool {
+        self.life.get() & Self::AFAR.get() != 0
+    }
 }
 
 /// One sleep of a vcpu; there is no other like it, whoever has the number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sleep {
     pub(super) vcpu: VcpuId,
+    /// How often it had woken before; or the number of its offer, if it is another CPU's, with [`AFAR`].
     pub(super) wakings: u64,
+}
+
+/// Marks a sleep on another CPU.
+const AFAR: u64 = 1 << 63;
+
+impl Sleep {
+    /// A sleep on another CPU, in which that offer is made.
+    pub(super) const fn afar(vcpu: VcpuId, offer: u64) -> Self {
+        Sleep {
+            vcpu,
+            wakings: AFAR | offer,
+        }
+    }
+
+    /// The offer that is made in it, if it is one on another CPU.
+    pub(super) const fn offer(self) -> Option<u64> {
+        match self.wakings & AFAR {
+            0 => None,
+            _ => Some(self.wakings & !AFAR),
+        }
+    }
 }
 
 /// What a caller lends to the one that is to answer, for as long as it sleeps.
@@ -69,6 +115,8 @@ pub(super) struct Loan {
     pub(super) origin: Sleep,
     pub(super) payer: Option<Payer>,
     pub(super) priority: Priority,
+    /// What is left of a budget that is another CPU's, as far as is known here.
+    pub(super) allowance: Option<Allowance>,
 }
 
 /// With which priority a vcpu runs, and on whose budget.
@@ -86,6 +134,7 @@ impl Slot {
         priority: Priority::DEFAULT,
         ceiling: Priority::DEFAULT,
         has_loan: false,
+        lends_afar: false,
         slice_left_ns: 0,
         payer: None,
         life: NonZeroU32::MIN,

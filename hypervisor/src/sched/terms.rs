@@ -3,7 +3,7 @@
 
 use nuncio_abi::{Budget, BudgetChange};
 
-use super::slot::{Ledger, Loan, Payer, Sleep, Slot, State, Terms};
+use super::slot::{Ledger, Payer, Slot, State, Terms};
 use super::{Allowance, Numbered, Priority, Scheduler, VcpuId};
 
 /// What is changed about how a vcpu is scheduled.
@@ -91,6 +91,7 @@ impl Scheduler {
             slot.ceiling = maker.ceiling;
             slot.payer = payer;
         }
+        self.publish(id);
     }
 
     /// The highest priority that a vcpu may give.
@@ -142,6 +143,7 @@ impl Scheduler {
                 }
             }
         }
+        self.publish(id);
         if is_running {
             self.settle(now_ns);
         }
@@ -151,6 +153,13 @@ impl Scheduler {
         }
         self.attend_again();
         Ok(())
+    }
+
+    /// Tells other CPUs how a vcpu is scheduled itself.
+    pub(super) fn publish(&self, id: VcpuId) {
+        if let Some(slot) = self.slot(id) {
+            self.offers.set_own(id, slot.priority, slot.payer.is_some());
+        }
     }
 
     /// With which priority a vcpu runs now, and on whose budget.
@@ -171,82 +180,14 @@ impl Scheduler {
         }
     }
 
-    #[inline(never)]
-    fn borrowed_terms(&self, id: VcpuId, slot: Slot) -> Terms {
-        match self.loan(id) {
-            Some(loan) => Terms {
-                priority: slot.priority.max(loan.priority),
-                payer: loan.payer,
-            },
-            None => Terms {
-                priority: slot.priority,
-                payer: slot.payer,
-            },
-        }
-    }
-
-    /// What the vcpu has been lent, if that is not over.
-    fn loan(&self, id: VcpuId) -> Option<Loan> {
-        self.slot(id).filter(|slot| slot.has_loan)?;
-        let loan = self.ledgers.get(id.index())?.loan?;
-        self.lasts(&loan).then_some(loan)
-    }
-
-    /// The vcpu of this turn, which has gone to sleep, lends another one what it has run with.
-    pub(super) fn lend(&mut self, to: VcpuId) {
-        let (priority, payer) = (self.turn.priority, self.turn.payer);
-        let Some(slot) = self.slot_mut(to) else {
-            return;
-        };
-        // Whether it is better off, or would have to pay for it.
-        slot.has_loan = slot.priority < priority || payer.is_some() || slot.payer.is_some();
-        if !slot.has_loan {
-            return;
-        }
-        let lender = self.sleep(self.turn.id);
-        let origin = self.loan(self.turn.id).map_or(lender, |loan| loan.origin);
-        let loan = Loan {
-            lender,
-            origin,
-            payer,
-            priority,
-        };
-        if let Some(ledger) = self.ledger_mut(to) {
-            ledger.loan = Some(loan);
-        }
-    }
-
-    /// A loan that is over need not be looked at again.
-    pub(super) fn forget_loan(&mut self, id: VcpuId) {
-        let lasts = self.loan(id).is_some();
-        if let Some(slot) = self.slot_mut(id) {
-            slot.has_loan = lasts;
-        }
-    }
-
-    /// Whether both who has lent and who has lent it to him still sleep.
-    #[inline]
-    fn lasts(&self, loan: &Loan) -> bool {
-        self.sleep(loan.lender.vcpu) == loan.lender && self.sleep(loan.origin.vcpu) == loan.origin
-    }
-
-    /// The sleep of a vcpu, which it is in or will be in next.
-    #[inline]
-    fn sleep(&self, vcpu: VcpuId) -> Sleep {
-        Sleep {
-            vcpu,
-            wakings: self.slot(vcpu).map_or(0, |slot| slot.wakings),
-        }
-    }
-
     /// Charges the time of the vcpu that runs up to now, and looks with what it goes on: who has lent it
     /// something may be awake.
     #[cold]
     #[inline(never)]
     pub fn settle(&mut self, now_ns: u64) {
         let since_ns = core::mem::replace(&mut self.turn.since_ns, now_ns);
-        if let Some(allowance) = self.payers_allowance() {
-            allowance.charge(since_ns, now_ns);
+        if let Some(payer) = self.turn.payer {
+            self.charge(payer, since_ns, now_ns);
         }
         let Terms { priority, payer } = self.terms(self.turn.id);
         (self.turn.priority, self.turn.payer) = (priority, payer);
@@ -276,10 +217,12 @@ impl Scheduler {
         !self.is_charging() && !has_loan
     }
 
-    /// When the budget is used up that the running vcpu uses.
+    /// When the budget is used up that the running vcpu uses, or it has to be looked whether that is still
+    /// lent to it.
     pub fn budget_end_ns(&self) -> Option<u64> {
-        let allowance = self.allowance(self.turn.payer?)?;
-        Some(allowance.end_ns(self.turn.since_ns))
+        let allowance = self.turn.payer.and_then(|payer| self.allowance(payer));
+        let end_ns = allowance.map(|allowance| allowance.end_ns(self.turn.since_ns));
+        [end_ns, self.look_ns()].into_iter().flatten().min()
     }
 
     /// Whether the budget that the running vcpu uses is used up.
@@ -312,12 +255,8 @@ impl Scheduler {
             return false;
         }
         let refill_ns = allowance.refill_ns();
-        let is_lent = self.loan(id).is_some();
-        if let Some(slot) = self.slot_mut(id) {
-            slot.has_loan = false;
-        }
-        if is_lent {
-            // It is used up: the vcpu goes on with what it has itself.
+        if self.forget_best_loan(id) {
+            // It is used up: the vcpu goes on with another loan, or with what it has itself.
             self.queue_up(id);
         } else {
             self.park(id, refill_ns);
@@ -329,22 +268,28 @@ impl Scheduler {
         self.allowance_mut(self.turn.payer?)
     }
 
-    fn allowance(&self, payer: Payer) -> Option<&Allowance> {
+    pub(super) fn allowance(&self, payer: Payer) -> Option<&Allowance> {
+        if payer.is_afar() {
+            return self.allowance_afar(payer);
+        }
         self.slot(payer.vcpu)
             .filter(|slot| slot.life == payer.life)?;
         self.ledgers.get(payer.vcpu.index())?.allowance.as_ref()
     }
 
-    fn allowance_mut(&mut self, payer: Payer) -> Option<&mut Allowance> {
+    pub(super) fn allowance_mut(&mut self, payer: Payer) -> Option<&mut Allowance> {
+        if payer.is_afar() {
+            return self.allowance_afar_mut(payer);
+        }
         self.slot(payer.vcpu)
             .filter(|slot| slot.life == payer.life)?;
         self.ledger_mut(payer.vcpu)?.allowance.as_mut()
     }
 
-    fn ledger_mut(&mut self, id: VcpuId) -> Option<&mut Ledger> {
+    pub(super) fn ledger_mut(&mut self, id: VcpuId) -> Option<&mut Ledger> {
         self.ledgers.get_mut(id.index())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

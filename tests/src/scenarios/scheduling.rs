@@ -15,6 +15,18 @@ pub const SCENARIOS: &[Scenario] = &[
     ("a_budget_is_kept_on_the_last_of_four_cpus", |bed| {
         capped_on(bed, 4)
     }),
+    ("a_waiting_caller_gets_its_server_past_a_spinner", |bed| {
+        answered(bed, 0, true)
+    }),
+    (
+        "a_caller_gets_its_server_on_another_cpu_past_a_spinner",
+        |bed| answered(bed, 1, false),
+    ),
+    (
+        "a_waiting_caller_gets_its_server_on_another_cpu_past_a_spinner",
+        |bed| answered(bed, 1, true),
+    ),
+    ("a_server_on_another_cpu_is_paid_by_its_caller", paid_afar),
 ];
 
 /// By how much a deadline may be late on a CPU on which somebody else computes: entries and exits.
@@ -59,6 +71,75 @@ fn urgent(bed: &Bed) -> Result<(), Failed> {
     let late = late_ns([32, 32])?;
     if late <= MOST_LATE_NS {
         return Err(format!("equals do not wait for each other: {late} ns").into());
+    }
+    Ok(())
+}
+
+/// How long a server works for each call.
+const WORK_US: u64 = 1_000;
+/// A call that waits for another one, and itself, and some exits.
+const MOST_ANSWERED_NS: u64 = 3_000_000;
+
+/// An urgent caller on the first CPU, and on another one or the same its server, which is less urgent than a
+/// spinner there, and may be busy with the calls of somebody who is less urgent still.
+fn answered(bed: &Bed, cpu: u64, is_busy: bool) -> Result<(), Failed> {
+    let there = format!("cpu = {cpu}\nbackground = true");
+    let worker = format!("program=worker work_us={WORK_US}");
+    let receives = format!("{there}\npriority = 20\nports = {{ service = \"receive\" }}");
+    let client = format!("{there}\npriority = 10\nports = {{ service = \"send\" }}");
+    let mut domains = vec![
+        format!("cpus = {}\n", cpu + 1),
+        domain(
+            "urgent",
+            "program=caller turns=20 interval_us=2700 patience_ms=300",
+            "cpu = 0\npriority = 40\nports = { service = \"send\" }",
+        ),
+        domain("server", &worker, &receives),
+        domain("spinner", "program=spin", &there),
+        "[[port]]\nname = \"service\"\n".to_owned(),
+    ];
+    if is_busy {
+        let calls = "program=caller turns=0 interval_us=0";
+        domains.push(domain("client", calls, &client));
+    }
+    let outcome = go(bed, &domains)?;
+    let said = console(&outcome, "urgent");
+    let line = said.iter().find_map(|line| {
+        let number = line.split_once("of ")?.1.split_once(" ns")?.0;
+        number.parse::<u64>().ok()
+    });
+    match line {
+        Some(longest_ns) if longest_ns < MOST_ANSWERED_NS => Ok(()),
+        _ => Err(format!("it says {said:?}").into()),
+    }
+}
+
+/// The caller has 2 ms of each 10 ms, and uses them on a CPU on which it does not run itself: so the server does
+/// no more, though it is urgent then and its own time is not limited.
+fn paid_afar(bed: &Bed) -> Result<(), Failed> {
+    // A call that is not answered when the budget is used up is given up, and another one lends anew.
+    let calls = "program=caller turns=0 interval_us=0 patience_ms=5";
+    let caller = "cpu = 0\npriority = 40\nbudget_us = 2000\nperiod_us = 10000\nbackground = true\n\
+        ports = { service = \"send\" }";
+    let server = "cpu = 1\npriority = 20\nbackground = true\nports = { service = \"receive\" }";
+    let outcome = go(
+        bed,
+        &[
+            "cpus = 2\n".to_owned(),
+            domain("caller", calls, caller),
+            domain("server", "program=worker work_us=500", server),
+            domain("spinner", "program=spin ms=500", "cpu = 1"),
+            "[[port]]\nname = \"service\"\n".to_owned(),
+        ],
+    )?;
+    let [server, spinner] = [
+        instructions(&outcome, "server")?,
+        instructions(&outcome, "spinner")?,
+    ];
+    let share = server / (server + spinner);
+    // What the caller needs itself to call is missing from it.
+    if !(0.16..0.205).contains(&share) {
+        return Err(format!("the server had {share:.4} of its CPU").into());
     }
     Ok(())
 }

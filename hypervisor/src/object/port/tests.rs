@@ -130,7 +130,7 @@ fn port_with_a_line() -> (Port, VcpuPage<'static>) {
 fn receive(port: &Port) -> Option<Wake> {
     let delivery = port.receive(RECEIVER, |_| Ok(Delivery::Done), || Err(Error::QueueEmpty));
     match delivery.unwrap() {
-        Delivery::DoneInLine => port.next_sender(),
+        Delivery::DoneFor(call) => port.taken(call).sender,
         _ => None,
     }
 }

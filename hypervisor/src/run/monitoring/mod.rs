@@ -12,9 +12,10 @@ use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, Error, ExitKind, ResumeAction, StatePage, StopReason, VcpuExit};
 
-use crate::call::Effects;
+use crate::call::{lend_to_busy, Effects};
 use crate::object::{
     AwaitedResume, CallingVcpu, Domain, Held, Monitor, Next, Object, Order, Port, Space, Waiting,
+    Wake,
 };
 use crate::vt::{state, Exit, Vendor, VirtualCpu};
 
@@ -261,8 +262,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         match port.call(&message(exit), Vec::new(), badge, caller, sleep) {
             Ok(wake) => {
                 monitoring.phase = Phase::Asking;
+                let is_taken = matches!(wake, Some(Wake::Blocked(_)));
                 wake.into_iter()
                     .for_each(|wake| self.context.hand_over(wake));
+                if !is_taken {
+                    lend_to_busy(world.object.id(), &port, &mut self.context);
+                }
                 Some(Flow::Block(Deadline::NEVER))
             }
             Err((Error::QueueFull, _)) => {

@@ -6,6 +6,7 @@ mod domains;
 mod faults;
 mod hostile;
 mod leaving;
+mod lending;
 mod machine;
 mod model;
 mod monitored;

@@ -8,27 +8,27 @@ use proptest::prelude::*;
 use super::*;
 use crate::sched::slot::State;
 
-const MS: u64 = 1_000_000;
+pub(in crate::sched) const MS: u64 = 1_000_000;
 
-const LOW: Priority = Priority::of_level(10);
-const MIDDLE: Priority = Priority::of_level(20);
-const HIGH: Priority = Priority::of_level(30);
+pub(in crate::sched) const LOW: Priority = Priority::of_level(10);
+pub(in crate::sched) const MIDDLE: Priority = Priority::of_level(20);
+pub(in crate::sched) const HIGH: Priority = Priority::of_level(30);
 
-fn budget(budget_ms: u64, period_ms: u64) -> Option<Budget> {
+pub(in crate::sched) fn budget(budget_ms: u64, period_ms: u64) -> Option<Budget> {
     Budget::new(budget_ms * MS, period_ms * MS)
 }
 
 /// A CPU whose guests always compute, and how long each has.
-struct Cpu {
-    scheduler: Scheduler,
-    now_ns: u64,
-    used_ns: Vec<u64>,
+pub(in crate::sched) struct Cpu {
+    pub(in crate::sched) scheduler: Scheduler,
+    pub(in crate::sched) now_ns: u64,
+    pub(in crate::sched) used_ns: Vec<u64>,
     /// By how much every turn is longer than it should be.
     overrun_ns: u64,
 }
 
 impl Cpu {
-    fn new(vcpus: &[(Priority, Option<Budget>)]) -> Self {
+    pub(in crate::sched) fn new(vcpus: &[(Priority, Option<Budget>)]) -> Self {
         let mut scheduler = Scheduler::default();
         for (number, (priority, budget)) in (0..).zip(vcpus) {
             scheduler.add(VcpuId(number));
@@ -43,7 +43,7 @@ impl Cpu {
     }
 
     /// Gives the CPU to the next one that may run. Returns it, and the end of its slice.
-    fn next(&mut self) -> Option<(VcpuId, u64)> {
+    pub(in crate::sched) fn next(&mut self) -> Option<(VcpuId, u64)> {
         self.scheduler.expire(self.now_ns, |_| {});
         loop {
             let id = self.scheduler.pick()?;
@@ -55,7 +55,7 @@ impl Cpu {
     }
 
     /// As [`Cpu::next`], but for how long.
-    fn next_id(&mut self) -> Option<u32> {
+    pub(in crate::sched) fn next_id(&mut self) -> Option<u32> {
         self.next().map(|(id, _)| id.0)
     }
 
@@ -78,7 +78,7 @@ impl Cpu {
     }
 
     /// Lets everybody compute until then.
-    fn compute_until(&mut self, end_ns: u64) {
+    pub(in crate::sched) fn compute_until(&mut self, end_ns: u64) {
         while self.now_ns < end_ns {
             match self.next() {
                 Some((id, slice_end_ns)) => {
@@ -99,7 +99,7 @@ impl Cpu {
         }
     }
 
-    fn used_ms(&self) -> Vec<u64> {
+    pub(in crate::sched) fn used_ms(&self) -> Vec<u64> {
         self.used_ns.iter().map(|ns| (ns + MS / 2) / MS).collect()
     }
 }
@@ -218,21 +218,29 @@ fn what_wakes_one_without_a_budget_does_not_let_it_run() {
 }
 
 /// The running vcpu calls another one and sleeps.
-fn call(cpu: &mut Cpu, from: u32, to: u32, deadline: Deadline) -> Option<VcpuId> {
+pub(in crate::sched) fn call(
+    cpu: &mut Cpu,
+    from: u32,
+    to: u32,
+    deadline: Deadline,
+) -> Option<VcpuId> {
     cpu.scheduler.hand_over(VcpuId(to));
     cpu.scheduler.block(VcpuId(from), deadline);
     cpu.scheduler.take_over()
 }
 
 /// The running vcpu answers another one and waits for the next call.
-fn answer(cpu: &mut Cpu, from: u32, to: u32) -> Option<VcpuId> {
+pub(in crate::sched) fn answer(cpu: &mut Cpu, from: u32, to: u32) -> Option<VcpuId> {
     cpu.scheduler.hand_back(VcpuId(to));
     cpu.scheduler.block(VcpuId(from), Deadline::NEVER);
     cpu.scheduler.take_over()
 }
 
 /// A CPU on which these sleep, and the first of the others runs.
-fn with_sleepers(vcpus: &[(Priority, Option<Budget>)], sleepers: &[u32]) -> Cpu {
+pub(in crate::sched) fn with_sleepers(
+    vcpus: &[(Priority, Option<Budget>)],
+    sleepers: &[u32],
+) -> Cpu {
     let mut cpu = Cpu::new(vcpus);
     for number in sleepers {
         cpu.scheduler.queue.remove(VcpuId(*number));

@@ -76,6 +76,12 @@ impl Effects for Surroundings {
         self.apply(wake);
     }
 
+    fn lend(&mut self, _: VcpuId, _: VcpuId) {}
+
+    fn end_lending(&mut self, _: VcpuId) {}
+
+    fn serve(&mut self, _: VcpuId, _: Option<VcpuId>) {}
+
     fn cpu(&self) -> CpuIndex {
         CpuIndex::BOOT
     }

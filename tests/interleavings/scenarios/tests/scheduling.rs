@@ -56,7 +56,7 @@ impl Shared {
 
 impl Cpu {
     fn new(shared: Arc<Shared>) -> Self {
-        let mut scheduler = Scheduler::new(shared.attention.clone());
+        let mut scheduler = Scheduler::new(shared.attention.clone(), std::sync::Arc::default());
         (0..VCPUS as u32).for_each(|id| scheduler.add(VcpuId(id)));
         Cpu {
             shared,
