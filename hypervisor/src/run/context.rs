@@ -211,7 +211,8 @@ impl<P: Platform> Context<P> {
         }
         if news.contains(News::LOAN) {
             // First, so that who is woken stands where that belongs.
-            self.scheduler.borrow_afar(id);
+            let now_ns = self.platform.now_ns();
+            self.scheduler.borrow_afar(id, now_ns);
         }
         if news.contains(News::BLOCKED) {
             self.rouse(id, Scheduler::wake);

@@ -95,10 +95,14 @@ impl Scheduler {
     }
 
     /// Somebody of another CPU has left word that he lends a vcpu of this one something.
-    pub fn borrow_afar(&mut self, to: VcpuId) {
+    pub fn borrow_afar(&mut self, to: VcpuId, now_ns: u64) {
         let Some(caller) = self.offers.take_best(to) else {
             return;
         };
+        if self.turn.id == to && self.is_charging() {
+            // Who has paid until now may be forgotten.
+            self.settle(now_ns);
+        }
         let before = self.terms(to);
         if let Some(loan) = self.loan_from_afar(caller.vcpu, to) {
             self.borrow(to, loan, caller.is_served);

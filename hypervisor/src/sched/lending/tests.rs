@@ -276,7 +276,7 @@ fn call_afar(from: &mut Cpu, to: &mut Cpu, [lender, server]: [u32; 2], is_served
     assert_eq!(from.scheduler.take_over(), None);
     from.scheduler.end_turn(from.now_ns);
     if is_news {
-        to.scheduler.borrow_afar(server);
+        to.scheduler.borrow_afar(server, to.now_ns);
     }
     is_news
 }
@@ -372,7 +372,7 @@ fn who_takes_the_call_of_one_of_another_cpu_is_lent_it_then() {
     there.scheduler.settle(MS);
     assert_eq!(turn(&there), (SERVER, HIGH));
     there.scheduler.settle(11 * MS);
-    there.scheduler.borrow_afar(VcpuId(SERVER));
+    there.scheduler.borrow_afar(VcpuId(SERVER), 11 * MS);
     there.scheduler.settle(11 * MS);
     assert_eq!(there.scheduler.budget_end_ns(), Some(11 * MS + LOOK_NS));
     there.scheduler.settle(16 * MS);
