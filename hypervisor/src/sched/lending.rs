@@ -167,6 +167,12 @@ impl Scheduler {
         is_afar.then(|| self.turn.since_ns.saturating_add(LOOK_NS))
     }
 
+    /// The vcpu of this turn runs on terms that may end: on a budget, or with what it has been lent.
+    pub(super) fn note_terms(&mut self, id: VcpuId) {
+        let has_loan = self.slot(id).is_some_and(|slot| slot.has_loan);
+        self.turn.may_end = has_loan || self.turn.payer.is_some();
+    }
+
     /// Loans that are over need not be looked at again.
     pub(super) fn forget_loans(&mut self, id: VcpuId) {
         let loans = self.lasting_loans(id);

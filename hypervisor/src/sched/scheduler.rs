@@ -55,6 +55,8 @@ pub(super) struct Turn {
     pub(super) id: VcpuId,
     pub(super) priority: Priority,
     pub(super) payer: Option<Payer>,
+    /// Whether anybody's budget was used, or anything lent, when that was looked at last.
+    pub(super) may_end: bool,
     /// From when on its time has not been charged yet.
     pub(super) since_ns: u64,
     /// Since when one of its priority has waited; until then it takes no time from anybody.
@@ -67,6 +69,7 @@ impl Default for Turn {
             id: VcpuId(u32::MAX),
             priority: Priority::DEFAULT,
             payer: None,
+            may_end: false,
             since_ns: 0,
             contended_ns: None,
         }
@@ -151,6 +154,7 @@ impl Scheduler {
             id,
             priority: terms.priority,
             payer: terms.payer,
+            may_end: terms.payer.is_some() || slot.has_loan,
             since_ns: now_ns,
             contended_ns: has_rivals.then_some(now_ns),
         };
@@ -412,6 +416,7 @@ impl Scheduler {
         }
         self.set(to, State::Running);
         self.turn.id = to;
+        self.note_terms(to);
         if terms.priority != self.turn.priority {
             // Others are its equals now.
             self.turn.priority = terms.priority;

@@ -191,6 +191,7 @@ impl Scheduler {
         }
         let Terms { priority, payer } = self.terms(self.turn.id);
         (self.turn.priority, self.turn.payer) = (priority, payer);
+        self.note_terms(self.turn.id);
         if let Some(allowance) = self.payers_allowance() {
             allowance.renew(now_ns);
         }
@@ -219,7 +220,18 @@ impl Scheduler {
 
     /// When the budget is used up that the running vcpu uses, or it has to be looked whether that is still
     /// lent to it.
+    #[inline]
     pub fn budget_end_ns(&self) -> Option<u64> {
+        if self.turn.may_end {
+            self.terms_end_ns()
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn terms_end_ns(&self) -> Option<u64> {
         let allowance = self.turn.payer.and_then(|payer| self.allowance(payer));
         let end_ns = allowance.map(|allowance| allowance.end_ns(self.turn.since_ns));
         [end_ns, self.look_ns()].into_iter().flatten().min()
