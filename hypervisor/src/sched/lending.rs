@@ -81,6 +81,8 @@ impl Scheduler {
         self.offers.make(lender, to, priority, allowance);
         if let Some(slot) = self.slot_mut(lender) {
             slot.lends_afar = true;
+            // So that whoever hands the CPU over to it looks.
+            slot.has_loan = true;
         }
         if let Some(ledger) = self.ledger_mut(lender) {
             ledger.lent_on = payer;
@@ -126,6 +128,14 @@ impl Scheduler {
                 allowance.use_up(used_ns);
             }
             self.report_use(payer, used_ns);
+        }
+        self.forget_loans(lender);
+    }
+
+    /// To be called for one to which the CPU was handed over, and which so waits no longer.
+    pub(super) fn end_offer_of_woken(&mut self, id: VcpuId) {
+        if self.slot(id).is_some_and(|slot| slot.lends_afar) {
+            self.end_offer(id);
         }
     }
 
@@ -241,7 +251,7 @@ impl Scheduler {
 
     fn set_loans(&mut self, id: VcpuId, loans: Loans) {
         if let Some(slot) = self.slot_mut(id) {
-            slot.has_loan = !loans.is_empty();
+            slot.has_loan = !loans.is_empty() || slot.lends_afar;
         }
         if let Some(ledger) = self.ledger_mut(id) {
             ledger.loans = loans;

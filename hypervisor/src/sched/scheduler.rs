@@ -351,9 +351,6 @@ impl Scheduler {
             State::Blocked | State::Parked => {
                 slot.wakings = slot.wakings.wrapping_add(1);
                 slot.state = State::Ready;
-                if slot.lends_afar {
-                    self.end_offer(to);
-                }
                 self.deadlines.clear(to);
             }
             State::Ready => self.queue.remove(to),
@@ -403,6 +400,7 @@ impl Scheduler {
 
     #[inline(never)]
     fn take_over_on_terms(&mut self, to: VcpuId, is_lent: bool) -> Option<VcpuId> {
+        self.end_offer_of_woken(to);
         if is_lent {
             self.lend(to);
         } else {
@@ -458,6 +456,7 @@ impl Scheduler {
     #[inline(never)]
     fn take_offer_back(&mut self) {
         if let Some(HandedOver { to, .. }) = self.handed_over.take() {
+            self.end_offer_of_woken(to);
             self.queue_up(to);
             self.passed_over = Some(to);
             self.became_ready = true;

@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) priority: Priority,
     /// The highest priority that it may give.
     pub(super) ceiling: Priority,
-    /// Whether it has been lent something, which may be over.
+    /// Whether it has been lent something, which may be over, or lends something to another CPU.
     pub(super) has_loan: bool,
     /// Whether it lends something to another CPU.
     pub(super) lends_afar: bool,

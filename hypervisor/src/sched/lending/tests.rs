@@ -406,6 +406,24 @@ fn a_chain_goes_on_from_one_cpu_to_another_and_pays_back() {
 }
 
 #[test]
+fn who_is_answered_on_its_own_cpu_lends_no_more_elsewhere() {
+    for is_taken in [true, false] {
+        let [mut here, mut there] = afar((HIGH, None));
+        here.scheduler.add(VcpuId(4));
+        assert!(call_afar(&mut here, &mut there, [CALLER, SERVER], true));
+        assert_eq!(here.next_id(), Some(4));
+        if is_taken {
+            assert_eq!(answer(&mut here, 4, CALLER), Some(VcpuId(CALLER)));
+        } else {
+            here.scheduler.hand_back(VcpuId(CALLER));
+            here.scheduler.attend();
+        }
+        let terms = there.scheduler.terms(VcpuId(SERVER));
+        assert_eq!(terms.priority, Priority::of_level(5));
+    }
+}
+
+#[test]
 fn who_is_stopped_or_gone_lends_and_borrows_nothing() {
     for end in [
         crate::sched::Scheduler::stop,
