@@ -123,7 +123,7 @@ mod tests {
         let words = words(0, 0, 0, RATE);
         let century_ticks = 100 * 365 * 86_400 * 2_500_000_000;
         let (clock, ticks) = PvClock::read(&words, || century_ticks).unwrap();
-        let exact = u128::from(century_ticks) * 0x6666_6666 >> 32;
+        let exact = (u128::from(century_ticks) * 0x6666_6666) >> 32;
         assert_eq!(u128::from(clock.ns_at(ticks)), exact);
     }
 
