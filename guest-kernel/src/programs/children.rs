@@ -145,8 +145,17 @@ pub(super) fn counting<'m>(
     client: &Client<'m, Native>,
     watch: Option<(&Event<'m, Native>, u64)>,
 ) -> Result<Counting<'m>, Error> {
+    counting_by(COUNTS, client, watch)
+}
+
+/// As [`counting`], with code of one's own.
+pub(super) fn counting_by<'m>(
+    code: &[u8],
+    client: &Client<'m, Native>,
+    watch: Option<(&Event<'m, Native>, u64)>,
+) -> Result<Counting<'m>, Error> {
     let child = client.create_domain(CHILD_FRAMES, CHILD_KERNEL_BYTES, watch)?;
-    let memory = load(client, &child, COUNTS)?;
+    let memory = load(client, &child, code)?;
     let lent = client.create_memory(PAGE_BYTES)?;
     let access = Rights::READ | Rights::WRITE;
     child.space.map(&lent, LENT, 0, PAGE_BYTES, access)?;

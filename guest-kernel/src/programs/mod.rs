@@ -34,6 +34,7 @@ mod lender;
 mod monitor;
 #[cfg(feature = "bare-metal")]
 mod nomad;
+mod nomad_code;
 #[cfg(feature = "bare-metal")]
 mod probe;
 #[cfg(feature = "bare-metal")]

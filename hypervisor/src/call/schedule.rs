@@ -17,6 +17,13 @@ pub struct ScheduleTerms {
     pub cpu: Option<u8>,
 }
 
+impl ScheduleTerms {
+    /// Whether a vcpu of that CPU goes to another one.
+    pub fn moves_from(self, cpu: CpuIndex) -> bool {
+        self.cpu.is_some_and(|other| CpuIndex(other) != cpu)
+    }
+}
+
 #[inline(never)]
 pub(super) fn schedule(
     caller: Caller<'_>,

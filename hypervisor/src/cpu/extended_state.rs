@@ -156,10 +156,7 @@ impl ExtendedState {
     /// halves need every supported bit in it: what a guest has disabled it may enable again.
     pub fn switch(from: Option<&mut Self>, to: &Self) {
         let supported = to.capabilities.supported;
-        let xcr0 = read_xcr0();
-        if xcr0 != supported {
-            write_xcr0(supported);
-        }
+        let xcr0 = enable_all(supported);
         let debug = read_debug_registers();
         if let Some(from) = from {
             from.xcr0 = xcr0;
@@ -175,6 +172,14 @@ impl ExtendedState {
         if pairs.fold(0, |bits, (to, from)| bits | (to ^ from)) != 0 {
             write_debug_registers(&to.debug);
         }
+    }
+
+    /// Takes the registers, which are its own, out of the CPU; another vcpu's are put there before a guest
+    /// runs.
+    pub fn take_out(&mut self) {
+        self.xcr0 = enable_all(self.capabilities.supported);
+        self.debug = read_debug_registers();
+        self.save();
     }
 
     #[inline]
@@ -245,6 +250,16 @@ fn layout(capabilities: &Capabilities) -> Layout {
     // CPUID gives some KiB; a size that overflows with its alignment is no CPU's.
     Layout::from_size_align(capabilities.area_bytes, AREA_ALIGNMENT)
         .unwrap_or(Layout::new::<[u8; MINIMUM_AREA_BYTES]>())
+}
+
+/// Puts every bit into XCR0 that it can have. Returns what it was.
+#[inline]
+fn enable_all(supported: u64) -> u64 {
+    let xcr0 = read_xcr0();
+    if xcr0 != supported {
+        write_xcr0(supported);
+    }
+    xcr0
 }
 
 fn read_xcr0() -> u64 {

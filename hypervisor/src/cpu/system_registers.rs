@@ -5,9 +5,9 @@
 // UNSAFETY: writes to model-specific, control and debug registers.
 #![allow(unsafe_code)]
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::arch::asm;
-use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use x86::msr::{IA32_CSTAR, IA32_FMASK, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_STAR};
 
@@ -53,12 +53,13 @@ impl SwitchedRegister {
     }
 }
 
-/// One vcpu's registers while they are not in the CPU.
+/// One vcpu's registers while they are not in the CPU. Atomic, so that they can go with it to another CPU;
+/// only the one whose it is uses them.
 #[derive(Debug)]
 pub struct SystemRegisters {
-    msrs: [Cell<u64>; MSRS.len()],
-    cr2: Cell<u64>,
-    dr6: Cell<u64>,
+    msrs: [AtomicU64; MSRS.len()],
+    cr2: AtomicU64,
+    dr6: AtomicU64,
 }
 
 impl Default for SystemRegisters {
@@ -66,8 +67,8 @@ impl Default for SystemRegisters {
     fn default() -> Self {
         SystemRegisters {
             msrs: Default::default(),
-            cr2: Cell::new(0),
-            dr6: Cell::new(DR6_RESET),
+            cr2: AtomicU64::new(0),
+            dr6: AtomicU64::new(DR6_RESET),
         }
     }
 }
@@ -77,22 +78,22 @@ impl SystemRegisters {
     fn save(&self) {
         for (index, place) in MSRS.into_iter().zip(&self.msrs) {
             // A CPU without one of them refuses it to guests too.
-            place.set(msr::read(index).unwrap_or_default());
+            place.store(msr::read(index).unwrap_or_default(), Relaxed);
         }
-        self.cr2.set(read_cr2());
-        self.dr6.set(read_debug_register(DEBUG_STATUS));
+        self.cr2.store(read_cr2(), Relaxed);
+        self.dr6.store(read_debug_register(DEBUG_STATUS), Relaxed);
     }
 
     /// Puts them into the CPU.
     fn restore(&self) {
         for (index, place) in MSRS.into_iter().zip(&self.msrs) {
-            write_msr(index, place.get());
+            write_msr(index, place.load(Relaxed));
         }
-        write_cr2(self.cr2.get());
-        write_debug_register(DEBUG_STATUS, self.dr6.get());
+        write_cr2(self.cr2.load(Relaxed));
+        write_debug_register(DEBUG_STATUS, self.dr6.load(Relaxed));
     }
 
-    fn place(&self, register: SwitchedRegister) -> &Cell<u64> {
+    fn place(&self, register: SwitchedRegister) -> &AtomicU64 {
         let [star, lstar, cstar, fmask, kernel_gs_base] = &self.msrs;
         match register {
             SwitchedRegister::Star => star,
@@ -108,7 +109,7 @@ impl SystemRegisters {
     pub fn get(&self, register: SwitchedRegister) -> u64 {
         match register.held_in() {
             // A CPU without one of them refuses it to guests too.
-            _ if cfg!(test) => self.place(register).get(),
+            _ if cfg!(test) => self.place(register).load(Relaxed),
             Some(msr) => msr::read(msr).unwrap_or_default(),
             None => read_cr2(),
         }
@@ -119,7 +120,7 @@ impl SystemRegisters {
     pub fn set(&self, register: SwitchedRegister, value: u64) {
         match register.held_in() {
             // In host tests there is no such CPU.
-            _ if cfg!(test) => self.place(register).set(value),
+            _ if cfg!(test) => self.place(register).store(value, Relaxed),
             Some(msr) => write_msr(msr, value),
             None => write_cr2(value),
         }
@@ -146,7 +147,7 @@ fn write_cr2(value: u64) {
 
 /// Whose registers the CPU holds.
 #[derive(Debug, Default)]
-pub struct LoadedRegisters(Option<Rc<SystemRegisters>>);
+pub struct LoadedRegisters(Option<Arc<SystemRegisters>>);
 
 impl LoadedRegisters {
     /// Takes them out of the CPU, if it holds any.
@@ -156,18 +157,28 @@ impl LoadedRegisters {
         }
     }
 
+    /// Takes these out of the CPU, if it holds them.
+    pub fn release(&mut self, registers: &Arc<SystemRegisters>) {
+        if self.holds(registers) {
+            self.unload();
+        }
+    }
+
     /// Puts others into the CPU in their place. Returns false if they are there already.
-    pub fn load(&mut self, registers: &Rc<SystemRegisters>) -> bool {
-        let is_new = !self
-            .0
-            .as_ref()
-            .is_some_and(|loaded| Rc::ptr_eq(loaded, registers));
+    pub fn load(&mut self, registers: &Arc<SystemRegisters>) -> bool {
+        let is_new = !self.holds(registers);
         if is_new {
             self.unload();
             registers.restore();
             self.0 = Some(registers.clone());
         }
         is_new
+    }
+
+    #[inline]
+    fn holds(&self, registers: &Arc<SystemRegisters>) -> bool {
+        let is_same = |loaded: &Arc<SystemRegisters>| Arc::ptr_eq(loaded, registers);
+        self.0.as_ref().is_some_and(is_same)
     }
 }
 

@@ -196,15 +196,8 @@ impl<P: Platform> Context<P> {
         (cpu != self.index).then_some(cpu)
     }
 
-    /// Lets what other CPUs have put into the mailbox take effect.
-    #[cold]
-    pub(super) fn read_mail(&mut self) {
-        let cpus = self.cpus.clone();
-        let mailboxes = cpus.mailboxes();
-        mailboxes.collect(self.index, |id, news| self.deliver(id, news));
-    }
-
-    fn deliver(&mut self, id: VcpuId, news: News) {
+    /// Lets news for a vcpu take effect, which this CPU was told.
+    pub(super) fn deliver(&mut self, id: VcpuId, news: News) {
         // The number may be another CPU's vcpu's by now, whose news have come along.
         if self.elsewhere(id).is_some() {
             return self.post(id, news);

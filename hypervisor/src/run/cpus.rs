@@ -15,10 +15,11 @@ use spin::Once;
 use crate::lock::{rank, Mutex};
 use crate::mem::OutOfFrames;
 use crate::object::DomainId;
-use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, Offers, Standing, VcpuId, MAX_VCPUS};
+use crate::sched::{Attention, CpuIndex, Mailboxes, Numbers, Offers, VcpuId, MAX_VCPUS};
 
 use super::domains::Domains;
 use super::launching::{Launched, Planned};
+use super::moving::Traveller;
 use super::requests::Request;
 use super::timers::Timers;
 use super::DomainReport;
@@ -56,7 +57,7 @@ pub(super) struct Cpu {
     timers: Mutex<Timers, rank::Timers>,
     requests: Mutex<Vec<Request>, rank::Requests>,
     /// Vcpus that have been moved here.
-    arrivals: Mutex<Vec<(VcpuId, Standing)>, rank::Requests>,
+    arrivals: Mutex<Vec<Traveller>, rank::Requests>,
     orphans: Mutex<Vec<DomainId>, rank::Orphans>,
     launched: Mutex<Vec<Launched>, rank::Launched>,
     planned: Mutex<Vec<Planned>, rank::Launched>,
@@ -313,13 +314,13 @@ impl Cpu {
         core::mem::take(&mut *self.requests.lock())
     }
 
-    /// A vcpu that does not run belongs to this CPU from now on, and is scheduled like that.
-    pub(super) fn add_arrival(&self, id: VcpuId, standing: Standing) {
-        self.arrivals.lock().push((id, standing));
+    /// A vcpu belongs to this CPU from now on.
+    pub(super) fn add_arrival(&self, traveller: Traveller) {
+        self.arrivals.lock().push(traveller);
     }
 
     /// Takes those that have come.
-    pub(super) fn take_arrivals(&self) -> Vec<(VcpuId, Standing)> {
+    pub(super) fn take_arrivals(&self) -> Vec<Traveller> {
         core::mem::take(&mut *self.arrivals.lock())
     }
 

@@ -102,7 +102,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Has all vcpus of a domain that has ended leave their CPUs.
     fn stop_vcpus(&mut self, domain: &Arc<Domain>) {
         for id in domain.taken_vcpus() {
-            match self.context.elsewhere(id) {
+            match self.locate(id) {
                 Some(cpu) => self.wish(cpu, Wish::Retire(domain.clone(), id)),
                 None => self.retire_any(domain, id),
             }
@@ -119,13 +119,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if self.context.scheduler.is_running(id) {
             self.is_doomed = true;
         }
-    }
-
-    /// The vcpu with that number, if it is still that domain's.
-    pub(super) fn take_of(&mut self, domain: &Arc<Domain>, id: VcpuId) -> Option<Box<World<V, P>>> {
-        let place = self.worlds.get_mut(id.0 as usize)?;
-        let is_its = |world: &mut Box<World<V, P>>| Arc::ptr_eq(&world.domain, domain);
-        place.take_if(is_its)
     }
 
     /// A vcpu does not run any more, but can be started again.
@@ -192,8 +185,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             .finish(|line| platform.console_line(name.as_str(), line));
         let context = &mut self.context;
         for id in domain.close(&mut |wake| context.apply(wake)) {
-            context.cpus.release_vcpu_id(id);
+            self.release_number(id);
         }
+        let context = &mut self.context;
         // What a domain has made is its own affair: it learns of the end, and can ask why.
         if domain.is_made() {
             return;

@@ -17,6 +17,7 @@ mod endings;
 mod exits;
 mod launching;
 mod monitoring;
+mod moving;
 mod outcomes;
 mod platform;
 mod report;
@@ -200,7 +201,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     fn listen(&mut self) -> bool {
         let told = self.context.scheduler.attention().hear_others();
         if told.intersects(Told::MAIL) {
-            self.context.read_mail();
+            self.read_mail();
         }
         if told.intersects(Told::TIMER) {
             let now_ns = self.context.platform.now_ns();

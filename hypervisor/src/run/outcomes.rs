@@ -81,7 +81,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Has the vcpu exit that this one runs, which is the end of the call that runs it.
     #[cold]
     fn finish_run(&mut self, world: &mut World<V, P>, id: VcpuId) -> Result<Reply, Flow> {
-        if let Some(cpu) = self.context.elsewhere(id) {
+        if let Some(cpu) = self.locate(id) {
             self.recall_elsewhere(cpu, id);
             return Err(Flow::Block(Deadline::NEVER));
         }
@@ -114,7 +114,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 None => Err(Flow::Stop),
             };
         }
-        if let Some(cpu) = self.context.elsewhere(id) {
+        if let Some(cpu) = self.locate(id) {
             return Err(self.ask(world, cpu, Wish::Stop(domain, id)));
         }
         let stopped = self.stop_any(&domain, id);

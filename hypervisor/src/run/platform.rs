@@ -6,9 +6,9 @@ use crate::mem::{Account, OutOfFrames};
 use crate::sched::CpuIndex;
 
 /// One physical CPU.
-pub trait Platform {
+pub trait Platform: 'static {
     /// Registers that no world switch keeps apart: vector registers and debug addresses.
-    type Extended;
+    type Extended: Send;
 
     /// Nanoseconds of the system clock.
     fn now_ns(&self) -> u64;
@@ -43,6 +43,9 @@ pub trait Platform {
 
     /// Saves the extended state of one vcpu, if it still exists, and loads another's.
     fn switch_extended_state(&mut self, from: Option<&mut Self::Extended>, to: &mut Self::Extended);
+
+    /// Saves the extended state of the vcpu that has it loaded, and that leaves this CPU for another one.
+    fn save_extended_state(&mut self, extended: &mut Self::Extended);
 
     /// Sets the CPU's XCR0 for the vcpu whose extended state is loaded; false if the CPU cannot
     /// have it so.

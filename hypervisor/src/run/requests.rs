@@ -1,9 +1,10 @@
-//! What one CPU asks of another: to start, stop or retire a vcpu that is the other's.
+//! What one CPU asks of another: to start, stop, move or retire a vcpu that is the other's.
 //!
 //! Everything that happens to a vcpu as a whole happens on its CPU, one thing after the other. Whoever asks
 //! for it elsewhere sleeps until it is done.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use nuncio_abi::{Deadline, Error};
 
@@ -38,6 +39,21 @@ pub(super) enum Wish {
     Retire(Arc<Domain>, VcpuId),
     /// The vcpu of a domain is scheduled otherwise, as that vcpu wants it.
     Schedule(Scheduling, VcpuId),
+    /// A domain is closed, and the number of its vcpu is free.
+    Release(VcpuId),
+}
+
+impl Wish {
+    /// The vcpu that it concerns, if there is one.
+    fn vcpu(&self) -> Option<VcpuId> {
+        match self {
+            Wish::Start(starting) => Some(starting.vcpu.id()),
+            Wish::Stop(_, id) | Wish::Recall(id) | Wish::Retire(_, id) | Wish::Release(id) => {
+                Some(*id)
+            }
+            Wish::Schedule(scheduling, _) => scheduling.vcpu(),
+        }
+    }
 }
 
 impl<V: Vendor, P: Platform> Runner<V, P> {
@@ -70,16 +86,33 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         self.context.tell(cpu, Told::REQUEST);
     }
 
-    /// Does what other CPUs have asked for. No vcpu runs meanwhile.
+    /// Does what other CPUs have asked for, and what this one has asked itself for. No vcpu runs meanwhile.
+    ///
+    /// What may move a vcpu comes last: however often one moves, who wants to stop it meets it where it
+    /// has been looked for.
     #[cold]
     pub(super) fn grant_requests(&mut self) {
         self.receive_arrivals();
-        for Request { asker, wish } in self.context.here.take_requests() {
-            let result = self.grant(wish);
-            if let Some(Asker { vcpu, sleeper }) = asker {
-                if sleeper.settle(result) {
-                    self.context.apply(Wake::Blocked(vcpu));
-                }
+        let requests = self.context.here.take_requests();
+        let may_move = |request: &Request| matches!(request.wish, Wish::Schedule(..));
+        let (last, first): (Vec<_>, Vec<_>) = requests.into_iter().partition(may_move);
+        first.into_iter().chain(last).for_each(|it| self.see_to(it));
+    }
+
+    /// Does what was asked for, or has the CPU do it to which the vcpu has gone meanwhile. That is one more
+    /// move of the vcpu's each time.
+    fn see_to(&mut self, request: Request) {
+        let cpu = request.wish.vcpu().and_then(|id| self.locate(id));
+        let Request { asker, wish } = match cpu {
+            // Every CPU ends what it has, and those that have asked, too.
+            Some(_) if self.context.cpus.over().is_some() => return,
+            Some(cpu) => return self.send_request(cpu, request),
+            None => request,
+        };
+        let result = self.grant(wish);
+        if let Some(Asker { vcpu, sleeper }) = asker {
+            if sleeper.settle(result) {
+                self.context.apply(Wake::Blocked(vcpu));
             }
         }
     }
@@ -95,6 +128,10 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
                 Ok(())
             }
             Wish::Schedule(scheduling, caller) => self.schedule(&scheduling, caller),
+            Wish::Release(id) => {
+                self.release_number(id);
+                Ok(())
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How a vcpu comes to another priority, budget or CPU: on its own CPU, while it does not run a guest.
+//! How a vcpu comes to another priority, budget or CPU: on its own CPU, while no vcpu runs there, or the one
+//! that asks for it.
 
 use alloc::sync::Arc;
 
@@ -6,7 +7,7 @@ use nuncio_abi::{Error, Reply};
 
 use crate::call::ScheduleTerms;
 use crate::object::{Domain, VcpuNumber};
-use crate::sched::{Change, CpuIndex, Priority, Told, VcpuId};
+use crate::sched::{Change, CpuIndex, Priority, VcpuId};
 use crate::vt::Vendor;
 
 use super::requests::Wish;
@@ -21,6 +22,13 @@ pub(super) struct Scheduling {
     pub(super) terms: ScheduleTerms,
 }
 
+impl Scheduling {
+    /// The number by which the loops know the vcpu.
+    pub(super) fn vcpu(&self) -> Option<VcpuId> {
+        self.domain.vcpu(self.number).map(|(id, _)| id)
+    }
+}
+
 impl<V: Vendor, P: Platform> Runner<V, P> {
     /// Does what a call has asked for.
     #[cold]
@@ -29,8 +37,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             return Ok(Reply::Error(Error::WrongState));
         };
         let caller = world.object.id();
-        let place = scheduling.domain.vcpu(scheduling.number);
-        if let Some(cpu) = place.and_then(|(id, _)| self.context.elsewhere(id)) {
+        let id = scheduling.vcpu();
+        let cpu = id.and_then(|id| self.locate(id));
+        let here = self.context.index;
+        // Who moves itself has to leave this CPU first.
+        let moves_itself = id == Some(caller) && scheduling.terms.moves_from(here);
+        if let Some(cpu) = cpu.or(moves_itself.then_some(here)) {
             return Err(self.ask(world, cpu, Wish::Schedule(scheduling, caller)));
         }
         let result = self.schedule(&scheduling, caller);
@@ -51,15 +63,12 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         if domain.ending().is_some() {
             return Err(Error::PeerGone);
         }
-        self.receive_arrivals();
-        let (id, _) = domain.vcpu(*number).ok_or(Error::WrongState)?;
-        if self.context.elsewhere(id).is_some() {
-            // Somebody else has just moved it.
-            return Err(Error::WrongState);
-        }
         match terms.cpu.map(CpuIndex) {
-            Some(cpu) if cpu != self.context.index => self.move_stopped(scheduling, cpu, caller),
-            _ => self.change(id, *terms, caller),
+            Some(cpu) if cpu != self.context.index => self.move_vcpu(scheduling, cpu, caller),
+            _ => {
+                let (id, _) = domain.vcpu(*number).ok_or(Error::WrongState)?;
+                self.change(id, *terms, caller)
+            }
         }
     }
 
@@ -80,18 +89,8 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         Ok(())
     }
 
-    /// Vcpus that have been moved to this CPU bring along how they are scheduled: before anything is done to
-    /// one of them, and when this CPU is told of them.
-    pub(super) fn receive_arrivals(&mut self) {
-        for (id, standing) in self.context.here.take_arrivals() {
-            let now_ns = self.context.platform.now_ns();
-            self.context.scheduler.arrive(id, standing, now_ns);
-        }
-    }
-
-    /// A vcpu that does not run starts on another CPU next. Meanwhile it counts as one that does, so nobody
-    /// starts it here.
-    fn move_stopped(
+    /// A vcpu goes to another CPU, whatever it does.
+    fn move_vcpu(
         &mut self,
         scheduling: &Scheduling,
         cpu: CpuIndex,
@@ -102,19 +101,28 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             number,
             terms,
         } = scheduling;
+        let (id, _) = domain.vcpu(*number).ok_or(Error::WrongState)?;
+        let scheduler = &self.context.scheduler;
+        scheduler.can_depart(id).map_err(|_| Error::WrongState)?;
+        if let Some(world) = self.take_of(domain, id) {
+            return match self.change(id, *terms, caller) {
+                Ok(()) => {
+                    self.send_off(world, cpu);
+                    Ok(())
+                }
+                refused => {
+                    self.put_back(world);
+                    refused
+                }
+            };
+        }
+        // Meanwhile it counts as one that runs, so nobody starts it here.
         let vcpu = domain.take_vcpu(*number)?;
-        let id = vcpu.id();
-        let moved = self.change(id, *terms, caller).and_then(|()| {
-            let standing = self.context.scheduler.depart(id);
-            standing.map_err(|_| Error::WrongState)
-        });
-        let result = moved.map(|standing| {
-            // First what it brings along: whoever knows where it is finds that.
-            self.context.cpus.cpu(cpu).add_arrival(id, standing);
-            self.context.cpus.mailboxes().open(id, cpu);
-            self.context.tell(cpu, Told::REQUEST);
-        });
+        let changed = self.change(id, *terms, caller);
+        if changed.is_ok() {
+            self.send_stopped(id, cpu);
+        }
         self.give_back(domain, vcpu);
-        result
+        changed
     }
 }

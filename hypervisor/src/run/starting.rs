@@ -26,7 +26,7 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         let Some(starting) = self.context.starting.take() else {
             return Ok(Reply::Error(Error::WrongState));
         };
-        if let Some(cpu) = self.context.elsewhere(starting.vcpu.id()) {
+        if let Some(cpu) = self.locate(starting.vcpu.id()) {
             return Err(self.ask(world, cpu, Wish::Start(starting)));
         }
         let started = self.start(starting);
@@ -45,7 +45,6 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
             vcpu: object,
             entry,
         } = starting;
-        self.receive_arrivals();
         // Whoever ends it from here on finds the vcpu on this CPU, and asks for it behind this.
         if domain.ending().is_some() {
             self.give_back(&domain, object);

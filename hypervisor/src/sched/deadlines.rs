@@ -71,6 +71,12 @@ impl<I: Numbered> DeadlineQueue<I> {
         self.settle(place, item);
     }
 
+    /// An owner's deadline, if it has one.
+    pub fn get(&self, id: I) -> Option<u64> {
+        let place = (*self.places.get(id.index())?)?;
+        Some(self.heap[place as usize].deadline_ns)
+    }
+
     /// Takes an owner's deadline away, if it has one.
     #[inline]
     pub fn clear(&mut self, id: I) {

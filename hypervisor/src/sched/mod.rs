@@ -16,6 +16,7 @@ mod deadlines;
 mod lending;
 mod loans;
 mod mailbox;
+mod moving;
 mod numbers;
 mod offers;
 mod pieces;
@@ -30,14 +31,15 @@ pub use allowance::Allowance;
 pub use attention::{Attention, Place, Told};
 pub use deadlines::DeadlineQueue;
 pub use mailbox::{Mailboxes, News};
+pub use moving::Standing;
 pub use numbers::Numbers;
 pub use offers::Offers;
 pub use pieces::MAX_VCPUS;
 pub use priority::Priority;
 pub use run_queue::RunQueue;
-pub use run_state::RunStates;
+pub use run_state::{RunStates, Turns};
 pub use scheduler::Scheduler;
-pub use terms::{Change, Refused, Standing};
+pub use terms::{Change, Refused};
 
 /// A physical CPU, counted from 0, the one that the machine was booted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,12 +11,12 @@ use super::{Numbered, VcpuId};
 /// The vcpus of one physical CPU, by number.
 #[derive(Default)]
 pub struct RunStates {
-    vcpus: Vec<Waiting>,
+    vcpus: Vec<Turns>,
 }
 
-/// What is known of one vcpu.
+/// What is known of one vcpu, and goes with it to another CPU.
 #[derive(Clone, Copy, Default)]
-struct Waiting {
+pub struct Turns {
     /// `None` for a vcpu of another CPU, or of none.
     page: Option<VcpuPage<'static>>,
     /// Since when it is ready; 0 if it is not.
@@ -30,7 +30,7 @@ impl RunStates {
     pub fn reserve(&mut self, id: VcpuId) {
         let numbers = id.index().saturating_add(1);
         if self.vcpus.len() < numbers {
-            self.vcpus.resize(numbers, Waiting::default());
+            self.vcpus.resize(numbers, Turns::default());
         }
     }
 
@@ -38,9 +38,9 @@ impl RunStates {
     pub fn open(&mut self, id: VcpuId, page: VcpuPage<'static>, now_ns: u64) {
         self.reserve(id);
         if let Some(vcpu) = self.vcpus.get_mut(id.index()) {
-            *vcpu = Waiting {
+            *vcpu = Turns {
                 page: Some(page),
-                ..Waiting::default()
+                ..Turns::default()
             };
             page.cease_to_be_ready(0, RunState::Stopped);
             vcpu.become_ready(now_ns);
@@ -76,6 +76,22 @@ impl RunStates {
         }
     }
 
+    /// It is another CPU's from now on; what it waits for goes on counting.
+    pub fn depart(&mut self, id: VcpuId) -> Turns {
+        self.vcpus
+            .get_mut(id.index())
+            .map(core::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// A vcpu that has departed elsewhere is this CPU's from now on.
+    pub fn arrive(&mut self, id: VcpuId, turns: Turns) {
+        self.reserve(id);
+        if let Some(vcpu) = self.vcpus.get_mut(id.index()) {
+            *vcpu = turns;
+        }
+    }
+
     /// It never runs again, and its page is left alone.
     pub fn close(&mut self, id: VcpuId, now_ns: u64) {
         if let Some(vcpu) = self.vcpus.get_mut(id.index()) {
@@ -85,7 +101,7 @@ impl RunStates {
     }
 }
 
-impl Waiting {
+impl Turns {
     fn become_ready(&mut self, now_ns: u64) {
         if let (Some(page), 0) = (self.page, self.since_ns) {
             // 0 stands for never.
@@ -163,6 +179,27 @@ mod tests {
         // A vcpu of another CPU.
         states.run(VcpuId(1000), 0);
         states.become_ready(VcpuId(1000), 1);
+    }
+
+    #[test]
+    fn a_vcpu_that_moves_takes_along_what_has_been_stolen_from_it() {
+        let (page, words) = page();
+        let (mut here, mut there) = (RunStates::default(), RunStates::default());
+        here.open(ID, page, 100);
+        here.run(ID, 130);
+        here.become_ready(ID, 200);
+        there.arrive(ID, here.depart(ID));
+        assert_eq!(page.run_state(), Some(RunState::Ready));
+        assert_eq!(page.stolen_ns(|| 240), Some(70), "the way there counts");
+        let before: std::vec::Vec<u64> =
+            words.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+        here.run(ID, 300);
+        here.close(ID, 300);
+        let after: std::vec::Vec<u64> = words.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+        assert_eq!(before, after, "it is not this CPU's any more");
+        assert!(there.is_ready(ID) && !here.is_ready(ID));
+        there.run(ID, 250);
+        assert_eq!(page.stolen_ns(|| 900), Some(80));
     }
 
     #[derive(Clone, Copy, Debug)]

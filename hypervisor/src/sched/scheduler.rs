@@ -24,7 +24,7 @@ const MOST_OVERDRAWN_NS: i32 = 250_000_000;
 pub struct Scheduler {
     pub(super) queue: RunQueue,
     /// Until when vcpus sleep, and when those whose budget is used up have some again.
-    deadlines: DeadlineQueue<VcpuId>,
+    pub(super) deadlines: DeadlineQueue<VcpuId>,
     /// By number; those of other CPUs count as retired.
     vcpus: Vec<Slot>,
     pub(super) ledgers: Vec<Ledger>,
@@ -249,8 +249,13 @@ impl Scheduler {
 
     /// The vcpu never runs again.
     pub fn retire(&mut self, id: VcpuId) {
+        if self.slot(id).is_none() {
+            // It has never been here.
+            return;
+        }
         self.take_out(id);
         self.end_lending(id);
+        self.leave_payer(id);
         if let Some(slot) = self.slot_mut(id) {
             let life = slot.life.checked_add(1);
             *slot = Slot {

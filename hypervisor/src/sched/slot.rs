@@ -39,6 +39,8 @@ pub(super) struct Ledger {
     pub(super) loans: Loans,
     /// Who pays for what it lends to another CPU.
     pub(super) lent_on: Option<Payer>,
+    /// Vcpus that it has made and that use its budget.
+    pub(super) dependants: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use nuncio_abi::{Budget, BudgetChange};
 
-use super::slot::{Ledger, Payer, Slot, State, Terms};
+use super::slot::{Ledger, Payer, State, Terms};
 use super::{Allowance, Numbered, Priority, Scheduler, VcpuId};
 
 /// What is changed about how a vcpu is scheduled.
@@ -19,52 +19,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// What a vcpu takes along to another CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    priority: Priority,
-    ceiling: Priority,
-    budget: Option<Budget>,
-}
-
 impl Scheduler {
-    /// A vcpu that does not run is not this CPU's any more. Its budget begins anew elsewhere.
-    ///
-    /// # Errors
-    /// If its budget is somebody else's, who stays; then nothing has changed.
-    pub fn depart(&mut self, id: VcpuId) -> Result<Standing, Refused> {
-        let slot = self.slot(id).copied().unwrap_or(Slot::ABSENT);
-        let is_others = |payer: Payer| payer.vcpu != id || payer.life != slot.life;
-        if slot.payer.is_some_and(is_others) {
-            return Err(Refused);
-        }
-        let allowance = slot.payer.and_then(|payer| self.allowance(payer));
-        let standing = Standing {
-            priority: slot.priority,
-            ceiling: slot.ceiling,
-            budget: allowance.map(Allowance::budget),
-        };
-        self.retire(id);
-        Ok(standing)
-    }
-
-    /// A vcpu that [`Scheduler::depart`]ed elsewhere, and does not run, is this CPU's.
-    pub fn arrive(&mut self, id: VcpuId, standing: Standing, now_ns: u64) {
-        self.reserve(id);
-        // One of that number may have been here, and never run.
-        self.retire(id);
-        self.set_ceiling(id, standing.ceiling);
-        let change = Change {
-            priority: Some(standing.priority),
-            budget: match standing.budget {
-                Some(budget) => BudgetChange::Limited(budget),
-                None => BudgetChange::Unlimited,
-            },
-        };
-        // What it uses is its own.
-        let _ = self.change(id, change, now_ns);
-    }
-
     /// Says how a vcpu of the plan is scheduled, before it runs.
     pub fn plan(&mut self, id: VcpuId, priority: Priority, budget: Option<Budget>) {
         self.set_ceiling(id, priority);
@@ -91,7 +46,24 @@ impl Scheduler {
             slot.ceiling = maker.ceiling;
             slot.payer = payer;
         }
+        if let Some(ledger) = payer.and_then(|payer| self.ledger_mut(payer.vcpu)) {
+            ledger.dependants = ledger.dependants.saturating_add(1);
+        }
         self.publish(id);
+    }
+
+    /// A vcpu does not use the budget of another one any more.
+    pub(super) fn leave_payer(&mut self, id: VcpuId) {
+        let payer = self.slot(id).and_then(|slot| slot.payer);
+        let Some(payer) = payer.filter(|payer| payer.vcpu != id) else {
+            return;
+        };
+        let is_there = self
+            .slot(payer.vcpu)
+            .is_some_and(|slot| slot.life == payer.life);
+        if let (true, Some(ledger)) = (is_there, self.ledger_mut(payer.vcpu)) {
+            ledger.dependants = ledger.dependants.saturating_sub(1);
+        }
     }
 
     /// The highest priority that a vcpu may give.

@@ -114,6 +114,10 @@ impl Platform for HardwarePlatform {
         ExtendedState::switch(from.map(|from| &mut from.state), &to.state);
     }
 
+    fn save_extended_state(&mut self, extended: &mut PaidState) {
+        extended.state.take_out();
+    }
+
     fn set_extended_features(&mut self, value: u64) -> bool {
         let is_known = value & !self.capabilities.supported == 0;
         is_known && extended_state::try_write_xcr0(value).is_some()

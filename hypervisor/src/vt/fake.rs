@@ -131,6 +131,8 @@ enum Step {
 
 /// A virtual CPU: the loop's end of the thread.
 pub struct FakeVcpu {
+    /// The CPU that has it, which every CPU's clock tells.
+    cpu: Option<usize>,
     shared: Arc<Mutex<Shared>>,
     go: Sender<()>,
     steps: Receiver<Step>,
@@ -325,6 +327,7 @@ impl Vendor for Fake {
             }
         });
         Ok(FakeVcpu {
+            cpu: Some(self.clock_id()),
             shared,
             go,
             steps,
@@ -340,7 +343,26 @@ impl Vendor for Fake {
         self.recorder = Some(recorder);
     }
 
-    fn load(&mut self, _vcpu: &mut FakeVcpu) {}
+    fn load(&mut self, vcpu: &mut FakeVcpu) {
+        assert_eq!(vcpu.cpu, Some(self.clock_id()), "it is another CPU's");
+    }
+
+    fn release(&mut self, vcpu: &mut FakeVcpu) {
+        assert_eq!(
+            vcpu.cpu.take(),
+            Some(self.clock_id()),
+            "it is another CPU's"
+        );
+    }
+
+    fn adopt(&mut self, vcpu: &mut FakeVcpu) {
+        assert_eq!(
+            vcpu.cpu.replace(self.clock_id()),
+            None,
+            "it is on a CPU yet"
+        );
+        vcpu.flush_translations();
+    }
 
     fn run(&mut self, vcpu: &mut FakeVcpu) -> Left {
         let flushes = lock(&vcpu.shared).effects.flushes;
@@ -366,6 +388,11 @@ impl Vendor for Fake {
 }
 
 impl Fake {
+    /// What no other CPU has.
+    fn clock_id(&self) -> usize {
+        Arc::as_ptr(&self.clock).addr()
+    }
+
     fn next_exit(&mut self, vcpu: &mut FakeVcpu) -> Exit {
         loop {
             // As on hardware: a pending interrupt exits before the guest gets anywhere.
@@ -449,6 +476,7 @@ impl FakeVcpu {
     /// One that runs nothing.
     fn idle() -> Self {
         FakeVcpu {
+            cpu: None,
             shared: Arc::default(),
             go: channel().0,
             steps: channel().1,

@@ -51,7 +51,7 @@ use registers::ARGUMENTS;
 const CALL_BYTES: u64 = 3;
 
 /// A CPU that can run guests.
-pub trait Vendor {
+pub trait Vendor: 'static {
     /// The name in reports: `svm` or `vmx`.
     const NAME: &'static str;
 
@@ -59,7 +59,7 @@ pub trait Vendor {
     const CALL_INSTRUCTION: [u8; CALL_BYTES as usize];
 
     /// What it runs.
-    type Vcpu: VirtualCpu;
+    type Vcpu: VirtualCpu + Send;
 
     /// The format of its nested page tables.
     fn entry_format(&self) -> &'static dyn EntryFormat;
@@ -79,6 +79,13 @@ pub trait Vendor {
 
     /// Gets ready to run this vcpu after another one.
     fn load(&mut self, vcpu: &mut Self::Vcpu);
+
+    /// Lets go of a vcpu that is to run on another CPU: nothing of it is left in this one.
+    fn release(&mut self, vcpu: &mut Self::Vcpu);
+
+    /// Takes over a vcpu that another CPU has let go of. What it has had cached there, or here before that,
+    /// is forgotten before it runs.
+    fn adopt(&mut self, vcpu: &mut Self::Vcpu);
 
     /// Runs the guest until it needs the hypervisor.
     fn run(&mut self, vcpu: &mut Self::Vcpu) -> Left;

@@ -95,7 +95,8 @@ impl Drop for FakePlatform {
 }
 
 impl Platform for FakePlatform {
-    type Extended = u64;
+    /// Whether the registers are in some CPU, and not in the vcpu.
+    type Extended = bool;
 
     fn now_ns(&self) -> u64 {
         self.bus.check();
@@ -151,12 +152,20 @@ impl Platform for FakePlatform {
         }
     }
 
-    fn new_extended_state(&mut self, _account: &Arc<Account>) -> Result<u64, OutOfFrames> {
-        Ok(0)
+    fn new_extended_state(&mut self, _account: &Arc<Account>) -> Result<bool, OutOfFrames> {
+        Ok(false)
     }
 
-    fn switch_extended_state(&mut self, _from: Option<&mut u64>, _to: &mut u64) {
+    fn switch_extended_state(&mut self, from: Option<&mut bool>, to: &mut bool) {
+        if let Some(from) = from {
+            assert!(core::mem::take(from), "the CPU holds others");
+        }
+        assert!(!core::mem::replace(to, true), "a CPU holds them yet");
         *self.switches.lock().unwrap() += 1;
+    }
+
+    fn save_extended_state(&mut self, extended: &mut bool) {
+        assert!(core::mem::take(extended), "the CPU holds others");
     }
 
     fn set_extended_features(&mut self, value: u64) -> bool {

@@ -11,6 +11,7 @@ mod machine;
 mod model;
 mod monitored;
 mod monitors;
+mod moving;
 mod objects;
 mod order;
 mod scheduling;

@@ -473,13 +473,6 @@ fn domains_end_while_their_vcpus_start_and_stop_elsewhere() {
 /// The word of its vcpu page in which a child counts: none that means anything.
 pub(super) const COUNT: usize = 60;
 
-/// A child whose page is the first of its memory.
-fn counts_in_its_page(guest: &mut Guest) -> ScriptResult {
-    let page = guest.words(GuestPhysical(0)).unwrap();
-    page[COUNT].fetch_add(1, Release);
-    spins(guest)
-}
-
 /// The first page of a child's memory, in the caller's own space.
 pub(super) fn look_into(guest: &mut Guest, memory: Handle) -> Result<&'static Words, Gone> {
     const WINDOW: GuestPhysical = GuestPhysical(0x4000_0000);
@@ -504,36 +497,4 @@ pub(super) fn move_to(guest: &mut Guest, vcpu: Handle, cpu: u8) -> Answered<()> 
         cpu: Some(cpu),
     };
     Ok(guest.call(call)?.map(|_| ()))
-}
-
-#[test]
-fn a_vcpu_that_does_not_run_moves_to_another_cpu() {
-    let outcome = run_on(
-        2,
-        ONE,
-        vec![
-            script(|guest| {
-                let child = make_monitored(guest, None, None, None)?;
-                let there = look_into(guest, child.memory)?;
-                let none = move_to(guest, child.vcpu, 2)?;
-                assert_eq!(none, Err(Error::BadArgument), "there are two");
-                move_to(guest, child.vcpu, 1)?.unwrap();
-                move_to(guest, child.vcpu, 1)?.unwrap();
-                for times in 1..3 {
-                    start(guest, child.vcpu, 0)?.unwrap();
-                    while there[COUNT].load(Acquire) != times {
-                        let _ = wait(guest, Deadline::NOW)?;
-                    }
-                    let running = move_to(guest, child.vcpu, 0)?;
-                    assert_eq!(running, Err(Error::WrongState));
-                    stop_object(guest, child.vcpu)?.unwrap();
-                }
-                stop(guest, 0)
-            }),
-            script(counts_in_its_page),
-            script(|_| unreachable!("nothing starts on the first CPU")),
-            script(counts_in_its_page),
-        ],
-    );
-    assert_eq!(outcome.ending(0), (StopReason::Exited, 0));
 }

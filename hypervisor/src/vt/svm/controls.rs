@@ -40,11 +40,16 @@ pub fn write(vmcb: Vmcb, io_map: HostPhysical, msr_map: HostPhysical) {
         (vmcb::INTERCEPT_REGISTERS, REGISTERS),
         (vmcb::INTERCEPT_EXCEPTIONS_AND_3, exceptions_and_3),
         (vmcb::INTERCEPT_4_AND_5, u64::from(VECTOR_4)),
-        (vmcb::IOPM_BASE, io_map.0),
-        (vmcb::MSRPM_BASE, msr_map.0),
     ] {
         vmcb.set(field, value);
     }
+    write_maps(vmcb, io_map, msr_map);
+}
+
+/// Names the maps of permissions, which are those of the CPU.
+pub fn write_maps(vmcb: Vmcb, io_map: HostPhysical, msr_map: HostPhysical) {
+    vmcb.set(vmcb::IOPM_BASE, io_map.0);
+    vmcb.set(vmcb::MSRPM_BASE, msr_map.0);
 }
 
 #[cfg(test)]

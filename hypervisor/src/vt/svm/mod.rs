@@ -180,6 +180,15 @@ impl Vendor for Svm {
         vcpu.asid_is_stale = true;
     }
 
+    /// What the CPU has had of the guest was stored when the guest left it.
+    fn release(&mut self, _vcpu: &mut SvmVcpu) {}
+
+    fn adopt(&mut self, vcpu: &mut SvmVcpu) {
+        let [io_map, msr_map] = [&self.io_map, &self.msr_map].map(|map| map.first().start());
+        controls::write_maps(vcpu.vmcb, io_map, msr_map);
+        vcpu.come();
+    }
+
     // UNSAFETY: the world switch.
     #[allow(unsafe_code)]
     #[inline(always)]

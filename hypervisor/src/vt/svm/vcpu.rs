@@ -73,6 +73,13 @@ impl SvmVcpu {
         vcpu
     }
 
+    /// Comes to another CPU, whose identifiers are others. The block is whole: this hypervisor marks nothing
+    /// of it clean, so every CPU reads all of it (section 15.15).
+    pub(super) fn come(&mut self) {
+        self.asid = Identifier::default();
+        self.asid_is_stale = true;
+    }
+
     #[inline(always)]
     pub(super) const fn block(&self) -> HostPhysical {
         self.block

@@ -105,12 +105,24 @@ impl Vmx {
         vcpu.needs_attention = false;
         let flush = self.vpids.prepare(&mut vcpu.vpid);
         if flush != Flush::Nothing {
+            // Who has come from another CPU has no identifier.
+            if core::mem::take(&mut vcpu.is_newcomer) {
+                self.write_own(&vcpu.vmcs);
+            }
             self.flush(flush, vcpu.ept_pointer, vcpu.vpid.number());
             if self.features.controls.has_vpid() {
                 vcpu.vmcs.set(vmcs::VPID, u64::from(vcpu.vpid.number()));
             }
         }
         vcpu.prepare_upcall();
+    }
+
+    /// Writes what a control structure has of its CPU. The stack is the world switch's affair, which sees
+    /// that it is another one.
+    #[cold]
+    fn write_own(&self, vmcs: &Vmcs) {
+        vmcs.set(vmcs::MSR_BITMAP, self.msr_map.first().start().0);
+        host_state::write(vmcs);
     }
 
     /// What is cached stands under the root of the nested tables, and what comes from a guest's own
@@ -216,6 +228,15 @@ impl Vendor for Vmx {
             // The identifier may be one of a generation that has gone.
             vcpu.needs_attention = true;
         }
+    }
+
+    fn release(&mut self, vcpu: &mut VmxVcpu) {
+        self.loaded.release(&vcpu.system);
+        vcpu.leave();
+    }
+
+    fn adopt(&mut self, vcpu: &mut VmxVcpu) {
+        vcpu.come();
     }
 
     // UNSAFETY: the world switch.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use alloc::boxed::Box;
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::cpu::system_registers::{add_debug_status, SystemRegisters};
@@ -29,12 +29,14 @@ pub struct VmxVcpu {
     pub(super) vmcs: Vmcs,
     /// Boxed, because the control structure has an address on the stack that goes with it.
     pub(super) frame: Box<SwitchFrame>,
-    pub(super) system: Rc<SystemRegisters>,
+    pub(super) system: Arc<SystemRegisters>,
     pub(super) vpid: Identifier,
     /// The identifier, a flush or an upcall must be looked at before the next entry.
     pub(super) needs_attention: bool,
-    /// Whether an entry has succeeded.
+    /// Whether an entry has succeeded since the structure was cleared.
     pub(super) launched: bool,
+    /// Another CPU has run it last: what the structure says of the host is that one's.
+    pub(super) is_newcomer: bool,
     /// The root of the nested tables as the CPU wants it.
     pub(super) ept_pointer: u64,
     /// The vector of an upcall that has not been handed to the CPU yet.
@@ -89,10 +91,11 @@ impl VmxVcpu {
         VmxVcpu {
             vmcs,
             frame,
-            system: Rc::default(),
+            system: Arc::default(),
             vpid: Identifier::default(),
             needs_attention: true,
             launched: false,
+            is_newcomer: false,
             ept_pointer: start.nested_root.start().0 | 3 << 3 | 6 | accessed_and_dirty,
             upcall: None,
             is_limited: true,
@@ -124,6 +127,20 @@ impl VmxVcpu {
         } else {
             Left::ByExit
         }
+    }
+
+    /// Lets go of the CPU that has run it. The structure holds all its fields then, and has to be launched
+    /// anew (SDM vol. 3, 24.11.1 and 24.11.3).
+    pub(super) fn leave(&mut self) {
+        self.vmcs.retire();
+        self.launched = false;
+    }
+
+    /// Comes to another CPU, whose identifiers are others.
+    pub(super) fn come(&mut self) {
+        self.vpid = Identifier::default();
+        self.is_newcomer = true;
+        self.needs_attention = true;
     }
 
     /// Hands a waiting upcall to the CPU if the guest takes interrupts, or else has the guest exit

@@ -90,6 +90,14 @@ impl Vendor for Puppets {
 
     fn load(&mut self, _: &mut Puppet) {}
 
+    fn release(&mut self, _: &mut Puppet) {
+        unreachable!("there is one CPU")
+    }
+
+    fn adopt(&mut self, _: &mut Puppet) {
+        unreachable!("there is one CPU")
+    }
+
     fn run(&mut self, vcpu: &mut Puppet) -> Left {
         self.0.borrow_mut().run(vcpu)
     }
@@ -220,6 +228,10 @@ impl Platform for Machine {
     }
 
     fn switch_extended_state(&mut self, _: Option<&mut ()>, _: &mut ()) {}
+
+    fn save_extended_state(&mut self, _: &mut ()) {
+        unreachable!("there is one CPU")
+    }
 
     fn set_extended_features(&mut self, _: u64) -> bool {
         false
