@@ -463,7 +463,9 @@ impl<V: Vendor, P: Platform> Runner<V, P> {
         }
         self.arm_timer(u64::MAX);
         self.context.scheduler.attention().go(Place::Asleep);
-        if !self.context.scheduler.attention().is_told_by_others() {
+        // That the run is over may have been heard since that was looked at last.
+        let is_over = self.context.cpus.over().is_some();
+        if !is_over && !self.context.scheduler.attention().is_told_by_others() {
             self.context.platform.idle();
             self.armed_ns = u64::MAX;
         }
