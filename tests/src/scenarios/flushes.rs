@@ -13,9 +13,11 @@ pub const SCENARIOS: &[Scenario] = &[
     ("unmap_revocation_and_identifiers", unmap_and_identifiers),
     ("revocation_from_two", |bed| revocation(bed, 2)),
     ("revocation_from_four", |bed| revocation(bed, 4)),
+    ("vcpus_that_move", vcpus_that_move),
 ];
 
 const CHILDREN: &str = include_str!("../../../tools/manifests/children.toml");
+const NOMAD: &str = include_str!("../../../tools/manifests/nomad.toml");
 const REVOKE: &str = include_str!("../../../tools/manifests/revoke.toml");
 
 /// What the manifest says, and how many of the domains of a round run.
@@ -88,5 +90,19 @@ fn revocation(bed: &Bed, cpus: u8) -> Result<(), Failed> {
         let what = format!("CPU {cpu} should be told and forget; it was told of {space:?}");
         outcome.check(flushed.is_some(), &what)?;
     }
+    Ok(())
+}
+
+/// Wherever a vcpu comes to, it finds nothing of what it, or anybody, has left there before.
+fn vcpus_that_move(bed: &Bed) -> Result<(), Failed> {
+    const MOVES: usize = 12;
+    let words = format!("moves={MOVES} cpus=2");
+    let manifest = NOMAD.replace("moves=200 cpus=4", &words);
+    let manifest = manifest.replace("\ncpus = 4\n", "\ncpus = 2\n");
+    let (outcome, log) = go(bed, 2, &manifest)?;
+    // Half of the moves lead to the second CPU, of one that is started there and of one that runs.
+    let begun = log.beginnings(1);
+    let what = format!("each vcpu should begin anew on the second CPU: {begun}");
+    outcome.check(begun >= MOVES, &what)?;
     Ok(())
 }

@@ -215,3 +215,23 @@ fn no_wake_up_is_lost_while_a_vcpu_moves() {
         mover.join().unwrap();
     });
 }
+
+/// One move and one wake-up, for a vcpu that has gone to sleep mostly: whoever is told where it is finds it there.
+#[test]
+fn a_wake_up_meets_a_vcpu_that_has_just_come() {
+    explore(6000, || {
+        let shared = shared(1);
+        let mut first = Loop::new(shared.clone(), 0);
+        first.scheduler.add(NOMAD);
+        first.scheduler.pick();
+        first.run_vcpu(NOMAD);
+        let second = shared.clone();
+        let second = thread::spawn(move || Loop::new(second, 1).run());
+        let waker = shared.clone();
+        let waker = thread::spawn(move || waker.leave());
+        shared.move_to(1);
+        first.run();
+        second.join().unwrap();
+        waker.join().unwrap();
+    });
+}
