@@ -34,6 +34,7 @@ mod lender;
 mod monitor;
 #[cfg(feature = "bare-metal")]
 mod nomad;
+#[cfg(feature = "bare-metal")]
 mod nomad_code;
 #[cfg(feature = "bare-metal")]
 mod probe;

@@ -138,10 +138,10 @@ fn answer_elsewhere(
         return Err(Miss::OtherCall { moves, number });
     };
     let [next, other] = [round % cpus, (round + 1) % cpus].map(|cpu| cpu as u8);
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         vcpu.move_to(other)?;
     }
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         vcpu.move_to(next)?;
     }
     let mut answer = Message::from_bytes(&[0; 8]).ok_or(Error::BadArgument)?;

@@ -270,7 +270,7 @@ fn moved_while(
                     deadline: Deadline(1),
                 })?;
                 assert_eq!(next_ns, Err(Error::TimedOut));
-                if moves % 3 == 0 {
+                if moves.is_multiple_of(3) {
                     move_to(guest, vcpu, 1)?.unwrap();
                 }
             }
@@ -438,7 +438,7 @@ fn who_sleeps_for_ever_is_found_to_whichever_cpu_it_has_gone() {
 }
 
 #[test]
-fn a_budget_goes_along_and_who_uses_anothers_stays() {
+fn who_uses_the_budget_of_another_stays_with_it() {
     let plan = alloc::format!("{ONE}schedule maker priority=32 budget-us=20000 period-us=100000\n");
     let outcome = run_on(
         2,
