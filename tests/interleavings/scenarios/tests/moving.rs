@@ -93,7 +93,7 @@ impl Loop {
         let attention = shared.cpus[usize::from(index)].attention.clone();
         let index = CpuIndex(index);
         Loop {
-            scheduler: Scheduler::new(attention),
+            scheduler: Scheduler::new(attention, Arc::default()),
             shared,
             index,
         }
