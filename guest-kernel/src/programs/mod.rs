@@ -31,6 +31,8 @@ mod hostile;
 #[cfg(feature = "bare-metal")]
 mod lender;
 #[cfg(feature = "bare-metal")]
+mod machine_code;
+#[cfg(feature = "bare-metal")]
 mod monitor;
 #[cfg(feature = "bare-metal")]
 mod nomad;

@@ -11,7 +11,7 @@
 use nuncio_abi::{BudgetChange, Deadline, Error, Message, Rights, StopReason};
 
 use super::children::{counting, counting_by, start, Counting};
-use super::nomad_code::{CALLS, REMEMBERS};
+use super::nomad_code::{calls, remembers};
 use super::{Context, ExitCode, FAILED, GOOD};
 use crate::hv::{rest_until, Client, Ends, Machine, Port, Vcpu};
 use crate::machine::Native;
@@ -96,7 +96,7 @@ fn between_two_lives(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Resu
 
 fn while_it_runs(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<(), Miss> {
     let machine = client.machine();
-    let nomad = counting_by(REMEMBERS, client, None)?;
+    let nomad = counting_by(remembers(), client, None)?;
     let vcpu = settler(&nomad)?;
     vcpu.start(start(SEED))?;
     for round in 1..=moves {
@@ -110,7 +110,7 @@ fn while_it_runs(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<(
 
 fn while_it_calls(client: &Client<'_, Native>, moves: u64, cpus: u64) -> Result<(), Miss> {
     let machine = client.machine();
-    let nomad = counting_by(CALLS, client, None)?;
+    let nomad = counting_by(calls(), client, None)?;
     let Ends { near, far } = client.create_port(1, SLOT)?;
     let port = nomad.child.give(far.object(), Rights::SEND, 0)?;
     let vcpu = settler(&nomad)?;

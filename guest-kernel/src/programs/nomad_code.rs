@@ -1,132 +1,138 @@
 //! What the nomads run, as their maker writes it into their memory: code of 64-bit mode that can lie anywhere.
+// UNSAFETY: the bytes between two symbols of the assembler.
+#![allow(unsafe_code)]
 
-/// Fills general registers, SSE registers and debug registers with numbers that follow from RDI, and then
-/// counts for ever in the first word of what it is lent. Before each step it compares all of them, and the
-/// time-stamp counter with the last one that it has read; if anything is not as it should be, it faults. It
-/// takes interrupts, of which none is ever for it.
-#[rustfmt::skip]
-pub(super) const REMEMBERS: &[u8] = &[
-    0xFB, // sti
-    0x48, 0x89, 0xFB, // mov rbx,rdi
-    0x48, 0x8D, 0x4F, 0x01, // lea rcx,[rdi+0x1]
-    0x48, 0x8D, 0x77, 0x04, // lea rsi,[rdi+0x4]
-    0x48, 0x8D, 0x6F, 0x05, // lea rbp,[rdi+0x5]
-    0x4C, 0x8D, 0x47, 0x08, // lea r8,[rdi+0x8]
-    0x4C, 0x8D, 0x4F, 0x09, // lea r9,[rdi+0x9]
-    0x4C, 0x8D, 0x57, 0x0A, // lea r10,[rdi+0xa]
-    0x4C, 0x8D, 0x5F, 0x0B, // lea r11,[rdi+0xb]
-    0x4C, 0x8D, 0x67, 0x0C, // lea r12,[rdi+0xc]
-    0x4C, 0x8D, 0x6F, 0x0D, // lea r13,[rdi+0xd]
-    0x4C, 0x8D, 0x77, 0x0E, // lea r14,[rdi+0xe]
-    0x45, 0x31, 0xFF, // xor r15d,r15d
-    0x66, 0x48, 0x0F, 0x6E, 0xC7, // movq xmm0,rdi
-    0x66, 0x49, 0x0F, 0x6E, 0xC8, // movq xmm1,r8
-    0x66, 0x49, 0x0F, 0x6E, 0xD1, // movq xmm2,r9
-    0x66, 0x49, 0x0F, 0x6E, 0xDA, // movq xmm3,r10
-    0x66, 0x49, 0x0F, 0x6E, 0xE3, // movq xmm4,r11
-    0x66, 0x49, 0x0F, 0x6E, 0xEC, // movq xmm5,r12
-    0x66, 0x49, 0x0F, 0x6E, 0xF5, // movq xmm6,r13
-    0x66, 0x49, 0x0F, 0x6E, 0xFE, // movq xmm7,r14
-    0x0F, 0x16, 0xC1, // movlhps xmm0,xmm1
-    0x0F, 0x16, 0xCA, // movlhps xmm1,xmm2
-    0x0F, 0x16, 0xF8, // movlhps xmm7,xmm0
-    0x44, 0x0F, 0x28, 0xC0, // movaps xmm8,xmm0
-    0x44, 0x0F, 0x28, 0xC9, // movaps xmm9,xmm1
-    0x44, 0x0F, 0x28, 0xFF, // movaps xmm15,xmm7
-    0x48, 0x89, 0xF8, // mov rax,rdi
-    0x0F, 0x23, 0xC0, // mov dr0,rax
-    0x41, 0x0F, 0x23, 0xDE, // mov dr3,r14
-    0x0F, 0x31, // rdtsc
-    0x48, 0xC1, 0xE2, 0x20, // shl rdx,0x20
-    0x48, 0x09, 0xD0, // or rax,rdx
-    0x4C, 0x39, 0xF8, // cmp rax,r15
-    0x0F, 0x82, 0xEC, 0x00, 0x00, 0x00, // jb byte 372
-    0x49, 0x89, 0xC7, // mov r15,rax
-    0x48, 0x39, 0xFB, // cmp rbx,rdi
-    0x0F, 0x85, 0xE0, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x01, // lea rax,[rdi+0x1]
-    0x48, 0x39, 0xC8, // cmp rax,rcx
-    0x0F, 0x85, 0xD3, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x04, // lea rax,[rdi+0x4]
-    0x48, 0x39, 0xF0, // cmp rax,rsi
-    0x0F, 0x85, 0xC6, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x05, // lea rax,[rdi+0x5]
-    0x48, 0x39, 0xE8, // cmp rax,rbp
-    0x0F, 0x85, 0xB9, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x08, // lea rax,[rdi+0x8]
-    0x4C, 0x39, 0xC0, // cmp rax,r8
-    0x0F, 0x85, 0xAC, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x09, // lea rax,[rdi+0x9]
-    0x4C, 0x39, 0xC8, // cmp rax,r9
-    0x0F, 0x85, 0x9F, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x0A, // lea rax,[rdi+0xa]
-    0x4C, 0x39, 0xD0, // cmp rax,r10
-    0x0F, 0x85, 0x92, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x0B, // lea rax,[rdi+0xb]
-    0x4C, 0x39, 0xD8, // cmp rax,r11
-    0x0F, 0x85, 0x85, 0x00, 0x00, 0x00, // jne byte 372
-    0x48, 0x8D, 0x47, 0x0C, // lea rax,[rdi+0xc]
-    0x4C, 0x39, 0xE0, // cmp rax,r12
-    0x75, 0x7C, // jne byte 372
-    0x48, 0x8D, 0x47, 0x0D, // lea rax,[rdi+0xd]
-    0x4C, 0x39, 0xE8, // cmp rax,r13
-    0x75, 0x73, // jne byte 372
-    0x48, 0x8D, 0x47, 0x0E, // lea rax,[rdi+0xe]
-    0x4C, 0x39, 0xF0, // cmp rax,r14
-    0x75, 0x6A, // jne byte 372
-    0x66, 0x48, 0x0F, 0x7E, 0xD0, // movq rax,xmm2
-    0x4C, 0x39, 0xC8, // cmp rax,r9
-    0x75, 0x60, // jne byte 372
-    0x66, 0x48, 0x0F, 0x7E, 0xE8, // movq rax,xmm5
-    0x4C, 0x39, 0xE0, // cmp rax,r12
-    0x75, 0x56, // jne byte 372
-    0x66, 0x4C, 0x0F, 0x7E, 0xC0, // movq rax,xmm8
-    0x48, 0x39, 0xF8, // cmp rax,rdi
-    0x75, 0x4C, // jne byte 372
-    0x45, 0x0F, 0x12, 0xD0, // movhlps xmm10,xmm8
-    0x66, 0x4C, 0x0F, 0x7E, 0xD0, // movq rax,xmm10
-    0x4C, 0x39, 0xC0, // cmp rax,r8
-    0x75, 0x3E, // jne byte 372
-    0x45, 0x0F, 0x12, 0xD1, // movhlps xmm10,xmm9
-    0x66, 0x4C, 0x0F, 0x7E, 0xD0, // movq rax,xmm10
-    0x4C, 0x39, 0xC8, // cmp rax,r9
-    0x75, 0x30, // jne byte 372
-    0x66, 0x4C, 0x0F, 0x7E, 0xF8, // movq rax,xmm15
-    0x4C, 0x39, 0xF0, // cmp rax,r14
-    0x75, 0x26, // jne byte 372
-    0x0F, 0x21, 0xC0, // mov rax,dr0
-    0x48, 0x39, 0xF8, // cmp rax,rdi
-    0x75, 0x1E, // jne byte 372
-    0x0F, 0x21, 0xD8, // mov rax,dr3
-    0x4C, 0x39, 0xF0, // cmp rax,r14
-    0x75, 0x16, // jne byte 372
-    0x48, 0x81, 0xFC, 0x00, 0x60, 0x00, 0x00, // cmp rsp,0x6000
-    0x75, 0x0D, // jne byte 372
-    0x48, 0xFF, 0x04, 0x25, 0x00, 0x80, 0x00, 0x00, // inc qword ptr 0x8000
-    0xE9, 0x02, 0xFF, 0xFF, 0xFF, // jmp byte 118
-    0x0F, 0x0B, // ud2
-];
+use super::machine_code::machine_code;
 
-/// Calls the port in RDI again and again, each time with the next number, and wants the one behind it as the
-/// answer. Counts the answers in the first word of what it is lent; any other answer is a fault.
-#[rustfmt::skip]
-pub(super) const CALLS: &[u8] = &[
-    0x49, 0x89, 0xFF, // mov r15,rdi
-    0x45, 0x31, 0xF6, // xor r14d,r14d
-    0xB8, 0x0D, 0x00, 0x00, 0x00, // mov eax,0xd
-    0x4C, 0x89, 0xFF, // mov rdi,r15
-    0xBE, 0x08, 0x00, 0x00, 0x00, // mov esi,0x8
-    0x4C, 0x89, 0xF2, // mov rdx,r14
-    0x45, 0x31, 0xD2, // xor r10d,r10d
-    0x49, 0xC7, 0xC0, 0xFF, 0xFF, 0xFF, 0xFF, // mov r8,0xffffffffffffffff
-    0xBB, 0x00, 0x90, 0x00, 0x00, // mov ebx,0x9000
-    0xFF, 0xD3, // call rbx
-    0x48, 0x85, 0xC0, // test rax,rax
-    0x75, 0x12, // jne byte 62
-    0x49, 0xFF, 0xC6, // inc r14
-    0x4D, 0x39, 0xF0, // cmp r8,r14
-    0x75, 0x0A, // jne byte 62
-    0x48, 0xFF, 0x04, 0x25, 0x00, 0x80, 0x00, 0x00, // inc qword ptr 0x8000
-    0xEB, 0xC8, // jmp byte 6
-    0x0F, 0x0B, // ud2
-];
+machine_code! {
+    /// Fills general registers, SSE registers and debug registers with numbers that follow from RDI, and then
+    /// counts for ever in the first word of what it is lent. Before each step it compares all of them, and the
+    /// time-stamp counter with the last one that it has read; if anything is not as it should be, it faults. It
+    /// takes interrupts, of which none is ever for it.
+    remembers:
+        "sti",
+        "mov rbx, rdi",
+        "lea rcx, [rdi + 1]",
+        "lea rsi, [rdi + 4]",
+        "lea rbp, [rdi + 5]",
+        "lea r8, [rdi + 8]",
+        "lea r9, [rdi + 9]",
+        "lea r10, [rdi + 10]",
+        "lea r11, [rdi + 11]",
+        "lea r12, [rdi + 12]",
+        "lea r13, [rdi + 13]",
+        "lea r14, [rdi + 14]",
+        "xor r15d, r15d",
+        "movq xmm0, rdi",
+        "movq xmm1, r8",
+        "movq xmm2, r9",
+        "movq xmm3, r10",
+        "movq xmm4, r11",
+        "movq xmm5, r12",
+        "movq xmm6, r13",
+        "movq xmm7, r14",
+        "movlhps xmm0, xmm1",
+        "movlhps xmm1, xmm2",
+        "movlhps xmm7, xmm0",
+        "movaps xmm8, xmm0",
+        "movaps xmm9, xmm1",
+        "movaps xmm15, xmm7",
+        "mov rax, rdi",
+        "mov dr0, rax",
+        "mov dr3, r14",
+        "2:",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "cmp rax, r15",
+        "jb 3f",
+        "mov r15, rax",
+        "cmp rbx, rdi",
+        "jne 3f",
+        "lea rax, [rdi + 1]",
+        "cmp rax, rcx",
+        "jne 3f",
+        "lea rax, [rdi + 4]",
+        "cmp rax, rsi",
+        "jne 3f",
+        "lea rax, [rdi + 5]",
+        "cmp rax, rbp",
+        "jne 3f",
+        "lea rax, [rdi + 8]",
+        "cmp rax, r8",
+        "jne 3f",
+        "lea rax, [rdi + 9]",
+        "cmp rax, r9",
+        "jne 3f",
+        "lea rax, [rdi + 10]",
+        "cmp rax, r10",
+        "jne 3f",
+        "lea rax, [rdi + 11]",
+        "cmp rax, r11",
+        "jne 3f",
+        "lea rax, [rdi + 12]",
+        "cmp rax, r12",
+        "jne 3f",
+        "lea rax, [rdi + 13]",
+        "cmp rax, r13",
+        "jne 3f",
+        "lea rax, [rdi + 14]",
+        "cmp rax, r14",
+        "jne 3f",
+        "movq rax, xmm2",
+        "cmp rax, r9",
+        "jne 3f",
+        "movq rax, xmm5",
+        "cmp rax, r12",
+        "jne 3f",
+        "movq rax, xmm8",
+        "cmp rax, rdi",
+        "jne 3f",
+        "movhlps xmm10, xmm8",
+        "movq rax, xmm10",
+        "cmp rax, r8",
+        "jne 3f",
+        "movhlps xmm10, xmm9",
+        "movq rax, xmm10",
+        "cmp rax, r9",
+        "jne 3f",
+        "movq rax, xmm15",
+        "cmp rax, r14",
+        "jne 3f",
+        "mov rax, dr0",
+        "cmp rax, rdi",
+        "jne 3f",
+        "mov rax, dr3",
+        "cmp rax, r14",
+        "jne 3f",
+        "cmp rsp, 0x6000",
+        "jne 3f",
+        "inc qword ptr [0x8000]",
+        "jmp 2b",
+        "3:",
+        "ud2",
+
+    /// Calls the port in RDI again and again, each time with the next number, and wants the one behind it as the
+    /// answer. Counts the answers in the first word of what it is lent; any other answer is a fault.
+    calls:
+        "mov r15, rdi",
+        "xor r14d, r14d",
+        "2:",
+        "mov eax, 13",
+        "mov rdi, r15",
+        "mov esi, 8",
+        "mov rdx, r14",
+        "xor r10d, r10d",
+        "mov r8, -1",
+        "mov ebx, 0x9000",
+        "call rbx",
+        "test rax, rax",
+        "jne 3f",
+        "inc r14",
+        "cmp r8, r14",
+        "jne 3f",
+        "inc qword ptr [0x8000]",
+        "jmp 2b",
+        "3:",
+        "ud2",
+}

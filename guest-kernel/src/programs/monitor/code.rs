@@ -5,39 +5,9 @@
 // UNSAFETY: the bytes between two symbols of the assembler.
 #![allow(unsafe_code)]
 
-use core::arch::global_asm;
-use core::slice;
+use crate::programs::machine_code::machine_code;
 
-macro_rules! children {
-    ($( $(#[$doc:meta])* $name:ident: $($line:literal,)+ )+) => {
-        $(
-            global_asm!(
-                ".pushsection .rodata.children, \"a\"",
-                ".balign 256",
-                concat!("child_", stringify!($name), "_start:"),
-                $($line,)+
-                ".code64",
-                concat!("child_", stringify!($name), "_end:"),
-                ".popsection",
-            );
-
-            $(#[$doc])*
-            pub fn $name() -> &'static [u8] {
-                extern "C" {
-                    #[link_name = concat!("child_", stringify!($name), "_start")]
-                    static START: u8;
-                    #[link_name = concat!("child_", stringify!($name), "_end")]
-                    static END: u8;
-                }
-                let (start, end) = (&raw const START, &raw const END);
-                // SAFETY: both symbols are the assembler's, with read-only bytes between them.
-                unsafe { slice::from_raw_parts(start, end.addr() - start.addr()) }
-            }
-        )+
-    };
-}
-
-children! {
+machine_code! {
     /// Prints by a serial port, and stops the domain whose handle is in RDI.
     prints:
         "mov rbp, rdi",
