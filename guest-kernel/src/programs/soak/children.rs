@@ -7,7 +7,7 @@ use super::neighbours::Neighbours;
 use super::round::Miss;
 use super::script::{LENT, WORDS};
 use super::stage::{Calls, Part, Place};
-use crate::hv::{Child, Client, Memory, Received};
+use crate::hv::{Child, Client, Memory, Received, Vcpu};
 use crate::machine::Native;
 
 /// Set when child 0 ends; the other children's bits follow.
@@ -67,6 +67,8 @@ const KINDS: [Kind; 7] = [
 /// A child that runs, or has.
 pub struct Running<'m> {
     child: Child<'m, Native>,
+    /// Its vcpu, as soon as it has one.
+    vcpu: Option<Vcpu<'m, Native>>,
     kind: Kind,
     /// What its messages carry.
     pub badge: u64,
@@ -94,6 +96,7 @@ pub fn make<'m>(
     let child = place.child(client, (&neighbours.bell, ENDED << number))?;
     let mut running = Running {
         child,
+        vcpu: None,
         kind,
         badge: round << 8 | (FIRST_BADGE + number as u64),
         messages: 0,
@@ -109,7 +112,7 @@ pub fn make<'m>(
         }
         _ => running.calls(neighbours, chance, number)?.part(),
     };
-    place.start(&running.child, &part)?;
+    running.vcpu = Some(place.start(&running.child, &part)?);
     Ok(running)
 }
 
@@ -253,6 +256,12 @@ impl<'m> Running<'m> {
         self.unless_it_has_ended(unmapped)
     }
 
+    /// Has it go on on that CPU, whatever it does.
+    pub fn move_to(&self, cpu: u8) -> Result<(), Error> {
+        let moved = self.vcpu.as_ref().map_or(Ok(()), |vcpu| vcpu.move_to(cpu));
+        self.unless_it_has_ended(moved)
+    }
+
     /// It may come to its end at any moment, and its space with it.
     fn unless_it_has_ended(&self, result: Result<(), Error>) -> Result<(), Error> {
         match (result, self.child.status()?) {
@@ -263,6 +272,9 @@ impl<'m> Running<'m> {
 
     /// Gives up what is left of it, and what it was lent.
     pub fn destroy(self) -> Result<(), Error> {
+        if let Some(vcpu) = self.vcpu {
+            vcpu.object().close()?;
+        }
         self.child.destroy()?;
         match self.lent {
             Some(lent) => lent.object().close(),

@@ -47,7 +47,8 @@ pub struct Neighbours<'m> {
     machine: &'m Native,
     /// 0 is the one that says when it is over.
     pub number: u64,
-    count: u64,
+    /// How many there are: as many as CPUs.
+    pub count: u64,
     /// The round that the domain before this one has reached.
     reached: u64,
     /// The last round, as soon as it is known.

@@ -64,6 +64,7 @@ pub struct Counts {
     notified: u64,
     killed: u64,
     taken_back: u64,
+    moved: u64,
     timers: u64,
 }
 
@@ -71,8 +72,14 @@ impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} answered, {} received, {} notified, {} killed, {} taken back, {} timers",
-            self.answered, self.received, self.notified, self.killed, self.taken_back, self.timers
+            "{} answered, {} received, {} notified, {} killed, {} taken back, {} moved, {} timers",
+            self.answered,
+            self.received,
+            self.notified,
+            self.killed,
+            self.taken_back,
+            self.moved,
+            self.timers
         )
     }
 }
@@ -195,7 +202,7 @@ impl<'m> Soak<'m> {
         let Some(child) = running.nth(number) else {
             return Ok(());
         };
-        match self.chance.below(4) {
+        match self.chance.below(5) {
             0 if child.dies => {
                 child.has_ended = true;
                 child.kill()?;
@@ -212,6 +219,11 @@ impl<'m> Soak<'m> {
                 self.handles += 1;
                 child.map_for_a_moment(&memory, FOR_A_MOMENT)?;
                 memory.object().close()?;
+            }
+            3 => {
+                let cpu = self.chance.below(self.neighbours.count);
+                child.move_to(cpu as u8)?;
+                self.counts.moved += 1;
             }
             _ => {}
         }

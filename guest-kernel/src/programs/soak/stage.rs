@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use nuncio_abi::{Call, Error, Rights, PAGE_BYTES};
 
 use super::script::{self, LENT, SCRIPT, TEXT, WORDS};
-use crate::hv::{Child, Client, Event, Memory, SharedView, Start};
+use crate::hv::{Child, Client, Event, Memory, SharedView, Start, Vcpu};
 use crate::machine::{Native, WindowView};
 
 /// Frames for a child's page tables and its vcpu, and bytes for its handles and its state.
@@ -71,8 +71,8 @@ impl<'m> Place<'m> {
         Ok(lent)
     }
 
-    /// Fills the pages and lets the child run.
-    pub fn start(&self, child: &Child<'m, Native>, part: &Part) -> Result<(), Error> {
+    /// Fills the pages and lets the child run, by the vcpu that comes back.
+    pub fn start(&self, child: &Child<'m, Native>, part: &Part) -> Result<Vcpu<'m, Native>, Error> {
         self.fill(part).then_some(()).ok_or(Error::BadAddress)?;
         let start = Start {
             entry: CODE,
@@ -80,7 +80,9 @@ impl<'m> Place<'m> {
             argument: 0,
             page_table: TABLES,
         };
-        child.start(&self.memory, start)
+        let vcpu = child.create_vcpu(&self.memory, None, None)?;
+        vcpu.start(start)?;
+        Ok(vcpu)
     }
 
     /// Page tables that map the first 2 MiB to themselves, the code, and the calls.
