@@ -19,6 +19,7 @@ Usage: ./run.sh [OPTIONS]                 install what is missing, build, boot, 
        ./run.sh soak [OPTIONS]            make, message and kill domains at random: is anything lost?
        ./run.sh costs [--json FILE]       what calls cost on both vendors, beside KVM and NOVA
        ./run.sh kernel [OPTIONS] [WORDS]  boot the guest kernel without Nuncio, with this command line
+       ./run.sh backends [--json FILE]    which backend serves the guest kernel, in each place
        ./run.sh image OUT.iso [OPTIONS]   write an image that boots on any PC: BIOS and UEFI
        ./run.sh abi header|describe|...   the guest ABI: its C header, what a call means
        ./run.sh beds                      list the test beds and what they need
@@ -366,6 +367,7 @@ case ${1:-} in
     manifest | beds | abi) nuncio "$@" ;;
     fuzz) shift && fuzz "$@" ;;
     costs) need_beds --bed qemu-svm --bed bochs-vmx-min && nuncio "$@" ;;
+    backends) need_beds --bed qemu-svm --bed bochs-vmx && nuncio "$@" ;;
     kernel) need_host "$@" && nuncio "$@" ;;
     image) need_uefi_image_maker && nuncio "$@" ;;
     *) need_beds "$@" && nuncio "$@" ;;

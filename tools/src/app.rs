@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::{
-    AbiAction, Action, Cli, CompareArguments, CostsArguments, ImageArguments, KernelArguments,
-    ManifestAction, RunArguments, SoakArguments,
+    AbiAction, Action, BackendsArguments, Cli, CompareArguments, CostsArguments, ImageArguments,
+    KernelArguments, ManifestAction, RunArguments, SoakArguments,
 };
 use crate::manifest::{self, Problems};
 use crate::report::{DomainReport, Report};
@@ -13,7 +13,7 @@ use crate::run::{self, Run};
 use crate::screen::{Detail, Screen};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
-use crate::{abi, backtrace, beds, compare, costs, fold, json, kernel, soak, table};
+use crate::{abi, backends, backtrace, beds, compare, costs, fold, json, kernel, soak, table};
 
 /// Does what the command line asks for and gives the exit code.
 pub fn main(cli: &Cli) -> u8 {
@@ -26,6 +26,7 @@ pub fn main(cli: &Cli) -> u8 {
         Some(Action::Soak(arguments)) => soak(arguments),
         Some(Action::Image(arguments)) => image(arguments),
         Some(Action::Kernel(arguments)) => kernel(arguments),
+        Some(Action::Backends(arguments)) => backends(arguments),
         Some(Action::Beds) => list_beds(),
         Some(Action::Abi { action }) => abi(action),
     }
@@ -95,6 +96,23 @@ fn costs(arguments: &CostsArguments) -> u8 {
     screen.result(&format!("\n{}\n", costs::text(&costs)));
     match json.map_or(Ok(()), |path| write_json(path, &costs.json())) {
         Ok(()) => conclude(&screen, &costs.verdict()),
+        Err(error) => conclude(&screen, &error),
+    }
+}
+
+fn backends(arguments: &BackendsArguments) -> u8 {
+    let screen = Screen::new(Detail::Normal);
+    let json = arguments.json.as_deref();
+    let written = json.map_or(Ok(()), |path| write_json(path, ""));
+    let outcome =
+        written.and_then(|()| backends::run(&arguments.request(), &Screen::new(Detail::Quiet)));
+    let backends = match outcome {
+        Ok(backends) => backends,
+        Err(verdict) => return conclude(&screen, &verdict),
+    };
+    screen.result(&backends::text(&backends));
+    match json.map_or(Ok(()), |path| write_json(path, &backends.json())) {
+        Ok(()) => conclude(&screen, &backends.verdict()),
         Err(error) => conclude(&screen, &error),
     }
 }

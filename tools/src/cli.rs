@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::backends;
 use crate::beds::{self, Board};
 use crate::compare::Request;
 use crate::costs;
@@ -77,6 +78,8 @@ pub enum Action {
     Image(Box<ImageArguments>),
     /// Boot the guest kernel without Nuncio and show its serial line
     Kernel(Box<KernelArguments>),
+    /// Show which backend serves the guest kernel in each place that there is here
+    Backends(BackendsArguments),
     /// List the test beds
     Beds,
     /// What the tables of the guest ABI say, for people who write guests
@@ -163,6 +166,22 @@ pub struct CostsArguments {
     pub timeout: u64,
 
     /// Write the costs to FILE as JSON (keys: tools/README.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Directory of the built images [default: target/x86_64-unknown-none/release]
+    #[arg(long, value_name = "DIR", help_heading = "Advanced")]
+    pub images: Option<PathBuf>,
+}
+
+/// The options of the table of backends.
+#[derive(Clone, Debug, Args)]
+pub struct BackendsArguments {
+    /// Time limit of each run in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+
+    /// Write the table to FILE as JSON (keys: tools/README.md)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -371,6 +390,17 @@ impl KernelArguments {
             limit_seconds: self.timeout,
             images: self.images.clone().unwrap_or_else(project::default_images),
             words: self.words.clone(),
+        }
+    }
+}
+
+impl BackendsArguments {
+    /// The options with every default filled in.
+    pub fn request(&self) -> backends::Request {
+        backends::Request {
+            manifest: project::kernel_manifest(),
+            images: self.images.clone().unwrap_or_else(project::default_images),
+            limit_seconds: self.timeout,
         }
     }
 }

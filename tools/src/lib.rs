@@ -11,6 +11,7 @@
 
 pub mod abi;
 pub mod app;
+pub mod backends;
 pub mod backtrace;
 pub mod beds;
 pub mod cli;

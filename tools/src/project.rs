@@ -19,6 +19,11 @@ pub fn bench_manifest() -> PathBuf {
     shown(root().join("tools/manifests/bench.toml"))
 }
 
+/// The manifest of the guest kernel with its threads.
+pub fn kernel_manifest() -> PathBuf {
+    shown(root().join("tools/manifests/kernel.toml"))
+}
+
 /// The manifest that is soaked.
 pub fn soak_manifest() -> PathBuf {
     shown(root().join("tools/manifests/soak.toml"))

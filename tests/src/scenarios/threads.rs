@@ -58,6 +58,7 @@ pub fn kvm_obstacle() -> Option<&'static str> {
         .then_some("/dev/kvm cannot be opened on this computer")
 }
 
+const README: &str = include_str!("../../../README.md");
 const MANIFEST: &str = include_str!("../../../tools/manifests/kernel.toml");
 const COMMAND_LINE: &str = "log=info do=why,run,stress,ps,mem,time,why";
 
@@ -99,6 +100,13 @@ fn in_a_domain(bed: &Bed, vcpus: u64, cpus: u64, cpu: &str) -> Result<(), Failed
         .returns_frames()?
         .exits("kernel", 0)?;
     behaves(&outcome, vcpus)?;
+    let is_vmx = bed.name.starts_with("bochs-vmx");
+    let place = if is_vmx {
+        "Nuncio on VT-x"
+    } else {
+        "Nuncio on SVM"
+    };
+    is_in_readme(&outcome, place, &BY_NUNCIO)?;
     is_served(&outcome, &BY_NUNCIO)
 }
 
@@ -131,6 +139,11 @@ fn on_bare_metal(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
     let outcome = run.option("--machine", machine).go()?;
     outcome.ends(0, "ok")?;
     behaves(&outcome, cpus)?;
+    let place = match host {
+        "bochs" => "bare metal, Bochs",
+        _ => "bare metal, QEMU",
+    };
+    is_in_readme(&outcome, place, &BY_MACHINE)?;
     is_served(&outcome, &BY_MACHINE)
 }
 
@@ -182,6 +195,17 @@ fn behaves(outcome: &Outcome, cpus: u64) -> Result<(), Failed> {
             .stdout
             .contains(&format!("suite clock ok # {cpus} CPUs")),
         "all CPUs should have come up",
+    )?;
+    Ok(())
+}
+
+/// The row of that place in the README's table says the same.
+fn is_in_readme(outcome: &Outcome, place: &str, by: &[(&str, &str)]) -> Result<(), Failed> {
+    let servers = by.iter().map(|(_, server)| format!(" `{server}` |"));
+    let row = format!("| {place} |{}", servers.collect::<String>());
+    outcome.check(
+        README.lines().any(|line| line == row),
+        &format!("the README should have the row {row}"),
     )?;
     Ok(())
 }

@@ -63,7 +63,8 @@ pub struct Ran {
     pub verdict: Verdict,
     /// The kernel's own exit code, if it came to that.
     pub exit_code: Option<u64>,
-    lines: Vec<String>,
+    /// What it said on its serial line.
+    pub lines: Vec<String>,
     wall: Duration,
 }
 
