@@ -1,7 +1,7 @@
 //! What the kernel can be run on.
 
-use super::{bochs, kvm, qemu};
-use crate::beds::{Board, TestBed};
+use super::{bochs, qemu};
+use crate::beds::{Accelerator, Board, TestBed};
 
 /// Something that the kernel runs on.
 pub trait Host {
@@ -31,9 +31,9 @@ pub trait Host {
 
 fn all() -> [Box<dyn Host>; 3] {
     [
-        Box::new(qemu::Qemu::from_environment()),
+        Box::new(qemu::Qemu::from_environment(Accelerator::Tcg)),
         Box::new(bochs::Bochs::new()),
-        Box::new(kvm::Kvm::from_environment()),
+        Box::new(qemu::Qemu::from_environment(Accelerator::Kvm)),
     ]
 }
 

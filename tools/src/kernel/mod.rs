@@ -6,7 +6,6 @@
 mod bochs;
 mod host;
 mod judge;
-mod kvm;
 mod qemu;
 
 use std::fs;
