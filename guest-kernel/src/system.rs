@@ -81,13 +81,10 @@ pub fn run(place: &Place, words: CommandLine<'static>) -> ! {
         }
     }
     start_this_cpu();
-    let script = words.value("do");
+    let script = words.value("do").unwrap_or("shell");
     let first = move || {
         start_other_cpus();
-        match script {
-            Some(script) => shell::run_script(script),
-            None => shell::run(),
-        }
+        shell::run_script(script)
     };
     if task::spawn_on(0, "shell", first).is_err() {
         panic!("there is no memory for the first thread");

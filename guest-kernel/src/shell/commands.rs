@@ -27,7 +27,7 @@ struct Command {
     run: fn(&[&str]) -> Code,
 }
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 8] = [
     Command {
         name: "help",
         words: "",
@@ -70,6 +70,12 @@ const COMMANDS: [Command; 7] = [
         words: "[SECONDS]",
         help: "make, wake and end threads on all CPUs at random",
         run: suite::stress,
+    },
+    Command {
+        name: "shell",
+        words: "",
+        help: "read commands from the console",
+        run: |_| super::run(),
     },
 ];
 

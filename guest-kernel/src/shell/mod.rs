@@ -1,7 +1,7 @@
 //! The shell: commands, one file each, on the console's input or from `do=` on the command line.
 //!
 //! `do=COMMAND,COMMAND,...` runs these and ends the kernel with the first exit code that is not 0; `+` stands for a
-//! space. Without it the shell reads the console, line by line.
+//! space. The command `shell` reads others from the console, line by line.
 #![forbid(unsafe_code)]
 
 mod commands;

@@ -2,11 +2,13 @@
 //! without Nuncio, and says who has served it.
 
 use std::fs::File;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Failed;
 
 use super::{Bed, Scenario};
-use crate::run::{Outcome, Run};
+use crate::run::{binaries, Outcome, Run, TIMEOUT_SECONDS};
 
 /// In a domain.
 pub const SCENARIOS: &[Scenario] = &[
@@ -34,6 +36,7 @@ pub const ON_QEMU: &[Scenario] = &[
         on_bare_metal("qemu", "q35", 4)
     }),
     ("on_bare_metal_with_nuncio_forced", nuncio_is_forced),
+    ("shell_on_the_serial_line", commands_are_typed),
 ];
 
 /// On Bochs's machine, without Nuncio.
@@ -58,6 +61,8 @@ pub fn kvm_obstacle() -> Option<&'static str> {
         .then_some("/dev/kvm cannot be opened on this computer")
 }
 
+/// The exit status of QEMU if the kernel ends with code 0.
+const HALTED: i32 = 1;
 const README: &str = include_str!("../../../README.md");
 const MANIFEST: &str = include_str!("../../../tools/manifests/kernel.toml");
 const COMMAND_LINE: &str = "log=info do=why,run,stress,ps,mem,time,why";
@@ -145,6 +150,49 @@ fn on_bare_metal(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
     };
     is_in_readme(&outcome, place, &BY_MACHINE)?;
     is_served(&outcome, &BY_MACHINE)
+}
+
+/// QEMU alone, since the host tool gives the machine nothing to read.
+fn commands_are_typed(bed: &Bed) -> Result<(), Failed> {
+    let image = binaries()?.join("../x86_64-unknown-none/release/nuncio-guest-kernel");
+    let qemu = std::env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
+    let mut command = Command::new("timeout");
+    command.arg(TIMEOUT_SECONDS);
+    command.arg(qemu.unwrap_or_else(|| "qemu-system-x86_64".into()));
+    command.args(bed.qemu.into_iter().flatten());
+    command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
+    command.args(["-serial", "stdio", "-no-reboot", "-device"]);
+    command.args(["isa-debug-exit,iobase=0xf4,iosize=0x04", "-kernel"]);
+    command.arg(image).args(["-append", "do=shell exit=qemu"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut keyboard = child.stdin.take().ok_or("QEMU has no input")?;
+    // What is typed before the kernel has looked for its port is lost. Then a command that does not exist, and one
+    // with a letter that is taken back.
+    keyboard.write_all(b"\r\r\rnonsense\rrun orderr\x7f\rhalt\r")?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = [
+        "> nonsense",
+        "there is no command nonsense; type `help`",
+        "> run orderr",
+        "suite order ok",
+        "> halt",
+        "exit code 0",
+    ];
+    let mut rest = said.as_str();
+    for words in expected {
+        let (_, behind) = rest
+            .split_once(words)
+            .ok_or_else(|| format!("the shell should say {words:?} next\n{said}"))?;
+        rest = behind;
+    }
+    match output.status.code() {
+        Some(HALTED) => Ok(()),
+        status => Err(format!("QEMU should end with {HALTED}, not {status:?}\n{said}").into()),
+    }
 }
 
 /// Which of its clocks KVM gives depends on the computer; everything else is the machine's.
