@@ -87,6 +87,11 @@ impl Queue {
             return None;
         }
         if let Some(deadline_ns) = deadline_ns {
+            self.charge(now_ns);
+            if deadline_ns - now_ns >= super::SLICE_NS {
+                // Others have all this time, so it has a whole slice when it wakes.
+                current.refill_slice();
+            }
             current.set_deadline(deadline_ns);
             self.sleepers
                 .add(deadline_ns, current.number(), current.clone());

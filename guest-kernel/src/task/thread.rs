@@ -139,9 +139,14 @@ impl Thread {
     pub(super) fn take_used_up(&self) -> bool {
         let is_used_up = self.slice_left_ns() == 0;
         if is_used_up {
-            self.slice_left_ns.store(super::SLICE_NS, Relaxed);
+            self.refill_slice();
         }
         is_used_up
+    }
+
+    /// It has a whole slice again.
+    pub(super) fn refill_slice(&self) {
+        self.slice_left_ns.store(super::SLICE_NS, Relaxed);
     }
 
     pub(super) fn slice_left_ns(&self) -> u64 {

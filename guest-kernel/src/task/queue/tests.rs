@@ -76,6 +76,23 @@ fn who_is_due_at_once_runs_in_the_order_of_the_times() {
 }
 
 #[test]
+fn who_sleeps_for_long_wakes_in_its_turn_however_long_it_has_run() {
+    let (mut queue, _threads) = queue(3);
+    queue.preempt(0);
+    // All three have used up their slices before they sleep; the last sleeps too short for another one.
+    let sleep = |queue: &mut Queue, at: u64, ns: u64| queue.park(Some(at + ns), at);
+    assert_eq!(shown(sleep(&mut queue, SLICE_NS, 3 * SLICE_NS)), "1>2");
+    assert_eq!(
+        shown(sleep(&mut queue, 2 * SLICE_NS, 2 * SLICE_NS + 1)),
+        "2>3"
+    );
+    assert_eq!(shown(sleep(&mut queue, 3 * SLICE_NS, SLICE_NS - 1)), "3>0");
+    assert_eq!(shown(queue.preempt(5 * SLICE_NS)), "0>1");
+    assert_eq!(shown(queue.park(None, 5 * SLICE_NS)), "1>2");
+    assert_eq!(shown(queue.park(None, 5 * SLICE_NS)), "2>3");
+}
+
+#[test]
 fn a_waking_that_comes_first_is_kept() {
     let (mut queue, threads) = queue(1);
     assert_eq!(shown(queue.preempt(0)), "0>1");
