@@ -13,13 +13,16 @@ pub const SCENARIOS: &[Scenario] = &[
     ("four_on_two_cpus", |bed| {
         work_together(bed, 2, "[0, 1]", 100, 6)
     }),
+    ("four_on_four_cpus", |bed| {
+        work_together(bed, 4, "[0, 1, 2, 3]", 100, 6)
+    }),
     ("a_page_fault_of_another_vcpu", page_fault),
     ("overflow_of_another_vcpus_stack", overflow),
 ];
 
 /// More CPUs and more rounds than Bochs has time for.
 pub const MANY: &[Scenario] = &[
-    ("four_on_four_cpus", |bed| {
+    ("four_on_four_cpus_for_long", |bed| {
         work_together(bed, 4, "[0, 1, 2, 3]", 1000, 200)
     }),
     ("the_manifest_that_comes_with_it", as_it_comes),
