@@ -2,7 +2,7 @@
 //! without Nuncio, and says who has served it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Failed;
@@ -54,9 +54,36 @@ pub const ON_KVM: &[Scenario] = &[
 /// Why nothing can be run on this computer's KVM, if so.
 pub fn kvm_obstacle() -> Option<&'static str> {
     let device = File::options().read(true).write(true).open("/dev/kvm");
-    device
-        .is_err()
-        .then_some("/dev/kvm cannot be opened on this computer")
+    if device.is_err() {
+        return Some("/dev/kvm cannot be opened on this computer");
+    }
+    let is_usable = makes_a_machine().unwrap_or(false);
+    (!is_usable).then_some("QEMU cannot use this computer's KVM")
+}
+
+/// Whether KVM makes a machine without anything, which is told to quit; a device that can be opened need not.
+fn makes_a_machine() -> io::Result<bool> {
+    let mut machine = qemu()
+        .args(["-accel", "kvm", "-M", "none", "-nodefaults", "-display"])
+        .args(["none", "-monitor", "stdio"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(mut monitor) = machine.stdin.take() {
+        // If it has ended already its status says so.
+        let _ = monitor.write_all(b"quit\n");
+    }
+    Ok(machine.wait()?.success())
+}
+
+/// QEMU, ended if it takes too long.
+fn qemu() -> Command {
+    let named = std::env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
+    let mut command = Command::new("timeout");
+    command.arg(TIMEOUT_SECONDS);
+    command.arg(named.unwrap_or_else(|| "qemu-system-x86_64".into()));
+    command
 }
 
 /// The exit status of QEMU if the kernel ends with code 0.
@@ -153,10 +180,7 @@ fn on_bare_metal(host: &str, machine: &str, cpus: u64) -> Result<(), Failed> {
 /// QEMU alone, since the host tool gives the machine nothing to read.
 fn commands_are_typed(bed: &Bed) -> Result<(), Failed> {
     let image = binaries()?.join("../x86_64-unknown-none/release/nuncio-guest-kernel");
-    let qemu = std::env::var_os("NUNCIO_QEMU").filter(|name| !name.is_empty());
-    let mut command = Command::new("timeout");
-    command.arg(TIMEOUT_SECONDS);
-    command.arg(qemu.unwrap_or_else(|| "qemu-system-x86_64".into()));
+    let mut command = qemu();
     command.args(bed.qemu.into_iter().flatten());
     command.args(["-nodefaults", "-display", "none", "-monitor", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-device"]);
