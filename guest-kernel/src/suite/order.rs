@@ -11,7 +11,8 @@ use crate::{system, task};
 
 const SLEEPERS: u64 = 20;
 /// Far enough apart for them to wake one by one, and how long all may take to fall asleep. Where that is too short,
-/// it is tried again with four times as much.
+/// it is tried again with four times as much: whoever is a step late may have been held up while it ran, after it woke
+/// in its turn.
 const STEP_NS: u64 = 3_000_000;
 const ATTEMPTS: u32 = 5;
 
@@ -20,7 +21,7 @@ const ATTEMPTS: u32 = 5;
 struct Woken {
     place: u64,
     early_ns: u64,
-    /// Whether its time had come before it fell asleep.
+    /// Whether its time had come before it fell asleep, or that of the next one before it ran.
     was_late: bool,
 }
 
@@ -52,10 +53,13 @@ fn sleep(step_ns: u64) -> Result<Vec<Woken>, String> {
         let deadline_ns = begin_ns + place * step_ns;
         let woken = woken.clone();
         threads.push(spawn_on(0, "sleeper", move || {
-            let was_late = system::now_ns() + step_ns > begin_ns;
+            let slept_late = system::now_ns() + step_ns > begin_ns;
             task::sleep_until(deadline_ns);
             let early_ns = deadline_ns.saturating_sub(system::now_ns());
-            woken.lock().push(Woken {
+            // Under the lock, so that nothing comes between this time and the place in the list.
+            let mut woken = woken.lock();
+            let was_late = slept_late || system::now_ns() >= deadline_ns + step_ns;
+            woken.push(Woken {
                 place,
                 early_ns,
                 was_late,
