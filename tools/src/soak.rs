@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::json::VerdictKeys;
 use crate::report::Report;
-use crate::run::{self, Options, What};
+use crate::run::{self, Options};
 use crate::screen::Screen;
 use crate::verdict::{Kind, Verdict};
 
@@ -66,21 +66,16 @@ pub fn run(request: &Request, screen: &Screen) -> Result<Soaked, Verdict> {
     let dir = tempfile::tempdir().map_err(|error| unusable(error.to_string()))?;
     let manifest = dir.path().join("soak.toml");
     fs::write(&manifest, text).map_err(|error| unusable(error.to_string()))?;
+    let limit_seconds = request.seconds.saturating_add(GRACE_SECONDS);
     let options = Options {
-        what: What {
-            manifest,
-            input: None,
-            images: request.images.clone(),
-            hypervisor_arguments: None,
-        },
-        bed: request.bed.clone(),
-        limit_seconds: request.seconds.saturating_add(GRACE_SECONDS),
         silence_seconds: Some(SILENCE_SECONDS),
         count: request.count,
-        trace: false,
-        memory_mib: None,
-        cpus: None,
-        cpu: None,
+        ..Options::new(
+            manifest,
+            request.images.clone(),
+            &request.bed,
+            limit_seconds,
+        )
     };
     let run = run::run(&options, screen)?;
     let (rounds, children) = so_far(&run.report).unwrap_or_default();

@@ -70,16 +70,6 @@ pub fn run(
     stop(work(words))
 }
 
-/// What the loader has handed over, for as long as the kernel runs; nothing in a domain.
-pub fn handover() -> Option<&'static Handover> {
-    HANDOVER.get()
-}
-
-/// What the firmware's tables say of the machine, if they say anything; nothing in a domain.
-pub fn hardware() -> Option<&'static Hardware> {
-    HARDWARE.get()
-}
-
 /// What the machine has, for the log.
 fn show(hardware: &Hardware) {
     match &hardware.interrupts {

@@ -129,11 +129,6 @@ pub fn preempt() {
     take_turn(Queue::preempt);
 }
 
-/// How many threads of a CPU are ready and do not run.
-pub fn queue_lengths() -> [usize; VCPUS] {
-    core::array::from_fn(|cpu| with_queue(cpu, |queue| queue.ready_count()))
-}
-
 fn take_turn(choose: impl FnOnce(&mut Queue, u64) -> Option<Turn>) {
     let _off = InterruptsOff::new();
     let mut queue = CPUS[this_cpu()].queue.lock();

@@ -29,8 +29,7 @@ pub use thread::{Thread, ThreadNumber, ThreadState};
 
 #[cfg(feature = "bare-metal")]
 pub use cpu::{
-    current, park, park_until, preempt, queue_lengths, start_cpu, this_cpu, timer_has_fired,
-    unpark, yield_now,
+    current, park, park_until, preempt, start_cpu, this_cpu, timer_has_fired, unpark, yield_now,
 };
 #[cfg(feature = "bare-metal")]
 pub use life::{all, idle, join, sleep_until, spawn, spawn_on, OutOfStacks, Spawned};

@@ -55,11 +55,6 @@ impl Queue {
         self.current.as_ref()
     }
 
-    /// How many could run and do not.
-    pub fn ready_count(&self) -> usize {
-        self.ready.len()
-    }
-
     /// A new thread of this CPU is the last in line.
     pub fn add(&mut self, thread: Arc<Thread>) {
         self.ready.push_back(thread);

@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use show::text;
 
 use crate::kernel;
-use crate::run::{self, Options, What};
+use crate::run::{self, Options};
 use crate::screen::Screen;
 use crate::verdict::{Kind, Verdict};
 
@@ -131,7 +131,9 @@ fn lines(request: &Request, host: &Host, screen: &Screen) -> Result<Vec<String>,
             failed(host, &ran.verdict).map_or(Ok(ran.lines), Err)
         }
         Host::Domain(bed) => {
-            let run = run::run(&options(request, bed), screen)?;
+            let (manifest, images) = (request.manifest.clone(), request.images.clone());
+            let options = Options::new(manifest, images, bed, request.limit_seconds);
+            let run = run::run(&options, screen)?;
             let console = run
                 .report
                 .domain(DOMAIN)
@@ -145,25 +147,6 @@ fn lines(request: &Request, host: &Host, screen: &Screen) -> Result<Vec<String>,
 fn failed(host: &str, verdict: &Verdict) -> Option<Verdict> {
     let text = format!("{host}: {}", verdict.text);
     (!verdict.is_ok()).then(|| Verdict::new(verdict.kind, text))
-}
-
-fn options(request: &Request, bed: &str) -> Options {
-    Options {
-        what: What {
-            manifest: request.manifest.clone(),
-            input: None,
-            images: request.images.clone(),
-            hypervisor_arguments: None,
-        },
-        bed: bed.to_owned(),
-        limit_seconds: request.limit_seconds,
-        silence_seconds: None,
-        count: false,
-        trace: false,
-        memory_mib: None,
-        cpus: None,
-        cpu: None,
-    }
 }
 
 /// Who serves each interface by the last line `INTERFACE: BACKEND:SERVER, used ...`.

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use show::text;
 
 use crate::report::Report;
-use crate::run::{self, Options, What};
+use crate::run::{self, Options};
 use crate::screen::Screen;
 use crate::verdict::{Kind, Verdict};
 
@@ -93,21 +93,10 @@ pub fn run(request: &Request, screen: &Screen) -> Result<Costs, Verdict> {
 }
 
 fn measure(request: &Request, bed: &str, screen: &Screen) -> Result<Report, Verdict> {
+    let (manifest, images) = (request.manifest.clone(), request.images.clone());
     let options = Options {
-        what: What {
-            manifest: request.manifest.clone(),
-            input: None,
-            images: request.images.clone(),
-            hypervisor_arguments: None,
-        },
-        bed: bed.to_owned(),
-        limit_seconds: request.limit_seconds,
-        silence_seconds: None,
         count: true,
-        trace: false,
-        memory_mib: None,
-        cpus: None,
-        cpu: None,
+        ..Options::new(manifest, images, bed, request.limit_seconds)
     };
     let run = run::run(&options, screen)?;
     if !run.verdict.is_ok() {

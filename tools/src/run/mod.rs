@@ -63,6 +63,28 @@ pub struct Options {
     pub cpu: Option<String>,
 }
 
+impl Options {
+    /// A run of that manifest in which nothing else is chosen.
+    pub fn new(manifest: PathBuf, images: PathBuf, bed: &str, limit_seconds: u64) -> Self {
+        Options {
+            what: What {
+                manifest,
+                input: None,
+                images,
+                hypervisor_arguments: None,
+            },
+            bed: bed.to_owned(),
+            limit_seconds,
+            silence_seconds: None,
+            count: false,
+            trace: false,
+            memory_mib: None,
+            cpus: None,
+            cpu: None,
+        }
+    }
+}
+
 /// A run that was started, and what became of it.
 pub struct Run {
     /// The verdict.

@@ -86,7 +86,6 @@ pub(super) fn open_deadline(place: &Place) -> Result<&'static dyn ClockEvent, Re
 pub(super) fn open_one_shot(place: &Place) -> Result<&'static dyn ClockEvent, Refusal> {
     place.devices()?;
     let apic = chosen(place)?;
-    apic.switch_on();
     apic.write(Register::TimerEntry, MASKED);
     apic.write(Register::DivideConfiguration, DIVIDE_BY_1);
     apic.write(Register::InitialCount, u32::MAX);

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use core::ptr::{read_volatile, write_volatile};
+use core::sync::atomic::{fence, Ordering};
 
 use spin::Once;
 
@@ -156,7 +157,7 @@ impl LocalApic {
             LocalApic::X2 => {
                 // What was written to memory before has to be seen by whoever is interrupted, and a write to
                 // this register waits for nothing (Intel SDM 3A, 10.12.3).
-                core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+                fence(Ordering::SeqCst);
                 // SAFETY: as for `write`.
                 unsafe { write_msr(MSR_X2_COMMAND, u64::from(to) << 32 | u64::from(command)) }
             }

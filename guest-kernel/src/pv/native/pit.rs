@@ -4,6 +4,8 @@
 
 use core::hint::spin_loop;
 
+use spin::Once;
+
 use super::calibration::{frequency_hz, sharpest, Reading};
 use crate::instructions::{read_port, time_stamp_counter, write_port};
 
@@ -43,10 +45,11 @@ pub fn measure(clock: impl Fn() -> u64) -> Option<u64> {
     is_whole.then(|| frequency_hz(first, last, FREQUENCY_HZ))?
 }
 
-/// The rate of the time-stamp counter, if anything here can measure it.
+/// The rate of the time-stamp counter, if anything here can measure it. That is done once.
 pub fn time_stamp_counter_hz() -> Option<u64> {
     const ATTEMPTS: usize = 5;
-    (0..ATTEMPTS).find_map(|_| measure(time_stamp_counter))
+    static MEASURED: Once<Option<u64>> = Once::new();
+    *MEASURED.call_once(|| (0..ATTEMPTS).find_map(|_| measure(time_stamp_counter)))
 }
 
 fn start() {

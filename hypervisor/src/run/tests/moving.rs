@@ -18,6 +18,7 @@ use super::machine::{run_on, script, Outcome};
 use super::monitors;
 use super::objects::{create, send_transfer};
 use super::stop;
+use super::talking::receive_from;
 use super::vcpus::{look_into, move_to, stop_object, until_it_counts, wait, COUNT};
 use crate::mem::{GuestPhysical, Words};
 use crate::vt::fake::{Gone, Guest, Script, ScriptResult};

@@ -48,6 +48,15 @@ pub(super) fn receive(
     deadline: Deadline,
 ) -> Result<Result<[u64; 5], Error>, Gone> {
     let port = handle(guest, "mail");
+    receive_from(guest, port, deadline)
+}
+
+/// Without a buffer.
+pub(super) fn receive_from(
+    guest: &mut Guest,
+    port: Handle,
+    deadline: Deadline,
+) -> Result<Result<[u64; 5], Error>, Gone> {
     guest.call(Call::Receive {
         port,
         deadline,

@@ -65,12 +65,7 @@ fn who_sleeps_in_a_call_gets_its_answer_elsewhere() {
                 Ok(())
             },
             |guest, _, near| {
-                let receive = Call::Receive {
-                    port: near,
-                    deadline: Deadline::NEVER,
-                    buffer: 0,
-                };
-                let [header, _, word, ..] = guest.call(receive)?.unwrap();
+                let [header, _, word, ..] = receive_from(guest, near, Deadline::NEVER)?.unwrap();
                 let answer = Call::Reply {
                     port: near,
                     token: CallToken::from_header(header).unwrap(),
@@ -96,22 +91,12 @@ fn who_sleeps_in_receive_gets_its_message_elsewhere() {
                 };
                 let (near, far) = create(guest, what)?.unwrap();
                 send_transfer(guest, port, far.unwrap(), Rights::SEND)?.unwrap();
-                let receive = Call::Receive {
-                    port: near,
-                    deadline: Deadline::NEVER,
-                    buffer: 0,
-                };
-                let [_, _, word, ..] = guest.call(receive)?.unwrap();
+                let [_, _, word, ..] = receive_from(guest, near, Deadline::NEVER)?.unwrap();
                 assert_eq!(word, 5);
                 Ok(())
             },
             |guest, _, near| {
-                let receive = Call::Receive {
-                    port: near,
-                    deadline: Deadline::NEVER,
-                    buffer: 0,
-                };
-                let [_, _, _, raw, ..] = guest.call(receive)?.unwrap();
+                let [_, _, _, raw, ..] = receive_from(guest, near, Deadline::NEVER)?.unwrap();
                 let port = Transfer::from_raw(raw).unwrap().handle;
                 let message = Outgoing::registers(8, [5, 0, 0]);
                 guest.call(Call::Send { port, message })?.unwrap();
@@ -140,12 +125,7 @@ fn who_stands_in_the_line_of_a_port_gets_its_room_elsewhere() {
             },
             |guest, _, near| {
                 for _ in 0..2 {
-                    let receive = Call::Receive {
-                        port: near,
-                        deadline: Deadline::NEVER,
-                        buffer: 0,
-                    };
-                    guest.call(receive)?.unwrap();
+                    receive_from(guest, near, Deadline::NEVER)?.unwrap();
                 }
                 Ok(())
             },
@@ -229,12 +209,8 @@ fn a_vcpu_of_a_monitor_moves_while_it_waits_for_the_answer() {
                     let there = look_into(guest, made.child.memory)?;
                     start(guest, made.child.vcpu, 0)?.unwrap();
                     for round in 0..20 {
-                        let receive = Call::Receive {
-                            port: made.receiver.unwrap(),
-                            deadline: Deadline::NEVER,
-                            buffer: 0,
-                        };
-                        let [header, ..] = guest.call(receive)?.unwrap();
+                        let [header, ..] =
+                            receive_from(guest, made.receiver.unwrap(), Deadline::NEVER)?.unwrap();
                         for number in 0..moves {
                             move_to(guest, made.child.vcpu, (round + number) % 3)?.unwrap();
                         }

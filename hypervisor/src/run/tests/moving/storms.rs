@@ -17,12 +17,7 @@ fn calls_of_one_that_is_moved_all_the_time_are_answered() {
             start(guest, child.vcpu, copy.raw() | own.raw() << 32)?.unwrap();
             let mut random = 1u64;
             for number in 0..CALLS {
-                let receive = Call::Receive {
-                    port: near,
-                    deadline: Deadline::NEVER,
-                    buffer: 0,
-                };
-                let [header, _, word, ..] = guest.call(receive)?.unwrap();
+                let [header, _, word, ..] = receive_from(guest, near, Deadline::NEVER)?.unwrap();
                 assert_eq!(word, number);
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
